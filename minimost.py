@@ -1,0 +1,5161 @@
+#!/usr/bin/env python3
+"""MiniMost: team chat for places without internet, in one file.
+
+`python3 minimost.py` serves the chat to this machine, `--lan` to everybody on the network. A browser
+signs up, posts and reads over HTTPS; a long poll brings what happens. Everything is kept in data/.
+
+One line tells the whole design: change the tables and tell -> one sequence of events -> one poll -> one
+state in the page -> views draw themselves. This file reads from top to bottom; each section uses only
+what stands above it.
+
+GROUND
+   1. TOOLS        errors, the clock, tokens, safe files
+   2. FIELDS       what a request may contain
+   3. SETTINGS     one table: name, default, kind, help
+   4. STORE        three databases, one writer, many readers
+   5. NEWS         events, who hears them, the poll's answer
+   6. IDENTITY     passwords, sessions, locks and limits
+   7. HTTP         strict reader, replies, routes, dispatch, files
+THE CHAT
+   8. ACCOUNTS     sign-up, sign-in, profiles
+   9. CHANNELS     public, private and direct; members and their marks
+  10. MESSAGES     post, edit, delete, page
+  11. FILES        upload, type by bytes, download
+  12. PRESENCE     who is here, who types
+  13. LIVE         the snapshot and the poll
+THE BOX
+  14. TLS          a certificate authority of one's own
+  15. SERVER       sockets, the lot, the crew, start and stop
+  16. DEMO         a believable crew, two thousand messages, pictures drawn in code
+  17. BENCH        how fast it is here
+  18. COMMANDS     the command line
+"""
+import argparse
+import array
+import base64
+import bisect
+import collections
+import contextlib
+import datetime
+import email.utils
+import errno
+import gzip
+import hashlib
+import hmac
+import http.client
+import http.server
+import inspect
+import io
+import ipaddress
+import json
+import math
+import os
+import queue
+import random
+import re
+import selectors
+import shutil
+import signal
+import socket
+import socketserver
+import sqlite3
+import ssl
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import urllib.parse
+import zlib
+
+try:
+    import fcntl
+except ImportError:              # Windows
+    fcntl = None
+    import msvcrt
+try:
+    import resource
+except ImportError:              # Windows
+    resource = None
+
+VERSION = '1.0'
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+# ======================================================================
+# GROUND
+# ======================================================================
+
+# ---- 1. TOOLS --------------------------------------------------------
+
+class Trouble(Exception):
+    """The program cannot do what it was asked to; the text is the one line that a person needs."""
+
+
+class Refusal(Exception):
+    """A request is answered with an error; raised anywhere below the dispatch."""
+
+    def __init__(self, status, code, words, field=None, headers=()):
+        Exception.__init__(self, words)
+        self.status, self.code, self.words, self.field, self.headers = status, code, words, field, headers
+
+
+def not_found():
+    return Refusal(404, 'not_found', 'It does not exist, or it is not yours to see.')
+
+
+def forbidden(words='You may not do that here.'):
+    return Refusal(403, 'forbidden', words)
+
+
+def try_later(status, code, words, seconds):
+    return Refusal(status, code, words, headers=[('Retry-After', str(max(1, math.ceil(seconds))))])
+
+
+class Clock:
+    """The time of day for people to read, and a steady one for deadlines."""
+
+    def now(self):
+        """Milliseconds since the epoch."""
+        return int(time.time() * 1000)
+
+    def steady(self):
+        """Seconds that never jump."""
+        return time.monotonic()
+
+
+def encode(value):
+    """A value as compact JSON bytes."""
+    return json.dumps(value, ensure_ascii=False, separators=(',', ':')).encode('utf-8')
+
+
+def token(random_bytes, length=24):
+    """A random URL-safe text made of so many bytes."""
+    return base64.urlsafe_b64encode(random_bytes(length)).decode('ascii').rstrip('=')
+
+
+def digest(text):
+    return hashlib.sha256(text.encode('utf-8')).digest()
+
+
+def save(path, data, mode=0o600):
+    """Write a whole file so that a crash leaves the old one or the new one, never a part.
+
+    The temporary file is created exclusively with its final mode, so nobody else can read it for an instant.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    temporary = '%s.%d.part' % (path, threading.get_ident())
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    with open(temporary, 'xb', opener=lambda name, flags: os.open(name, flags, mode)) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    replace(temporary, path)
+    sync_folder(folder)
+
+
+def replace(source, target):
+    """Rename over an existing file; Windows refuses for moments while a scanner holds it."""
+    for pause in (0.05, 0.1, 0.2, 0.4):
+        try:
+            return os.replace(source, target)
+        except PermissionError:
+            time.sleep(pause)
+    os.replace(source, target)
+
+
+def sync_folder(folder):
+    """Make renames in a folder last; Windows has no such call and does not need it."""
+    if os.name == 'nt':
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_json_object(path):
+    with open(path, encoding='utf-8-sig') as file:
+        value = json.load(file)
+    if not isinstance(value, dict):
+        raise ValueError('not a JSON object')
+    return value
+
+
+class FolderLock:
+    """Held by the one process that may write to a data folder."""
+
+    def __init__(self, folder):
+        self.path = os.path.join(folder, 'lock')
+        self.file = open(self.path, 'a+b')
+        try:
+            self._take()
+        except OSError:
+            self.file.close()
+            raise Trouble('Another MiniMost is already running on %s.' % folder)
+
+    def _take(self):
+        if fcntl:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            self.file.seek(0)
+            msvcrt.locking(self.file.fileno(), msvcrt.LK_NBLCK, 1)
+
+    def release(self):
+        """Let go. Unlinked while held, so that nobody locks a file about to vanish; Windows only closes."""
+        if fcntl:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
+        self.file.close()
+
+
+def make_queue():
+    """The quickest first-in-first-out queue this Python has."""
+    return getattr(queue, 'SimpleQueue', queue.Queue)()
+
+
+# ---- 2. FIELDS -------------------------------------------------------
+
+LARGEST = 2 ** 53 - 1            # the largest whole number that JavaScript keeps exact (ECMA-262, Number.MAX_SAFE_INTEGER)
+UNSPEAKABLE = re.compile('[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]')
+REQUIRED = object()
+
+
+class Field:
+    """What one value of a request may be: read() returns it or raises ValueError with the rest of a sentence."""
+
+    words = 'anything'
+
+    def read(self, value):
+        raise NotImplementedError
+
+    def read_text(self, text):
+        """Read a value that came in a query string."""
+        return self.read(text)
+
+
+class Text(Field):
+    """A text of low to high code points without control characters, but for line breaks and tabs."""
+
+    def __init__(self, low, high):
+        self.low, self.high = low, high
+        self.words = 'text, %d to %d characters' % (low, high)
+
+    def read(self, value):
+        if not isinstance(value, str):
+            raise ValueError('must be a text')
+        if not self.low <= len(value) <= self.high:
+            raise ValueError('must have %d to %d characters' % (self.low, self.high))
+        if UNSPEAKABLE.search(value):
+            raise ValueError('holds characters that are not text')
+        return value
+
+
+class Line(Text):
+    """A text on one line, without white space around it."""
+
+    def read(self, value):
+        value = Text.read(self, value.strip() if isinstance(value, str) else value)
+        if '\n' in value or '\t' in value:
+            raise ValueError('must be one line')
+        return value
+
+
+class Match(Field):
+    """A text that a regular expression matches whole; `words` says to a person what that is."""
+
+    def __init__(self, pattern, words):
+        self.pattern, self.words = re.compile(pattern), words
+
+    def read(self, value):
+        if not isinstance(value, str) or not self.pattern.fullmatch(value):
+            raise ValueError('must be ' + self.words)
+        return value
+
+
+class Whole(Field):
+    """A whole number from low to high."""
+
+    def __init__(self, low, high=LARGEST):
+        self.low, self.high = low, high
+        self.words = 'whole number' if high == LARGEST else 'whole number, %d to %d' % (low, high)
+
+    def read(self, value):
+        if type(value) is not int or not self.low <= value <= self.high:
+            raise ValueError('must be a whole number from %d to %d' % (self.low, self.high))
+        return value
+
+    def read_text(self, text):
+        if not re.fullmatch('[0-9]{1,16}', text):
+            raise ValueError('must be a whole number')
+        return self.read(int(text))
+
+
+class OneOf(Field):
+    """One of a few words."""
+
+    def __init__(self, *choices):
+        self.choices = choices
+        self.words = ' or '.join('"%s"' % choice for choice in choices)
+
+    def read(self, value):
+        if value not in self.choices:
+            raise ValueError('must be one of: ' + ', '.join(self.choices))
+        return value
+
+
+class Truth(Field):
+    """true or false."""
+
+    words = 'true or false'
+
+    def read(self, value):
+        if type(value) is not bool:
+            raise ValueError('must be true or false')
+        return value
+
+    def read_text(self, text):
+        return self.read({'true': True, 'false': False}.get(text))
+
+
+class ListOf(Field):
+    """A list of at most so many values of one field, none twice."""
+
+    def __init__(self, field, most):
+        self.field, self.most = field, most
+        self.words = 'list of at most %d: %s' % (most, field.words)
+
+    def read(self, value):
+        if not isinstance(value, list) or len(value) > self.most:
+            raise ValueError('must be a list of at most %d' % self.most)
+        values = [self.field.read(one) for one in value]
+        if len(set(values)) != len(values):
+            raise ValueError('names something twice')
+        return values
+
+
+class Record(Field):
+    """An object whose values are fields, all of them needed."""
+
+    def __init__(self, **fields):
+        self.fields = fields
+        self.words = 'object of ' + ', '.join(sorted(fields))
+
+    def read(self, value):
+        if not isinstance(value, dict) or set(value) != set(self.fields):
+            raise ValueError('must be an object of ' + ', '.join(sorted(self.fields)))
+        return {name: field.read(value[name]) for name, field in self.fields.items()}
+
+
+class Maybe(Field):
+    """A value of a field, or null."""
+
+    def __init__(self, field):
+        self.field = field
+        self.words = field.words + ', or null'
+
+    def read(self, value):
+        return None if value is None else self.field.read(value)
+
+
+class SmallObject(Field):
+    """Any JSON object that takes at most so many bytes."""
+
+    def __init__(self, most):
+        self.most = most
+        self.words = 'object of at most %d bytes' % most
+
+    def read(self, value):
+        if not isinstance(value, dict):
+            raise ValueError('must be an object')
+        try:
+            size = len(encode(value))
+        except (UnicodeEncodeError, RecursionError):
+            raise ValueError('holds what cannot be kept')
+        if size > self.most:
+            raise ValueError('must take at most %d bytes' % self.most)
+        return value
+
+
+Id = Whole(1)
+ClientId = Match('[A-Za-z0-9_-]{8,64}', '8 to 64 letters, digits, dashes or underscores')
+ChannelName = Match(r'[^\W_][\w.-]{0,39}', '1 to 40 letters, digits, dots, dashes or underscores, '
+                                           'beginning with a letter or digit')
+
+
+def declared_fields(function, skip):
+    """The fields that a handler's signature declares, after so many leading parameters.
+
+    Returns: {name in JSON: (name in Python, field, default or REQUIRED)}; a trailing underscore keeps a
+    name out of the way of Python's own words.
+    """
+    parameters = list(inspect.signature(function).parameters.values())[skip:]
+    return collections.OrderedDict(
+        (one.name.rstrip('_'), (one.name, one.annotation, REQUIRED if one.default is one.empty else one.default))
+        for one in parameters)
+
+
+def read_fields(fields, given, from_text=False):
+    """Check a request's values against declared fields; returns the arguments for the handler."""
+    for name in given:
+        if name not in fields:
+            raise Refusal(400, 'unknown_field', 'There is no field named %.60s here.' % name, name)
+    arguments = {}
+    for name, (argument, field, default) in fields.items():
+        if name in given:
+            arguments[argument] = read_field(name, field, given[name], from_text)
+        elif default is REQUIRED:
+            raise Refusal(400, 'missing_field', 'The field %s is missing.' % name, name)
+    return arguments
+
+
+def read_field(name, field, value, from_text):
+    try:
+        return field.read_text(value) if from_text else field.read(value)
+    except ValueError as error:
+        raise Refusal(400, 'bad_field', 'The field %s %s.' % (name, error), name)
+
+
+# ---- 3. SETTINGS -----------------------------------------------------
+
+Setting = collections.namedtuple('Setting', 'name default kind help closed')
+
+LIMITS = {                       # name: (how many, in how many seconds)
+    'login': (60, 60),
+    'signup': (60, 3600),
+    'send': (240, 60),
+    'change': (300, 60),
+    'read': (600, 60),
+    'upload': (120, 60),
+    'typing': (120, 60),
+}
+
+
+def host_address(value):
+    if value == '*':
+        return value
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError('must be an IP address of this machine, or "*" for all of them')
+
+
+def addresses(value):
+    try:
+        return [str(ipaddress.ip_address(one)) for one in ListOf(Text(1, 60), 100).read(value)]
+    except ValueError:
+        raise ValueError('must be a list of IP addresses')
+
+
+def limits_per_minute(value):
+    value = SmallObject(4096).read(value)
+    for name, limit in value.items():
+        if name not in LIMITS or type(limit) is not int or limit < 1:
+            raise ValueError('must give whole numbers to: ' + ', '.join(sorted(LIMITS)))
+    return value
+
+
+SETTINGS = tuple(Setting(*row) for row in (
+    # name, default, kind, help, and for what protects: the value used instead of a bad one
+    ('name', 'MiniMost', Line(1, 60).read, 'The name of the place, shown to everybody who opens the page.', None),
+    ('host', '127.0.0.1', host_address, 'The address to listen on; "*" is every address of this machine.', '127.0.0.1'),
+    ('port', 5000, Whole(0, 65535).read, 'The TCP port to listen on; 0 takes any free one.', None),
+    ('channels', ['general', 'random'], ListOf(ChannelName, 50).read,
+     'Public channels made at the first start; everybody but guests is a member.', []),
+    ('registration', 'open', OneOf('open', 'closed').read,
+     'Who may make an account: "open" is everybody, "closed" is nobody.', 'closed'),
+    ('max_upload_size_mb', 256, Whole(1, 65536).read, 'The largest file that can be shared, in megabytes.', None),
+    ('max_login_attempts', 5, Whole(1, 1000).read, 'Failed sign-ins after which a name is locked.', 5),
+    ('lockout_duration_minutes', 15, Whole(1, 10080).read, 'How many minutes a locked name stays locked.', 15),
+    ('password_min_length', 10, Whole(8, 128).read, 'The fewest characters a new password may have.', 10),
+    ('session_idle_minutes', 20160, Whole(5, 576000).read, 'A session that nobody uses for so many minutes ends.', 20160),
+    ('rate_limit_enabled', True, Truth().read, 'Whether requests are limited per user and per address.', True),
+    ('rate_limits', {}, limits_per_minute, 'Other limits per minute, by name: %s.' % ', '.join(sorted(LIMITS)), {}),
+    ('max_connections_per_address', 512, Whole(8, 4096).read,
+     'Open connections that one address may have; this machine and trusted proxies may have more.', 512),
+    ('trusted_proxies', [], addresses,
+     'Addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.', []),
+    ('allowed_hosts', [], ListOf(Text(1, 253), 100).read,
+     'Further names under which browsers may reach the server.', []),
+))
+
+
+class Settings:
+    """The settings in force, as attributes; `problems` says in sentences what was wrong with those given.
+
+    A bad value gives way to its default or, where it protects, to the value that lets nobody in.
+    """
+
+    def __init__(self, given=None, unreadable=False):
+        given = given or {}
+        self.problems = ['There is no setting named %s.' % name
+                         for name in sorted(set(given) - {setting.name for setting in SETTINGS})]
+        for setting in SETTINGS:
+            setattr(self, setting.name, self._choose(setting, given, unreadable))
+
+    def _choose(self, setting, given, unreadable):
+        fallback = setting.default if setting.closed is None else setting.closed
+        if setting.name not in given:
+            return fallback if unreadable else setting.default
+        try:
+            return setting.kind(given[setting.name])
+        except ValueError as error:
+            self.problems.append('The setting %s %s; %s is used.' % (setting.name, error, json.dumps(fallback)))
+            return fallback
+
+
+def read_settings(path, last_good):
+    """Read the settings file; an unreadable one gives way to the last good copy, else to closed doors.
+
+    Args: the file's path, which need not exist; the path of the copy that is kept in the data folder.
+    """
+    try:
+        given = read_json_object(path)
+    except FileNotFoundError:
+        return Settings()
+    except (OSError, ValueError, RecursionError) as error:
+        return settings_without_file(last_good, '%s cannot be read (%s)' % (path, error))
+    with contextlib.suppress(OSError):
+        save(last_good, json.dumps(given, indent=2).encode('utf-8'))
+    return Settings(given)
+
+
+def settings_without_file(last_good, reason):
+    try:
+        settings, instead = Settings(read_json_object(last_good)), 'the last good copy is used'
+    except (OSError, ValueError, RecursionError):
+        settings, instead = Settings(unreadable=True), 'nobody can register until it is mended'
+    settings.problems.insert(0, '%s; %s.' % (reason, instead))
+    return settings
+
+
+def settings_file():
+    """Every setting with its default: the text of settings.json."""
+    return json.dumps(collections.OrderedDict((one.name, one.default) for one in SETTINGS), indent=2) + '\n'
+
+
+# ---- 4. STORE --------------------------------------------------------
+#
+# SQLite in WAL mode is atomic per file only, so a thing and its event live in the same file, and auth.db,
+# the main one, commits first. Written for SQLite 3.22: no UPSERT, no RETURNING.
+
+OLDEST_SQLITE = (3, 22, 0)
+BATCH = 256                      # jobs in one commit at most
+CHECKPOINT_PAGES = 4000          # 16 MB of WAL before it is folded in
+
+DATABASES = (                    # schema name, file below the data folder, synchronous
+    ('main', 'auth.db', 'FULL'),
+    ('chat', 'users/messages.db', 'FULL'),
+    ('presence', 'presence.db', 'OFF'),
+)
+
+MIGRATIONS = {                   # schema name: one script per version; never changed, only added to
+    'main': ("""
+        CREATE TABLE main.accounts (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            username TEXT NOT NULL,
+            username_key TEXT NOT NULL UNIQUE,
+            password TEXT NOT NULL,
+            created_at INTEGER NOT NULL);
+        CREATE TABLE main.sessions (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            token_hash BLOB NOT NULL UNIQUE,
+            user_id INTEGER NOT NULL,
+            agent TEXT NOT NULL,
+            address TEXT NOT NULL,
+            created_at INTEGER NOT NULL,
+            active_second INTEGER NOT NULL);
+        CREATE INDEX main.sessions_user ON sessions (user_id);
+        CREATE TABLE main.devices (
+            token_hash BLOB NOT NULL,
+            user_id INTEGER NOT NULL,
+            created_at INTEGER NOT NULL,
+            PRIMARY KEY (token_hash, user_id)) WITHOUT ROWID;
+        CREATE TABLE main.locks (
+            name TEXT PRIMARY KEY,
+            failures INTEGER NOT NULL,
+            failed_second INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE TABLE main.service (seconds INTEGER NOT NULL);
+        INSERT INTO main.service VALUES (0);
+        """,),
+    'chat': ("""
+        CREATE TABLE chat.meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+        CREATE TABLE chat.users (
+            id INTEGER PRIMARY KEY,
+            username TEXT NOT NULL,
+            display_name TEXT NOT NULL,
+            title TEXT NOT NULL DEFAULT '',
+            role TEXT NOT NULL,
+            color TEXT NOT NULL,
+            bio TEXT NOT NULL DEFAULT '',
+            status TEXT,
+            preferences TEXT NOT NULL DEFAULT '{}',
+            active INTEGER NOT NULL DEFAULT 1,
+            created_at INTEGER NOT NULL);
+        CREATE TABLE chat.channels (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            kind TEXT NOT NULL,
+            name TEXT,
+            name_key TEXT,
+            topic TEXT NOT NULL DEFAULT '',
+            posting TEXT NOT NULL DEFAULT 'all',
+            direct_key TEXT UNIQUE,
+            created_by INTEGER,
+            created_at INTEGER NOT NULL,
+            archived INTEGER NOT NULL DEFAULT 0);
+        CREATE UNIQUE INDEX chat.channels_name ON channels (name_key) WHERE kind = 'public';
+        CREATE TABLE chat.members (
+            channel_id INTEGER NOT NULL,
+            user_id INTEGER NOT NULL,
+            since_message INTEGER NOT NULL DEFAULT 0,
+            read_to INTEGER NOT NULL DEFAULT 0,
+            notify TEXT NOT NULL DEFAULT 'all',
+            hidden INTEGER NOT NULL DEFAULT 0,
+            favourite INTEGER NOT NULL DEFAULT 0,
+            PRIMARY KEY (channel_id, user_id)) WITHOUT ROWID;
+        CREATE INDEX chat.members_user ON members (user_id);
+        CREATE TABLE chat.messages (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            channel_id INTEGER NOT NULL,
+            user_id INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            data TEXT,
+            client_id TEXT,
+            request_hash BLOB,
+            text TEXT NOT NULL,
+            reply_to INTEGER,
+            mentions TEXT NOT NULL DEFAULT '[]',
+            created_at INTEGER NOT NULL,
+            edited_at INTEGER,
+            deleted INTEGER NOT NULL DEFAULT 0,
+            UNIQUE (user_id, client_id));
+        CREATE INDEX chat.messages_channel ON messages (channel_id, id);
+        CREATE INDEX chat.messages_unread ON messages (channel_id, id, user_id) WHERE kind <> 'system' AND deleted = 0;
+        CREATE TABLE chat.mentions (
+            user_id INTEGER NOT NULL,
+            channel_id INTEGER NOT NULL,
+            message_id INTEGER NOT NULL,
+            PRIMARY KEY (user_id, channel_id, message_id)) WITHOUT ROWID;
+        CREATE INDEX chat.mentions_message ON mentions (message_id);
+        CREATE TABLE chat.files (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            key TEXT NOT NULL UNIQUE,
+            user_id INTEGER NOT NULL,
+            name TEXT NOT NULL,
+            type TEXT NOT NULL,
+            size INTEGER NOT NULL,
+            width INTEGER,
+            height INTEGER,
+            created_at INTEGER NOT NULL,
+            created_second INTEGER NOT NULL,
+            posted INTEGER NOT NULL DEFAULT 0);
+        CREATE INDEX chat.files_unposted ON files (created_second) WHERE posted = 0;
+        CREATE TABLE chat.attachments (
+            message_id INTEGER NOT NULL,
+            position INTEGER NOT NULL,
+            file_id INTEGER NOT NULL,
+            PRIMARY KEY (message_id, position)) WITHOUT ROWID;
+        CREATE INDEX chat.attachments_file ON attachments (file_id);
+        CREATE TABLE chat.events (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            at INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            ref INTEGER NOT NULL,
+            channel_id INTEGER,
+            user_id INTEGER);
+        """,),
+    'presence': ("""
+        CREATE TABLE presence.seen (user_id INTEGER PRIMARY KEY, at INTEGER NOT NULL);
+        CREATE TABLE presence.noted (event_id INTEGER NOT NULL);
+        INSERT INTO presence.noted VALUES (0);
+        """,),
+}
+
+
+class Change:
+    """One job's hold on the writing connection: the only way to alter the tables, and to tell of it."""
+
+    def __init__(self, connection, now):
+        self.execute = connection.execute
+        self.now = now
+        self.events = []
+        self.followers = []
+
+    def insert(self, table, **values):
+        """Add a row; returns its id."""
+        return self.execute('INSERT INTO %s (%s) VALUES (%s)' % (
+            table, ', '.join(values), ', '.join('?' * len(values))), tuple(values.values())).lastrowid
+
+    def update(self, table, row_id, **values):
+        self.execute('UPDATE %s SET %s WHERE id = ?' % (
+            table, ', '.join(name + ' = ?' for name in values)), tuple(values.values()) + (row_id,))
+
+    def tell(self, kind, ref, channel_id=None, user_id=None):
+        """Record in the same transaction that something changed, and who may hear; returns the event."""
+        event = Event(None, kind, ref, channel_id, user_id)
+        event.id = self.execute(
+            'INSERT INTO events (at, kind, ref, channel_id, user_id) VALUES (?, ?, ?, ?, ?)',
+            (self.now, kind, ref, channel_id, user_id)).lastrowid
+        self.events.append(event)
+        return event
+
+    def afterwards(self, function):
+        """Have a function called once the change is safely on disk."""
+        self.followers.append(function)
+
+
+class Event:
+    """A pointer to what changed; `value` is the thing as JSON bytes once it has been published."""
+
+    __slots__ = ('id', 'kind', 'ref', 'channel_id', 'user_id', 'value', 'wire', 'heard_by')
+
+    def __init__(self, event_id, kind, ref, channel_id=None, user_id=None):
+        self.id, self.kind, self.ref, self.channel_id, self.user_id = event_id, kind, ref, channel_id, user_id
+        self.value = self.wire = self.heard_by = None
+
+    def __lt__(self, event_id):
+        return self.id < event_id
+
+    @property
+    def thing(self):
+        """What the event points at: of several tellings of one thing the last is enough."""
+        return self.kind, self.ref, self.user_id
+
+
+class Job:
+    """A function that waits for its turn on the writing connection, and then holds what came of it."""
+
+    __slots__ = ('function', 'change', 'result', 'error', 'done')
+
+    def __init__(self, function):
+        self.function, self.change, self.result, self.error = function, None, None, None
+        self.done = threading.Lock()
+        self.done.acquire()
+
+    def wait(self):
+        self.done.acquire()
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
+class BatchVoid(Exception):
+    """SQLite gave up the whole transaction, the work of all the jobs in it included."""
+
+
+def storage_refusal(error):
+    """What a person hears when the disk is full or failing."""
+    if 'full' in str(error):
+        return Refusal(507, 'storage_full', 'The storage is full. Ask an administrator to make room.')
+    return try_later(503, 'storage_trouble', 'The storage does not answer as it should (%s).' % error, 5)
+
+
+class Store:
+    """The databases of one data folder: one thread writes, every other thread reads."""
+
+    def __init__(self, folder, clock):
+        self.folder, self.clock = folder, clock
+        self._jobs = make_queue()
+        self._local = threading.local()
+        self._readers = []
+        self._thread = None
+        self.publish = lambda connection, events: None      # NEWS takes this place
+
+    def open(self):
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise Trouble('MiniMost needs SQLite 3.22 or newer; this Python has %s.' % sqlite3.sqlite_version)
+        os.makedirs(os.path.join(self.folder, 'users'), exist_ok=True)
+        self._refuse_half_a_folder()
+        try:
+            self._connection = self._connect()
+            migrate(self._connection, self.folder)
+        except sqlite3.DatabaseError as error:
+            raise Trouble('The databases in %s cannot be opened (%s). Restore a backup into an empty folder.' % (
+                self.folder, error))
+        self._thread = threading.Thread(target=self._run, name='writer', daemon=True)
+        self._thread.start()
+
+    def _refuse_half_a_folder(self):
+        """A lost or emptied database must never look like a fresh installation."""
+        needed = [os.path.join(self.folder, file) for schema, file, synchronous in DATABASES if synchronous == 'FULL']
+        there = [path for path in needed if os.path.exists(path)]
+        if not there:
+            return
+        for path in needed:
+            if path not in there or os.path.getsize(path) == 0:
+                raise Trouble('%s is missing or empty. Restore a backup into an empty folder.' % path)
+
+    def _connect(self, readonly=False):
+        """A connection to all the databases; autocommit, so that every transaction is ours."""
+        first = os.path.join(self.folder, DATABASES[0][1])
+        connection = sqlite3.connect(first, isolation_level=None, check_same_thread=False, timeout=30,
+                                     cached_statements=300)
+        connection.row_factory = sqlite3.Row
+        for schema, file, synchronous in DATABASES[1:]:
+            connection.execute('ATTACH ? AS ' + schema, (os.path.join(self.folder, file),))
+        for schema, file, synchronous in DATABASES:
+            self._prepare(connection, schema, synchronous, readonly)
+        if readonly:
+            connection.execute('PRAGMA query_only = ON')
+        return connection
+
+    def _prepare(self, connection, schema, synchronous, readonly):
+        if not readonly:
+            connection.execute('PRAGMA %s.auto_vacuum = INCREMENTAL' % schema)
+            journal = connection.execute('PRAGMA %s.journal_mode = WAL' % schema).fetchone()[0]
+            if journal != 'wal':
+                connection.execute('PRAGMA %s.journal_mode = TRUNCATE' % schema)
+            connection.execute('PRAGMA %s.synchronous = %s' % (schema, synchronous))
+            connection.execute('PRAGMA %s.wal_autocheckpoint = %d' % (schema, CHECKPOINT_PAGES))
+            if synchronous == 'FULL' and connection.execute('PRAGMA %s.synchronous' % schema).fetchone()[0] != 2:
+                raise Trouble('SQLite does not accept synchronous=FULL here.')
+        connection.execute('PRAGMA %s.cache_size = -%d' % (schema, 4000 if readonly else 16000))
+
+    def close(self):
+        """Finish all writes and fold the WAL into the databases; readers go first, for the last one folds it."""
+        if self._thread:
+            self._jobs.put(None)
+            self._thread.join()
+        for connection in self._readers:
+            connection.close()
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute('PRAGMA wal_checkpoint(TRUNCATE)')
+        self._connection.close()
+
+    def reader(self):
+        """This thread's own reading connection."""
+        connection = getattr(self._local, 'connection', None)
+        if connection is None:
+            connection = self._local.connection = self._connect(readonly=True)
+            self._readers.append(connection)
+        return connection
+
+    def forget_reader(self):
+        """Close this thread's reading connection, as a thread does that ends."""
+        connection = self._local.__dict__.pop('connection', None)
+        if connection is not None:
+            self._readers.remove(connection)
+            connection.close()
+
+    @contextlib.contextmanager
+    def snapshot(self):
+        """A reading connection that sees one moment until the end of the block."""
+        connection = self.reader()
+        connection.execute('BEGIN')
+        try:
+            yield connection
+        finally:
+            connection.execute('COMMIT')
+
+    def write(self, function):
+        """Run function(change) in the next commit; returns its result when that is safely on disk.
+
+        Raises: what the function raised; Refusal 507 or 503 when the disk is full or failing.
+        """
+        return self.write_soon(function).wait()
+
+    def write_soon(self, function):
+        """Queue function(change) without waiting for it; returns the job."""
+        job = Job(function)
+        self._jobs.put(job)
+        return job
+
+    def _run(self):
+        ending = False
+        while not ending:
+            jobs, ending = self._collect()
+            try:
+                self._commit(jobs)
+            except Exception:                # the edge of this thread: the writer must live
+                traceback.print_exc()
+            for job in jobs:
+                job.done.release()
+
+    def _collect(self):
+        """Wait for a job and take those that came with it; the second value says whether it is time to end."""
+        jobs = [self._jobs.get()]
+        with contextlib.suppress(queue.Empty):
+            while jobs[-1] is not None and len(jobs) < BATCH:
+                jobs.append(self._jobs.get_nowait())
+        ending = jobs[-1] is None
+        return (jobs[:-1] if ending else jobs), ending
+
+    def _commit(self, jobs):
+        try:
+            self._run_together(jobs)
+        except (BatchVoid, sqlite3.Error):
+            for job in jobs:
+                self._run_alone(job)
+
+    def _run_alone(self, job):
+        """Give a job of a void batch its own transaction, so that it fails or succeeds for itself."""
+        try:
+            self._run_together([job])
+        except (BatchVoid, sqlite3.Error) as error:
+            job.result, job.error = None, storage_refusal(error)
+
+    def _run_together(self, jobs):
+        connection = self._connection
+        try:
+            connection.execute('BEGIN IMMEDIATE')
+            for job in jobs:
+                self._attempt(job)
+            connection.execute('COMMIT')
+        except (BatchVoid, sqlite3.Error):
+            self._reconnect()
+            raise
+        self._follow([job for job in jobs if job.error is None])
+
+    def _attempt(self, job):
+        connection = self._connection
+        job.change, job.result, job.error = Change(connection, self.clock.now()), None, None
+        connection.execute('SAVEPOINT job')
+        try:
+            job.result = job.function(job.change)
+        except Exception as error:           # carried to the thread that waits for the job
+            if not connection.in_transaction:
+                raise BatchVoid(str(error))
+            connection.execute('ROLLBACK TO job')
+            job.error = storage_refusal(error) if isinstance(error, sqlite3.OperationalError) else error
+        connection.execute('RELEASE job')
+
+    def _reconnect(self):
+        """After a failed commit only a new connection is known to hold nothing half-done."""
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+        self._connection = self._connect()
+
+    def _follow(self, jobs):
+        """Tell the news and do what was to follow the commit."""
+        events = [event for job in jobs for event in job.change.events]
+        for job in jobs:
+            for follower in job.change.followers:
+                follower()
+        if events:
+            self.publish(self._connection, events)
+
+
+def migrate(connection, folder):
+    """Bring every database to the newest version, each in one transaction, with a copy of the old one kept."""
+    for schema, file, synchronous in DATABASES:
+        version = connection.execute('PRAGMA %s.user_version' % schema).fetchone()[0]
+        scripts = MIGRATIONS[schema]
+        if version > len(scripts):
+            raise Trouble('%s was written by a newer MiniMost (version %d, this one knows %d).' % (
+                file, version, len(scripts)))
+        if 0 < version < len(scripts):
+            keep_copy(connection, schema, folder, file, version)
+        for number, script in enumerate(scripts[version:], version + 1):
+            connection.executescript('BEGIN IMMEDIATE; %s PRAGMA %s.user_version = %d; COMMIT;' % (
+                script, schema, number))
+
+
+def keep_copy(connection, schema, folder, file, version):
+    connection.execute('PRAGMA %s.wal_checkpoint(TRUNCATE)' % schema)
+    backups = os.path.join(folder, 'backups')
+    os.makedirs(backups, exist_ok=True)
+    shutil.copyfile(os.path.join(folder, file),
+                    os.path.join(backups, '%s.before-version-%d' % (os.path.basename(file), version + 1)))
+
+
+def get_meta(connection, name):
+    row = connection.execute('SELECT value FROM meta WHERE name = ?', (name,)).fetchone()
+    return row and row['value']
+
+
+def set_meta(change, name, value):
+    change.execute('INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)', (name, value))
+
+
+# ---- 5. NEWS ---------------------------------------------------------
+#
+# A lasting event is a row in the events table; after the commit it is rendered once, as the thing is now, and
+# kept in memory for the polls. A passing event lives in memory alone, under numbers of its own.
+
+RING = 8192                      # lasting events kept rendered in memory
+PASSING = 2048                   # passing events kept in memory
+MOST_EVENTS = 500                # in one answer
+EVENTS_KEPT = 50000              # rows kept in the events table
+
+SHOWS = collections.OrderedDict()    # kind of event: Show
+
+Show = collections.namedtuple('Show', 'kind wire audience render moves_members')
+Roll = collections.namedtuple('Roll', 'public since latest_since')
+Cursor = collections.namedtuple('Cursor', 'epoch event boot passing')
+
+
+def show(kind, audience, wire=None, moves_members=False):
+    """Declare a kind of lasting event: who may hear it, and the function(app, db, event) that makes its value.
+
+    Args: audience(news, db, event) gives a container of user ids; wire is the kind as the page sees it;
+    moves_members says that the event may change who belongs to its channel.
+    """
+    def register(render):
+        SHOWS[kind] = Show(kind, wire or kind, audience, render, moves_members)
+        return render
+    return register
+
+
+class AllBut:
+    """The ids of all users but a few."""
+
+    def __init__(self, left_out=()):
+        self.left_out = left_out
+
+    def __contains__(self, user_id):
+        return user_id not in self.left_out
+
+
+EVERYBODY = AllBut()
+
+
+def everybody(news, db, event):
+    return EVERYBODY
+
+
+def one_user(news, db, event):
+    return (event.user_id,)
+
+
+def members(news, db, event):
+    return news.roll(db, event.channel_id).since
+
+
+def finders(news, db, event):
+    """Those who can know of the channel: its members, and of a public one everybody but guests."""
+    roll = news.roll(db, event.channel_id)
+    return AllBut(news.guests(db) - set(roll.since)) if roll.public else roll.since
+
+
+def readers(news, db, event):
+    """The members who may see the message: not those who came later without the past."""
+    roll = news.roll(db, event.channel_id)
+    if roll.latest_since < event.ref:
+        return roll.since
+    return {user_id for user_id, since in roll.since.items() if since < event.ref}
+
+
+def one_member(news, db, event):
+    return {event.user_id} & set(news.roll(db, event.channel_id).since)
+
+
+def small_channel(news, db, event):
+    """The members, where there are few enough to tell them of each other's reading."""
+    roll = news.roll(db, event.channel_id)
+    return roll.since if len(roll.since) <= 50 else ()
+
+
+class Passing:
+    """A passing event: rendered, heard by whom, never stored."""
+
+    __slots__ = ('number', 'wire', 'heard_by')
+
+    def __init__(self, number, rendered, heard_by):
+        self.number, self.wire, self.heard_by = number, rendered, heard_by
+
+    def __lt__(self, number):
+        return self.number < number
+
+
+class Listener:
+    """Somebody who waits for news from a cursor on."""
+
+    __slots__ = ('session', 'cursor', 'deadline')
+
+    def __init__(self, session, cursor, deadline):
+        self.session, self.cursor, self.deadline = session, cursor, deadline
+
+
+def wire(kind, value):
+    """An event as the page reads it, from its kind and its value in JSON bytes."""
+    return b'{"kind":"%s","value":%s}' % (kind.encode('ascii'), value)
+
+
+class News:
+    """The events of one server and the answers to its polls."""
+
+    def __init__(self, app):
+        self.app, self.boot = app, token(app.random_bytes, 6)
+        self.epoch, self.last = None, 0
+        self.passing_last = 0
+        self.greetings = []              # functions that give the passing state anew to one from another boot
+        self.on_news = lambda audiences: None
+        self._ring, self._floor = [], 0
+        self._passing = []
+        self._rolls, self._guests = {}, None
+        self._lock = threading.Lock()
+        self._answers = {}
+
+    def open(self, store):
+        """Take up the sequence where it was left; a database older than the folder has seen gets a new epoch."""
+        def begin(change):
+            last = last_event(change)
+            noted = change.execute('SELECT event_id FROM noted').fetchone()['event_id']
+            if noted > last or get_meta(change, 'epoch') is None:
+                set_meta(change, 'epoch', token(self.app.random_bytes, 6))
+            change.execute('UPDATE noted SET event_id = ?', (last,))
+            return get_meta(change, 'epoch'), last
+        self.epoch, self.last = store.write(begin)
+        self._floor = self.last
+        store.publish = self.publish
+
+    def note(self, change):
+        """Write down how far the events have come, outside the database that a backup brings back."""
+        change.execute('UPDATE noted SET event_id = ?', (last_event(change),))
+
+    # -- telling
+
+    def publish(self, db, events):
+        """Render what was committed and wake those who may hear it; called by the writer alone, in order."""
+        for event in events:
+            if SHOWS[event.kind].moves_members:
+                self._forget_roll(event.channel_id)
+            if event.kind == 'user':
+                self._guests = None
+        rendered = {}
+        for event in reversed(events):       # the last telling of a thing serves the earlier ones as well
+            if event.thing not in rendered:
+                rendered[event.thing] = self._render(db, event)
+            event.value, event.wire = rendered[event.thing]
+        self._keep([event for event in events if event.wire])
+        self.last = events[-1].id
+        self._answers = {}
+        self.on_news([self.audience(db, event) for event in events if event.wire])
+
+    def _render(self, db, event):
+        value = SHOWS[event.kind].render(self.app, db, event)
+        if value is None:
+            return None, None
+        value = encode(value)
+        return value, wire(SHOWS[event.kind].wire, value)
+
+    def _keep(self, events):
+        ring = self._ring
+        if len(ring) > 2 * RING:
+            self._floor = ring[-RING - 1].id
+            ring = ring[-RING:]
+        ring.extend(events)
+        self._ring = ring
+
+    def pass_on(self, kind, value, audience):
+        """Tell of something that is not kept: audience is a container of user ids."""
+        with self._lock:
+            number = self.passing_last + 1
+            passing = self._passing if len(self._passing) < 2 * PASSING else self._passing[-PASSING:]
+            passing.append(Passing(number, wire(kind, encode(value)), audience))
+            self._passing, self.passing_last = passing, number
+            self._answers = {}
+        self.on_news([audience])
+
+    # -- who hears
+
+    def audience(self, db, event):
+        """The ids of those who may hear the event at this moment."""
+        if event.channel_id is None:
+            return SHOWS[event.kind].audience(self, db, event)
+        roll = self.roll(db, event.channel_id)
+        if event.heard_by is None or event.heard_by[0] is not roll:
+            event.heard_by = (roll, SHOWS[event.kind].audience(self, db, event))
+        return event.heard_by[1]
+
+    def roll(self, db, channel_id):
+        """Who belongs to a channel. Read under the lock, so that what the writer drops cannot come back stale."""
+        with self._lock:
+            roll = self._rolls.get(channel_id)
+            if roll is None:
+                roll = self._rolls[channel_id] = call_roll(db, channel_id)
+        return roll
+
+    def _forget_roll(self, channel_id):
+        with self._lock:
+            self._rolls.pop(channel_id, None)
+
+    def guests(self, db):
+        if self._guests is None:
+            self._guests = {row['id'] for row in db.execute("SELECT id FROM users WHERE role = 'guest'")}
+        return self._guests
+
+    # -- the poll
+
+    def cursor(self, event_id, number):
+        """The cursor after a lasting and a passing event, as text."""
+        return '%s.%d.%s.%d' % (self.epoch, event_id, self.boot, number)
+
+    def read_cursor(self, db, text):
+        """Returns: the cursor, or None where only a new snapshot helps."""
+        match = re.fullmatch(r'([\w-]+)\.(\d{1,16})\.([\w-]+)\.(\d{1,16})', text, re.ASCII)
+        if not match or match.group(1) != self.epoch:
+            return None
+        cursor = Cursor(match.group(1), int(match.group(2)), match.group(3), int(match.group(4)))
+        if cursor.event > self.last and cursor.event > last_event(db):
+            return None
+        return cursor
+
+    def is_recent(self, cursor):
+        """Whether all that came after the cursor is still in memory."""
+        return cursor.event >= self._floor
+
+    def answer(self, db, listener):
+        """The poll's answer as JSON bytes from memory, or None while there is nothing to hear.
+
+        The position is read before the events: what the writer adds meanwhile is told twice rather than never,
+        and the position then follows the last event told.
+        """
+        cursor, user_id, last, ring = listener.cursor, listener.session.user_id, self.last, self._ring
+        events = [event for event in ring[bisect.bisect_left(ring, cursor.event + 1):]
+                  if user_id in self.audience(db, event)]
+        passing, number = self._passing_since(cursor, user_id)
+        if not events and not passing and cursor.boot == self.boot:
+            listener.cursor = cursor._replace(event=max(last, cursor.event), passing=number)
+            return None
+        if len(events) > MOST_EVENTS:
+            events = events[:MOST_EVENTS]
+            last = events[-1].id
+        return self._compose(events, passing, max(last, cursor.event, events[-1].id if events else 0), number)
+
+    def _passing_since(self, cursor, user_id):
+        """Returns: the passing events for a user, rendered, and the number up to which they go."""
+        passing = self._passing
+        length = len(passing)
+        number = passing[length - 1].number if length else self.passing_last
+        if cursor.boot != self.boot:
+            return [greeting for greet in self.greetings for greeting in greet()], number
+        first = bisect.bisect_left(passing, cursor.passing + 1, 0, length)
+        return [one.wire for one in passing[first:length] if user_id in one.heard_by], number
+
+    def _compose(self, events, passing, position, number):
+        """Put an answer together; listeners who hear the same share it."""
+        key = (tuple([event.id for event in events]), tuple(passing), position, number)
+        answer = self._answers.get(key)
+        if answer is None:
+            merged = collections.OrderedDict()
+            for event in events:
+                merged.pop(event.thing, None)        # only the last telling of a thing counts
+                merged[event.thing] = event.wire
+            answer = self._answers[key] = b'{"cursor":"%s","events":[%s]}' % (
+                self.cursor(position, number).encode('ascii'), b','.join(list(merged.values()) + passing))
+        return answer
+
+    def answer_from_table(self, db, listener):
+        """The poll's answer for one who was away for long; None sends the reader back to the snapshot."""
+        cursor, user_id = listener.cursor, listener.session.user_id
+        first = db.execute('SELECT min(id) AS id FROM events').fetchone()['id']
+        if first is None or first > cursor.event + 1:
+            return None
+        told, position = collections.OrderedDict(), cursor.event
+        for row in db.execute('SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?', (cursor.event, MOST_EVENTS)):
+            event = Event(row['id'], row['kind'], row['ref'], row['channel_id'], row['user_id'])
+            position = event.id
+            if user_id in self.audience(db, event):
+                told.pop(event.thing, None)
+                told[event.thing] = event
+        for event in told.values():
+            event.value, event.wire = self._render(db, event)
+        passing, number = self._passing_since(cursor, user_id)
+        return self._compose([event for event in told.values() if event.wire], passing, position, number)
+
+
+def call_roll(db, channel_id):
+    channel = db.execute('SELECT kind FROM channels WHERE id = ?', (channel_id,)).fetchone()
+    since = {row['user_id']: row['since_message'] for row in db.execute(
+        'SELECT user_id, since_message FROM members WHERE channel_id = ?', (channel_id,))}
+    return Roll(channel is not None and channel['kind'] == 'public', since, max(since.values(), default=0))
+
+
+def last_event(db):
+    """The highest id an event ever had, also when the rows are gone."""
+    row = db.execute("SELECT seq FROM chat.sqlite_sequence WHERE name = 'events'").fetchone()
+    return row['seq'] if row else 0
+
+
+def prune_events(change):
+    change.execute('DELETE FROM events WHERE id <= ?', (last_event(change) - EVENTS_KEPT,))
+
+
+# ---- 6. IDENTITY -----------------------------------------------------
+
+HASHES_AT_ONCE, HASHES_WAITING = 2, 16
+SCRYPT = (2 ** 14, 8, 1)         # N, r, p of RFC 7914: 16 MB and about 50 ms
+PBKDF2_ROUNDS = 240000
+SESSION_DAYS = 400
+ACTIVITY_SECONDS = 600           # how exactly the last use of a session is written down
+LOCKS_KEPT = 10000
+THROTTLES_KEPT = 20000
+
+COMMON_PASSWORDS = frozenset("""
+    0123456789 0987654321 1111111111 1122334455 12345678910 1234567890 123456789a 123456789q 1q2w3e4r5t 1q2w3e4r5t6y
+    1qaz2wsx3edc aaaaaaaaaa abcdefghij abcd123456 administrator adminadmin asdfghjkl1 asdfghjkl; baseball123 basketball
+    changeme123 charlie123 computer123 football123 helloworld iloveyou12 iloveyou123 letmein123 liverpool1 manchester
+    minimost123 password01 password10 password12 password123 password1234 passwordpassword princess123 q1w2e3r4t5 qazwsxedcr
+    qwerty1234 qwerty12345 qwerty123456 qwertyuiop qwertyuiop123 secret1234 starwars123 sunshine123 superman123 supersecret
+    trustno1trustno1 unbelievable welcome123 welcome1234 zxcvbnm123 zxcvbnm,./ 9876543210 987654321a a123456789
+    """.split())
+
+
+class Passwords:
+    """Hashing of passwords, a few at a time, as texts that say how they were made."""
+
+    def __init__(self, random_bytes):
+        self.random_bytes = random_bytes
+        self._free = threading.Semaphore(HASHES_AT_ONCE)
+        self._room = threading.Semaphore(HASHES_AT_ONCE + HASHES_WAITING)
+
+    def hash(self, password):
+        salt = self.random_bytes(16)
+        return '%s$%s$%s' % (self._method(), salt.hex(), self._derive(self._method(), password, salt).hex())
+
+    def matches(self, password, stored):
+        """Compare with a stored hash; without one (no such account) it takes the same time and fails."""
+        if stored is None:
+            self._derive(self._method(), password, bytes(16))
+            return False
+        method, salt, expected = stored.split('$')
+        return hmac.compare_digest(self._derive(method, password, bytes.fromhex(salt)), bytes.fromhex(expected))
+
+    def is_weak(self, stored):
+        """Whether a stored hash was made by a lesser method than this Python's best."""
+        return stored.split('$')[0] != self._method()
+
+    @staticmethod
+    def _method():
+        if hasattr(hashlib, 'scrypt'):
+            return 'scrypt,%d,%d,%d' % SCRYPT
+        return 'pbkdf2,%d' % PBKDF2_ROUNDS
+
+    def _derive(self, method, password, salt):
+        name, *numbers = method.split(',')
+        numbers = [int(number) for number in numbers]
+        if not self._room.acquire(blocking=False):
+            raise try_later(503, 'busy', 'Many people are signing in. Trying again by itself.', 1)
+        try:
+            with self._free:
+                return derive_key(name, numbers, password.encode('utf-8'), salt)
+        finally:
+            self._room.release()
+
+
+def derive_key(name, numbers, password, salt):
+    """RFC 7914 scrypt, or RFC 8018 PBKDF2 with SHA-256."""
+    if name == 'scrypt':
+        if not hasattr(hashlib, 'scrypt'):
+            raise Refusal(503, 'no_scrypt', 'This password was made by a newer Python than the server runs on now.')
+        cost, block, parallel = numbers
+        return hashlib.scrypt(password, salt=salt, n=cost, r=block, p=parallel, maxmem=2 ** 26, dklen=32)
+    return hashlib.pbkdf2_hmac('sha256', password, salt, numbers[0], dklen=32)
+
+
+def check_new_password(password, username, least, field='password'):
+    if len(password) < least:
+        raise Refusal(400, 'password_too_short', 'Use at least %d characters.' % least, field)
+    if password.lower() in COMMON_PASSWORDS or len(set(password)) < 4:
+        raise Refusal(400, 'password_too_common', 'Too many people use this password. Choose another.', field)
+    if username.lower() in (password.lower(), password.lower()[::-1]):
+        raise Refusal(400, 'password_is_name', 'The password must not be the name.', field)
+
+
+class Session:
+    """A signed-in browser: whose it is, and when it was last used, in seconds of service."""
+
+    __slots__ = ('id', 'key', 'user_id', 'role', 'active_second', 'ended')
+
+    def __init__(self, row, role):
+        self.id, self.key, self.user_id = row['id'], bytes(row['token_hash']), row['user_id']
+        self.active_second, self.role, self.ended = row['active_second'], role, False
+
+
+class Sessions:
+    """The sessions of one server. A cookie is a random id and its HMAC by secret.key; the table has a hash of the id."""
+
+    def __init__(self, secret, store, service, settings, random_bytes):
+        self.secret, self.store, self.service, self.random_bytes = secret, store, service, random_bytes
+        self.idle_seconds = settings.session_idle_minutes * 60
+        self.on_end = lambda session: None
+        self._known = {}
+        self._lock = threading.Lock()
+
+    def begin(self, change, user_id, agent, address):
+        """Open a session in a change; returns the cookie's value."""
+        key = token(self.random_bytes)
+        change.insert('sessions', token_hash=digest(key), user_id=user_id, agent=agent[:200], address=address,
+                      created_at=change.now, active_second=self.service.seconds())
+        return key + '.' + self._sign(key)
+
+    def _sign(self, key):
+        mac = hmac.new(self.secret, key.encode('ascii'), hashlib.sha256).digest()
+        return base64.urlsafe_b64encode(mac).decode('ascii').rstrip('=')
+
+    def find(self, cookie):
+        """The session that a cookie opens, or None."""
+        key, dot, signature = cookie.partition('.')
+        if not re.fullmatch('[A-Za-z0-9_-]{32}', key) or not hmac.compare_digest(
+                signature.encode('utf-8'), self._sign(key).encode('ascii')):
+            return None
+        key = digest(key)
+        session = self._known.get(key) or self._look_up(key)
+        if session is None or self.service.seconds() - session.active_second > self.idle_seconds:
+            return None
+        return session
+
+    def _look_up(self, key):
+        """Read a session; under the lock, so that one ended meanwhile cannot come back."""
+        with self._lock:
+            row = self.store.reader().execute(
+                'SELECT sessions.*, users.role FROM sessions JOIN users ON users.id = sessions.user_id '
+                'WHERE token_hash = ? AND users.active', (key,)).fetchone()
+            if row is None:
+                return None
+            if len(self._known) > 10000:
+                self._known.clear()
+            session = self._known[key] = Session(row, row['role'])
+            return session
+
+    def use(self, session):
+        """Note that a person did something, now and then on disk as well."""
+        second = self.service.seconds()
+        if second - session.active_second < ACTIVITY_SECONDS:
+            return
+        session.active_second = second
+        self.store.write_soon(lambda change: change.update('sessions', session.id, active_second=second))
+
+    def end(self, change, where, *values):
+        """Revoke the sessions that a condition names, everywhere and at once."""
+        rows = change.execute('SELECT token_hash FROM sessions WHERE ' + where, values).fetchall()
+        change.execute('DELETE FROM sessions WHERE ' + where, values)
+        for row in rows:
+            change.afterwards(lambda key=bytes(row['token_hash']): self._forget(key))
+
+    def _forget(self, key):
+        with self._lock:
+            session = self._known.pop(key, None)
+        if session:
+            session.ended = True
+            self.on_end(session)
+
+    def purge(self, change):
+        """Delete the sessions that nobody used for too long."""
+        self.end(change, 'active_second < ?', self.service.seconds() - self.idle_seconds)
+
+
+class Service:
+    """Seconds of service: a counter that runs only while the server does, so a wrong clock ends nothing."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self._before, self._begun = 0, clock.steady()
+
+    def open(self, store):
+        self._before = store.reader().execute('SELECT seconds FROM service').fetchone()['seconds']
+
+    def seconds(self):
+        return self._before + int(self.clock.steady() - self._begun)
+
+    def note(self, change):
+        change.execute('UPDATE service SET seconds = ?', (self.seconds(),))
+
+
+class Locks:
+    """Names that are locked after failed sign-ins, known or unknown alike.
+
+    A device on which the user signed in before has a lock of its own, so that a stranger's guesses do not
+    shut the user out there.
+    """
+
+    def __init__(self, settings, service):
+        self.attempts, self.seconds = settings.max_login_attempts, settings.lockout_duration_minutes * 60
+        self.service = service
+
+    def check(self, db, name):
+        row = db.execute('SELECT failures, failed_second FROM locks WHERE name = ?', (name,)).fetchone()
+        if row is None or row['failures'] < self.attempts:
+            return
+        left = row['failed_second'] + self.seconds - self.service.seconds()
+        if left > 0:
+            raise try_later(423, 'locked', 'Too many failed attempts. Try again in %d minutes.' % math.ceil(left / 60), left)
+
+    def fail(self, change, name):
+        now = self.service.seconds()
+        row = change.execute('SELECT failures, failed_second FROM locks WHERE name = ?', (name,)).fetchone()
+        failures = row['failures'] if row and row['failed_second'] + self.seconds > now else 0
+        change.execute('INSERT OR REPLACE INTO locks (name, failures, failed_second) VALUES (?, ?, ?)',
+                       (name, failures + 1, now))
+        change.execute('DELETE FROM locks WHERE name IN (SELECT name FROM locks ORDER BY failed_second DESC '
+                       'LIMIT -1 OFFSET ?)', (LOCKS_KEPT,))
+
+    def forgive(self, change, name):
+        change.execute('DELETE FROM locks WHERE name = ?', (name,))
+
+
+class Throttle:
+    """Token buckets by name of limit and by user or address, in bounded memory."""
+
+    def __init__(self, settings, clock):
+        self.enabled, self.clock = settings.rate_limit_enabled, clock
+        self.limits = dict(LIMITS)
+        self.limits.update((name, (most, 60)) for name, most in settings.rate_limits.items())
+        self._buckets = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def take(self, name, who):
+        """Take one token; raises Refusal 429 when none is left."""
+        if not self.enabled:
+            return
+        most, seconds = self.limits[name]
+        with self._lock:
+            now = self.clock.steady()
+            tokens, at = self._buckets.pop((name, who), (most, now))
+            tokens = min(most, tokens + (now - at) * most / seconds)
+            self._buckets[name, who] = (tokens - 1 if tokens >= 1 else tokens, now)
+            if len(self._buckets) > THROTTLES_KEPT:
+                self._buckets.popitem(last=False)
+        if tokens < 1:
+            raise try_later(429, 'too_many_requests', 'Too fast. Wait a moment.', (1 - tokens) * seconds / most)
+
+
+def read_secret(path, random_bytes):
+    """The key that signs cookies; made at the first start, and remade (everybody signs in again) when it is lost."""
+    with contextlib.suppress(FileNotFoundError):
+        with open(path, 'rb') as file:
+            secret = file.read()
+        if len(secret) == 32:
+            return secret
+    secret = random_bytes(32)
+    save(path, secret)
+    return secret
+
+
+# ---- 7. HTTP ---------------------------------------------------------
+#
+# RFC 9112 read strictly: what two readers could understand in two ways is refused, and the connection closed.
+
+MOST_LINE, MOST_HEAD, MOST_HEADERS = 8192, 16384, 64
+MOST_JSON = 65536
+METHODS = ('GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE')
+ROLES = ('guest', 'bot', 'member', 'admin', 'owner')
+ONCE_ONLY = frozenset(('host', 'content-length', 'transfer-encoding', 'content-type', 'origin', 'authorization',
+                       'expect', 'range', 'if-range', 'sec-fetch-site', 'x-forwarded-proto'))
+
+REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (/(?!/)[A-Za-z0-9\-._~!$&'()*+,;=:@/?%]*) HTTP/([0-9])\.([0-9])")
+HEADER_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([!-~\x80-\xff]+(?:[ \t]+[!-~\x80-\xff]+)*)?[ \t]*")
+BARE_BREAK = re.compile(rb'(?<!\r)\n|\r(?!\n|\Z)')
+HOST = re.compile(r'(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?')
+
+ROUTES = []                      # every route there is
+LOADERS = {}                     # name of a thing in a path: function(request, text) that gives it, or refuses
+
+Route = collections.namedtuple('Route', 'method pattern matcher things fields handler public role limit lane body')
+Head = collections.namedtuple('Head', 'method target minor headers')
+
+
+def malformed(words, status=400):
+    return Refusal(status, 'malformed_request', words, headers=[('Connection', 'close')])
+
+
+def read_head(block, known=(None, None)):
+    """Read a request's head: everything before the empty line, without it.
+
+    Args: the bytes; a pair of header bytes and what they were read as, for a peer that repeats itself.
+    Returns: the Head and the pair for the next time.
+    """
+    line, _, rest = block.partition(b'\r\n')
+    match = REQUEST_LINE.fullmatch(line)
+    if not match:
+        raise bad_request_line(line)
+    if match.group(3) != b'1':
+        raise malformed('Only HTTP/1.1 is spoken here.', 505)
+    if rest != known[0]:
+        known = (rest, read_headers(rest))
+    return Head(match.group(1).decode('ascii'), match.group(2).decode('ascii'), int(match.group(4)), known[1]), known
+
+
+def bad_request_line(line):
+    if len(line) > MOST_LINE:
+        return malformed('The address is too long.', 414)
+    return malformed('The request line is malformed.')
+
+
+def read_headers(block):
+    """Header lines as a dictionary of lower-case names (RFC 9112 section 5)."""
+    lines = block.split(b'\r\n') if block else []
+    if len(lines) > MOST_HEADERS:
+        raise malformed('There are too many header lines.', 431)
+    headers = {}
+    for line in lines:
+        match = HEADER_LINE.fullmatch(line)
+        if not match:
+            raise malformed('A header line is malformed.')
+        name, value = match.group(1).decode('ascii').lower(), (match.group(2) or b'').decode('latin-1')
+        if name in headers:
+            if name in ONCE_ONLY:
+                raise malformed('The header %s stands twice.' % name)
+            value = headers[name] + ('; ' if name == 'cookie' else ', ') + value
+        headers[name] = value
+    check_framing(headers)
+    return headers
+
+
+def check_framing(headers):
+    """The headers that say where a request ends and for whom it is (RFC 9112 sections 3.2 and 6)."""
+    if not HOST.fullmatch(headers.get('host', '')):
+        raise malformed('The Host header is missing or malformed.')
+    if 'transfer-encoding' in headers:
+        raise malformed('A request body needs a Content-Length.', 501)
+    length = headers.get('content-length', '0')
+    if not re.fullmatch('[0-9]{1,16}', length, re.ASCII):
+        raise malformed('The Content-Length is malformed.')
+    if headers.get('expect', '100-continue').lower() != '100-continue':
+        raise malformed('This expectation cannot be met.', 417)
+
+
+def percent_decode(text):
+    """Decode once, as strict UTF-8."""
+    if re.search('%(?![0-9A-Fa-f]{2})', text):
+        raise malformed('The address is malformed.')
+    try:
+        return urllib.parse.unquote_to_bytes(text).decode('utf-8')
+    except UnicodeDecodeError:
+        raise malformed('The address is not UTF-8.')
+
+
+def read_query(text):
+    values = {}
+    for pair in filter(None, text.split('&')):
+        name, _, value = pair.replace('+', ' ').partition('=')
+        name = percent_decode(name)
+        if name in values:
+            raise Refusal(400, 'bad_field', 'The field %.60s stands twice.' % name, name)
+        values[name] = percent_decode(value)
+    return values
+
+
+def read_cookies(header):
+    """Cookies by name. Read by hand: one odd neighbour must not hide the rest."""
+    cookies = {}
+    for pair in header.split(';'):
+        name, _, value = pair.strip().partition('=')
+        cookies.setdefault(name, value.strip('"'))
+    return cookies
+
+
+# -- routes
+
+def route(method, pattern, public=False, role='guest', limit=None, lane='crew', body='json'):
+    """Declare a route: the policy stands here, the data in the handler's signature.
+
+    Args: public lets strangers in; role is the least role that may; limit is a name in LIMITS; lane is where it
+    runs: 'lot' (must never wait), 'crew', or 'thread' (may be slow); body is 'json' or 'raw'.
+    """
+    names = re.findall('<([a-z]+)>', pattern)
+    matcher = re.compile(re.sub('<[a-z]+>', lambda name: '(.+)' if name.group() == '<asset>' else '([^/]+)', pattern))
+
+    def register(handler):
+        ROUTES.append(Route(method, pattern, matcher, names, declared_fields(handler, 1 + len(names)), handler,
+                            public, role, limit, lane, body))
+        return handler
+    return register
+
+
+def loader(name):
+    """Declare how the text that stands for <name> in a path becomes the thing: its permission check."""
+    def register(function):
+        LOADERS[name] = function
+        return function
+    return register
+
+
+def find_route(method, path):
+    """Returns: the route and the texts in its path."""
+    allowed = set()
+    for one in ROUTES_BY_START.get(path.split('/', 2)[1]) or index_routes(path):
+        match = one.matcher.fullmatch(path)
+        if match and (one.method == method or method == 'HEAD' and one.method == 'GET' and one.lane != 'lot'):
+            return one, match.groups()
+        if match:
+            allowed.update((one.method, 'HEAD') if one.method == 'GET' else (one.method,))
+    if not allowed:
+        raise not_found()
+    status = 405 if method in METHODS else 501
+    raise Refusal(status, 'method_not_allowed', 'This address does not take %s.' % method,
+                  headers=[('Allow', ', '.join(sorted(allowed)))])
+
+
+ROUTES_BY_START = {}             # first segment of a path: the routes that begin with it
+
+
+def index_routes(path):
+    """Fill the index at the first request, when all routes are declared."""
+    if not ROUTES_BY_START:
+        for one in ROUTES:
+            ROUTES_BY_START.setdefault(one.pattern.split('/', 2)[1], []).append(one)
+    return ROUTES_BY_START.get(path.split('/', 2)[1], ())
+
+
+# -- requests and replies
+
+class Request:
+    """One request on its way through the steps of dispatch."""
+
+    def __init__(self, app, head, peer, is_tls):
+        self.app, self.method, self.headers, self.peer = app, head.method, head.headers, peer
+        self.path, _, self.query_text = head.target.partition('?')
+        self.length = int(head.headers.get('content-length', '0'))
+        self.is_proxied = peer in app.settings.trusted_proxies
+        self.is_secure = head.headers.get('x-forwarded-proto') == 'https' if self.is_proxied else is_tls
+        self.keeps_alive = head.minor >= 1 and 'close' not in head.headers.get('connection', '').lower()
+        self.route = self.path_texts = self.session = self.receive = None
+        self.body, self.left = b'', 0
+
+    @property
+    def lane(self):
+        return self.route.lane if self.route else 'crew'
+
+    @property
+    def body_is_raw(self):
+        """Whether the handler reads the body by itself."""
+        return self.route is not None and self.route.body == 'raw'
+
+    @property
+    def user_id(self):
+        return self.session.user_id
+
+    @property
+    def role(self):
+        return self.session.role
+
+    @property
+    def db(self):
+        return self.app.store.reader()
+
+    @property
+    def address(self):
+        """The address of the person: the peer's, or what a trusted proxy says."""
+        forwarded = self.headers.get('x-forwarded-for', '') if self.is_proxied else ''
+        return forwarded.split(',')[-1].strip() or self.peer
+
+    @property
+    def is_local(self):
+        """Whether the person sits at this very machine, with nothing in between."""
+        between = any(name in self.headers for name in ('x-forwarded-for', 'forwarded', 'via', 'x-real-ip'))
+        return is_loopback(self.peer) and not self.is_proxied and not between
+
+    def cookie(self, name):
+        return read_cookies(self.headers.get('cookie', '')).get(self.cookie_name(name), '')
+
+    def cookie_name(self, name):
+        return ('__Host-' if self.is_secure else '') + name
+
+    def at_least(self, role):
+        return ROLES.index(self.role) >= ROLES.index(role)
+
+
+def is_loopback(address):
+    return address == '::1' or address.startswith('127.')
+
+
+class Reply:
+    """An answer: JSON from a value, or other bytes with their type."""
+
+    def __init__(self, status=200, value=None, content=None, headers=(), content_type='application/json'):
+        self.status, self.headers, self.type = status, list(headers), content_type
+        self.content = content if content is not None else b'' if value is None else encode(value)
+        self.length = len(self.content)
+
+    def wire(self, is_head=False, closing=False):
+        """The whole answer as bytes."""
+        headers = [] if self.status in (204, 304) else [('Content-Type', self.type), ('Content-Length', self.length)]
+        if self.type == 'application/json':
+            headers.append(('Cache-Control', 'no-store'))
+        if closing:
+            headers.append(('Connection', 'close'))
+        return write_head(self.status, headers + self.headers) + (b'' if is_head else self.content)
+
+
+class FileReply(Reply):
+    """A part of a file on disk, sent piece by piece."""
+
+    def __init__(self, status, path, start, length, headers, content_type):
+        Reply.__init__(self, status, content=b'', headers=headers, content_type=content_type)
+        self.path, self.start, self.length = path, start, length
+
+    def load(self):
+        """Bring the part into memory."""
+        with open(self.path, 'rb') as file:
+            file.seek(self.start)
+            self.content = file.read(self.length)
+
+
+class Parked:
+    """What a poll gives instead of a reply: a listener whose answer comes when there is news."""
+
+    def __init__(self, listener):
+        self.listener = listener
+
+
+ALWAYS = (b'Server: MiniMost\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n'
+          b'Cross-Origin-Resource-Policy: same-origin\r\n')
+CONTROL = re.compile('[\x00-\x1f\x7f]')
+
+PAGE_POLICY = "; ".join((
+    "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data: blob:",
+    "media-src 'self' blob:", "connect-src 'self'", "manifest-src 'self'", "worker-src 'self'", "form-action 'self'",
+    "base-uri 'none'", "frame-ancestors 'none'", "require-trusted-types-for 'script'", "trusted-types minimost"))
+PERMISSIONS = ('camera=(self), microphone=(self), display-capture=(self), screen-wake-lock=(self), fullscreen=(self), '
+               'autoplay=(self), clipboard-write=(self), geolocation=(), payment=(), usb=()')
+
+
+def write_head(status, headers):
+    """The one place where a response's head is written (RFC 9110 section 6.6.1 asks for the date)."""
+    lines = ['HTTP/1.1 %d %s\r\nDate: %s\r\n' % (
+        status, http.client.responses.get(status, 'Unknown'), email.utils.formatdate(usegmt=True))]
+    for name, value in headers:
+        value = str(value)
+        if CONTROL.search(value):
+            raise ValueError('a control character in the header ' + name)
+        lines.append('%s: %s\r\n' % (name, value))
+    return ''.join(lines).encode('latin-1') + ALWAYS + b'\r\n'
+
+
+def error_reply(refusal):
+    value = {'error': refusal.words, 'code': refusal.code}
+    if refusal.field is not None:
+        value['field'] = refusal.field
+    return Reply(refusal.status, value, headers=refusal.headers)
+
+
+# -- dispatch
+
+def choose_route(request):
+    """Find the route; again, where the server already looked, only if there was none."""
+    if request.route is None:
+        request.route, request.path_texts = find_route(request.method, request.path)
+        request.left = request.length if request.body_is_raw else 0
+
+
+def check_host(request):
+    """Only names that belong to a LAN or to us, against DNS rebinding."""
+    host = HOST.fullmatch(request.headers['host']).group(1).lower().rstrip('.')
+    if host.startswith('[') or re.fullmatch(r'[0-9.]+', host) or '.' not in host:
+        return
+    if host.endswith(('.local', '.lan', '.home.arpa', '.internal', '.localhost')):
+        return
+    if host not in request.app.own_names and host not in request.app.settings.allowed_hosts:
+        raise Refusal(421, 'wrong_host', 'This server does not go by the name %s.' % host)
+
+
+def check_origin(request):
+    """A write must come from our own page, or from a program that says so."""
+    if request.method in ('GET', 'HEAD') or request.headers.get('x-minimost') == '1' or 'authorization' in request.headers:
+        return
+    site = request.headers.get('sec-fetch-site')
+    own = '%s://%s' % ('https' if request.is_secure else 'http', request.headers['host'])
+    if site != 'same-origin' if site is not None else request.headers.get('origin') != own:
+        raise Refusal(403, 'wrong_origin', 'This request did not come from the page of this server.')
+
+
+def find_session(request):
+    if 'authorization' not in request.headers:
+        request.session = request.app.sessions.find(request.cookie('minimost'))
+    if request.session is None and not request.route.public:
+        raise Refusal(401, 'sign_in', 'Sign in first.')
+
+
+def check_role(request):
+    if request.session and not request.route.public and not request.at_least(request.route.role):
+        raise forbidden()
+
+
+def take_limit(request):
+    if request.route.limit:
+        request.app.throttle.take(request.route.limit, request.user_id if request.session else request.address)
+
+
+def note_use(request):
+    """A person did something; a poll is not that."""
+    if request.session and request.route.lane != 'lot':
+        request.app.sessions.use(request.session)
+
+
+def read_arguments(request):
+    """The handler's arguments, from the query or from the JSON body."""
+    fields = request.route.fields
+    if request.method in ('GET', 'HEAD', 'DELETE') and not request.body or request.route.body == 'raw':
+        return read_fields(fields, read_query(request.query_text), from_text=True)
+    if not request.body and not any(default is REQUIRED for _, _, default in fields.values()):
+        return read_fields(fields, {})
+    return read_fields(fields, read_json(request))
+
+
+def read_json(request):
+    if request.headers.get('content-type', '').partition(';')[0].strip().lower() != 'application/json':
+        raise Refusal(415, 'wrong_type', 'Send JSON, with Content-Type: application/json.')
+    try:
+        value = json.loads(request.body.decode('utf-8'), parse_constant=reject_constant)
+    except (ValueError, RecursionError):
+        raise Refusal(400, 'bad_json', 'The body is not JSON in UTF-8.')
+    if not isinstance(value, dict):
+        raise Refusal(400, 'bad_json', 'The body must be a JSON object.')
+    return value
+
+
+def reject_constant(name):
+    raise ValueError(name)
+
+
+def load_things(request):
+    """What the path names, each checked for whether this user may see it."""
+    things = []
+    for name, text in zip(request.route.things, request.path_texts):
+        text = percent_decode(text)
+        if CONTROL.search(text) or '\\' in text or '/' in text and name != 'asset':
+            raise malformed('The address is malformed.')
+        things.append(LOADERS[name](request, text))
+    return things
+
+
+BEFORE_BODY = (choose_route, check_host, check_origin, find_session, check_role, take_limit, note_use)
+
+
+def dispatch(request):
+    """Answer one request: the edge where everything raised below becomes a reply."""
+    try:
+        for step in BEFORE_BODY:
+            step(request)
+        things = load_things(request)
+        return request.route.handler(request, *things, **read_arguments(request))
+    except Refusal as refusal:
+        return error_reply(refusal)
+    except sqlite3.Error as error:
+        return error_reply(storage_refusal(error))
+    except Exception:
+        traceback.print_exc()
+        return error_reply(Refusal(500, 'server_error', 'Something went wrong in the server.'))
+
+
+# -- static files and ranges
+
+TYPES = {                        # never the operating system's table, which differs from machine to machine
+    '.html': 'text/html; charset=utf-8', '.css': 'text/css; charset=utf-8', '.js': 'text/javascript; charset=utf-8',
+    '.json': 'application/json', '.svg': 'image/svg+xml', '.webmanifest': 'application/manifest+json',
+}
+
+
+class Assets:
+    """The page's parts, read and compressed once; an unknown name is simply not there."""
+
+    def __init__(self, folder):
+        self.parts = {}
+        for parent, _, names in os.walk(folder):
+            for name in sorted(names):
+                path = os.path.join(parent, name)
+                with open(path, 'rb') as file:
+                    self.parts[os.path.relpath(path, folder).replace(os.sep, '/')] = Asset(name, file.read())
+        self.build = digest(''.join(name + part.etag for name, part in sorted(self.parts.items()))).hex()[:12]
+
+
+class Asset:
+    """One part of the page, as it is and compressed."""
+
+    def __init__(self, name, content):
+        self.content, self.packed = content, gzip.compress(content, 9)
+        self.type = TYPES.get(os.path.splitext(name)[1], 'application/octet-stream')
+        self.etag = '"%s"' % hashlib.sha256(content).hexdigest()[:24]
+
+
+def asset_reply(request, name):
+    asset = request.app.assets.parts.get(name)
+    if asset is None:
+        raise not_found()
+    headers = [('ETag', asset.etag), ('Cache-Control', 'no-cache'), ('Vary', 'Accept-Encoding')]
+    if asset.type.startswith('text/html'):
+        headers += page_headers(request)
+    if request.headers.get('if-none-match') == asset.etag:
+        return Reply(304, content=b'', headers=headers, content_type=asset.type)
+    if re.search(r'\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))', request.headers.get('accept-encoding', '')):
+        return Reply(200, content=asset.packed, headers=headers + [('Content-Encoding', 'gzip')], content_type=asset.type)
+    return Reply(200, content=asset.content, headers=headers, content_type=asset.type)
+
+
+def page_headers(request):
+    headers = [('Content-Security-Policy', PAGE_POLICY), ('Permissions-Policy', PERMISSIONS), ('X-Frame-Options', 'DENY')]
+    if request.is_secure:            # over plain HTTP browsers only complain about these
+        headers += [('Cross-Origin-Opener-Policy', 'same-origin'), ('Cross-Origin-Embedder-Policy', 'require-corp')]
+    return headers
+
+
+@loader('asset')
+def load_asset(request, text):
+    return text
+
+
+@route('GET', '/', public=True)
+def get_page(request):
+    """The app itself."""
+    return asset_reply(request, 'index.html')
+
+
+@route('GET', '/static/<asset>', public=True)
+def get_asset(request, asset):
+    """The parts of the app."""
+    return asset_reply(request, asset)
+
+
+@route('GET', '/favicon.ico', public=True)
+def get_icon(request):
+    """The icon that browsers ask for unasked."""
+    return asset_reply(request, 'favicon.svg')
+
+
+@route('GET', '/health', public=True)
+def get_health(request):
+    """Whether the server is well, for machines that watch it."""
+    if request.app.is_stopping:
+        raise try_later(503, 'stopping', 'The server is stopping.', 5)
+    request.db.execute('SELECT 1')
+    return Reply(200, {'status': 'ok', 'version': VERSION})
+
+
+def read_range(request, size, etag):
+    """The part of a file that is asked for (RFC 9110 section 14): start and length, or None for all of it."""
+    match = re.fullmatch('bytes=([0-9]{0,16})-([0-9]{0,16})', request.headers.get('range', ''), re.ASCII)
+    if not match or match.group(0) == 'bytes=-' or request.headers.get('if-range', etag) != etag:
+        return None
+    first, last = match.groups()
+    start = int(first) if first else max(0, size - int(last))
+    end = min(int(last), size - 1) if first and last else size - 1
+    if start > end or (not first and not int(last)):
+        if first and last and int(last) < int(first):
+            return None
+        raise Refusal(416, 'bad_range', 'The file does not have this part.', headers=[('Content-Range', 'bytes */%d' % size)])
+    return start, end - start + 1
+
+
+# ======================================================================
+# THE CHAT
+# ======================================================================
+
+# ---- 8. ACCOUNTS -----------------------------------------------------
+
+HUES = ('petrol', 'rust', 'brass', 'plum', 'navy', 'moss', 'slate', 'rose')
+RESERVED_NAMES = frozenset(('minimost', 'everyone', 'here', 'deleted'))
+DEVICE_COOKIE, DEVICES_KEPT = 'minimost-device', 20
+
+UNCHANGED = object()             # stands for a field that was not given, where null means something
+ARRIVALS = []                    # functions(change, user_id, role), called when somebody is new
+
+Username = Match('[A-Za-z0-9_-]{1,32}', '1 to 32 letters A to Z, digits, dashes or underscores')
+Password = Text(0, 1024)
+Status = Maybe(Record(emoji=Line(0, 16), text=Line(0, 100), until=Maybe(Whole(0))))
+
+
+def user_value(app, row):
+    """A user as everybody may see it."""
+    presence, last_seen = app.presence.of(row['id'])
+    return {
+        'id': row['id'], 'username': row['username'], 'display_name': row['display_name'], 'title': row['title'],
+        'role': row['role'], 'color': row['color'], 'bio': row['bio'],
+        'status': json.loads(row['status']) if row['status'] else None, 'avatar': None,
+        'presence': presence, 'last_seen': last_seen, 'active': bool(row['active'])}
+
+
+def get_user(app, db, user_id):
+    return user_value(app, db.execute('SELECT * FROM users WHERE id = ?', (user_id,)).fetchone())
+
+
+def all_users(app, db):
+    return [user_value(app, row) for row in db.execute('SELECT * FROM users ORDER BY id')]
+
+
+def has_owner(db):
+    return db.execute("SELECT 1 FROM users WHERE role = 'owner'").fetchone() is not None
+
+
+@show('user', everybody)
+def show_user(app, db, event):
+    return get_user(app, db, event.ref)
+
+
+def path_id(text):
+    if not re.fullmatch('[1-9][0-9]{0,15}', text, re.ASCII):
+        raise not_found()
+    return int(text)
+
+
+@route('GET', '/welcome', public=True)
+def get_welcome(request):
+    """What a page must know before sign-in."""
+    app, owner = request.app, has_owner(request.db)
+    return Reply(200, {
+        'name': app.settings.name, 'registration': app.settings.registration, 'owner': owner,
+        'setup_code_needed': not owner and not request.is_local,
+        'password_min_length': app.settings.password_min_length, 'server': app.about()})
+
+
+@route('POST', '/signup', public=True, limit='signup', lane='thread')
+def sign_up(request, username: Username, password: Password, code: Line(0, 64) = ''):
+    """Make an account and sign in; the first one is the owner's, and takes the set-up code from the terminal."""
+    app = request.app
+    check_registration(request, code)
+    check_new_password(password, username, app.settings.password_min_length)
+    if username.lower() in RESERVED_NAMES:
+        raise Refusal(409, 'name_taken', 'This name is taken.', 'username')
+    hashed = app.passwords.hash(password)
+
+    def register(change):
+        role = 'member' if has_owner(change) else 'owner'
+        user_id = add_account(app, change, username, hashed, role)
+        return get_user(app, change, user_id), sign_in_cookies(request, change, user_id)
+    owner_is_new = not has_owner(request.db)
+    user, cookies = app.store.write(register)
+    if owner_is_new:
+        app.forget_setup_code()
+    return Reply(201, {'user': user}, headers=cookies)
+
+
+def check_registration(request, code):
+    app = request.app
+    if not has_owner(request.db):
+        if not request.is_local and not hmac.compare_digest(digest(code.upper()), digest(app.setup_code)):
+            raise Refusal(403, 'setup_code_needed', 'Enter the set-up code that the server shows in its terminal.', 'code')
+    elif app.settings.registration != 'open':
+        raise Refusal(403, 'registration_closed', 'Nobody can make an account here now. Ask an administrator.')
+
+
+def add_account(app, change, username, hashed, role):
+    """Make an account and its profile; returns the user's id."""
+    if change.execute('SELECT 1 FROM accounts WHERE username_key = ?', (username.lower(),)).fetchone():
+        raise Refusal(409, 'name_taken', 'This name is taken.', 'username')
+    user_id = change.insert('accounts', username=username, username_key=username.lower(), password=hashed,
+                            created_at=change.now)
+    add_profile(change, user_id, username, role)
+    return user_id
+
+
+def add_profile(change, user_id, username, role):
+    change.insert('users', id=user_id, username=username, display_name=username, role=role,
+                  color=HUES[user_id % len(HUES)], created_at=change.now)
+    change.tell('user', user_id)
+    for arrive in ARRIVALS:
+        arrive(change, user_id, role)
+
+
+def repair_accounts(change):
+    """Give a profile to accounts that a crash left without one: auth.db commits first."""
+    for row in change.execute('SELECT id, username FROM accounts WHERE id NOT IN (SELECT id FROM users) '
+                              'ORDER BY id').fetchall():
+        add_profile(change, row['id'], row['username'], 'member' if has_owner(change) else 'owner')
+
+
+def sign_in_cookies(request, change, user_id):
+    """Begin a session in a change, remember the device; returns the headers that set both cookies."""
+    app, device = request.app, token(request.app.random_bytes)
+    change.insert('devices', token_hash=digest(device), user_id=user_id, created_at=change.now)
+    change.execute('DELETE FROM devices WHERE user_id = ? AND token_hash NOT IN (SELECT token_hash FROM devices '
+                   'WHERE user_id = ? ORDER BY created_at DESC LIMIT ?)', (user_id, user_id, DEVICES_KEPT))
+    session = app.sessions.begin(change, user_id, request.headers.get('user-agent', ''), request.address)
+    return [set_cookie(request, request.cookie_name('minimost'), session, '/', 'Lax'),
+            set_cookie(request, DEVICE_COOKIE, device, '/login', 'Strict')]
+
+
+def set_cookie(request, name, value, path, same_site, seconds=SESSION_DAYS * 86400):
+    secure = '; Secure' if request.is_secure else ''
+    return 'Set-Cookie', '%s=%s; Max-Age=%d; Path=%s; HttpOnly; SameSite=%s%s' % (
+        name, value, seconds, path, same_site, secure)
+
+
+@route('POST', '/login', public=True, limit='login', lane='thread')
+def log_in(request, username: Line(0, 64), password: Password):
+    """Sign in."""
+    app = request.app
+    account = find_account(request.db, username)
+    lock = lock_name(request, username, account)
+    app.locks.check(request.db, lock)
+    if not app.passwords.matches(password, account and account['password']) or not is_active(request.db, account['id']):
+        app.store.write(lambda change: app.locks.fail(change, lock))
+        raise Refusal(401, 'wrong_password', 'The name or the password is wrong.')
+    better = app.passwords.hash(password) if app.passwords.is_weak(account['password']) else None
+
+    def enter(change):
+        app.locks.forgive(change, lock)
+        if better:
+            change.update('accounts', account['id'], password=better)
+        return get_user(app, change, account['id']), sign_in_cookies(request, change, account['id'])
+    user, cookies = app.store.write(enter)
+    return Reply(200, {'user': user}, headers=cookies)
+
+
+def find_account(db, username):
+    return db.execute('SELECT * FROM accounts WHERE username_key = ?', (username.lower(),)).fetchone()
+
+
+def is_active(db, user_id):
+    return db.execute('SELECT 1 FROM users WHERE id = ? AND active', (user_id,)).fetchone() is not None
+
+
+def lock_name(request, username, account):
+    """What failed attempts are counted under: the name, or the name on a device that it is known on."""
+    device = digest(read_cookies(request.headers.get('cookie', '')).get(DEVICE_COOKIE, ''))
+    known = account and request.db.execute('SELECT 1 FROM devices WHERE token_hash = ? AND user_id = ?',
+                                           (device, account['id'])).fetchone()
+    return username.lower() + ('/' + device.hex()[:16] if known else '')
+
+
+@route('POST', '/logout')
+def log_out(request):
+    """Sign out: the session is revoked on the server."""
+    request.app.store.write(lambda change: request.app.sessions.end(change, 'id = ?', request.session.id))
+    return Reply(204, headers=[set_cookie(request, request.cookie_name('minimost'), '', '/', 'Lax', 0)])
+
+
+@route('POST', '/password', limit='login', lane='thread')
+def change_password(request, current: Password, new: Password):
+    """Change one's password; every other session of the user is revoked."""
+    app = request.app
+    account = request.db.execute('SELECT * FROM accounts WHERE id = ?', (request.user_id,)).fetchone()
+    app.locks.check(request.db, account['username_key'])
+    check_new_password(new, account['username'], app.settings.password_min_length, 'new')
+    if not app.passwords.matches(current, account['password']):
+        app.store.write(lambda change: app.locks.fail(change, account['username_key']))
+        raise Refusal(403, 'wrong_password', 'The current password is wrong.', 'current')
+    hashed = app.passwords.hash(new)
+
+    def store(change):
+        change.update('accounts', account['id'], password=hashed)
+        app.sessions.end(change, 'user_id = ? AND id <> ?', account['id'], request.session.id)
+    app.store.write(store)
+    return Reply(204)
+
+
+@route('GET', '/me')
+def get_me(request):
+    """Oneself, with one's preferences."""
+    return Reply(200, me_value(request.app, request.db, request.user_id))
+
+
+def me_value(app, db, user_id):
+    row = db.execute('SELECT * FROM users WHERE id = ?', (user_id,)).fetchone()
+    return {'user': user_value(app, row), 'preferences': json.loads(row['preferences'])}
+
+
+@route('PATCH', '/me', limit='change')
+def change_me(request, display_name: Line(1, 60) = None, title: Line(0, 60) = None, color: OneOf(*HUES) = None,
+              bio: Text(0, 500) = None, status: Status = UNCHANGED, preferences: SmallObject(16384) = None):
+    """Change one's profile or preferences."""
+    changes = {name: value for name, value in (('display_name', display_name), ('title', title), ('color', color),
+                                               ('bio', bio)) if value is not None}
+    if status is not UNCHANGED:
+        changes['status'] = status and encode(status).decode('utf-8')
+
+    def apply(change):
+        if preferences is not None:
+            change.update('users', request.user_id, preferences=encode(preferences).decode('utf-8'))
+        if changes:
+            change.update('users', request.user_id, **changes)
+            change.tell('user', request.user_id)
+        return me_value(request.app, change, request.user_id)
+    return Reply(200, request.app.store.write(apply))
+
+
+@route('GET', '/me/sessions')
+def get_sessions(request):
+    """The browsers in which one is signed in."""
+    rows = request.db.execute('SELECT * FROM sessions WHERE user_id = ? ORDER BY id DESC', (request.user_id,))
+    return Reply(200, {'sessions': [
+        {'id': row['id'], 'agent': row['agent'], 'address': row['address'], 'created_at': row['created_at'],
+         'idle_seconds': max(0, request.app.service.seconds() - row['active_second']),
+         'current': row['id'] == request.session.id} for row in rows]})
+
+
+@route('DELETE', '/me/sessions/<number>')
+def end_session(request, session_id):
+    """Sign out another browser of one's own."""
+    def end(change):
+        if not change.execute('SELECT 1 FROM sessions WHERE id = ? AND user_id = ?',
+                              (session_id, request.user_id)).fetchone():
+            raise not_found()
+        request.app.sessions.end(change, 'id = ?', session_id)
+    request.app.store.write(end)
+    return Reply(204)
+
+
+@loader('number')
+def load_number(request, text):
+    return path_id(text)
+
+
+@route('GET', '/users')
+def get_users(request):
+    """Everybody."""
+    return Reply(200, {'users': all_users(request.app, request.db)})
+
+
+# ---- 9. CHANNELS -----------------------------------------------------
+
+MOST_IN_GROUP = 12               # people in a direct channel
+UNREAD_LIMIT = 1000              # counts are exact below
+EVERYONE = 0                     # stands for a user id in a mention of all
+
+
+def find_channel(db, user_id, role, channel_id):
+    """A channel together with the user's membership, if the user may see it; else it is not there."""
+    row = db.execute(
+        'SELECT channels.*, members.user_id AS joined, since_message, read_to, notify, hidden, favourite '
+        'FROM channels LEFT JOIN members ON members.channel_id = channels.id AND members.user_id = ? '
+        'WHERE channels.id = ?', (user_id, channel_id)).fetchone()
+    if row is None or row['joined'] is None and (row['kind'] != 'public' or role == 'guest'):
+        raise not_found()
+    return row
+
+
+@loader('channel')
+def load_channel(request, text):
+    return find_channel(request.db, request.user_id, request.role, path_id(text))
+
+
+def again(change, request, channel):
+    """Look at the channel once more inside a change: rights may have gone since the request was read."""
+    return find_channel(change, request.user_id, request.role, channel['id'])
+
+
+def require_joined(channel):
+    if channel['joined'] is None:
+        raise forbidden('Join the channel first.')
+
+
+def require_open(channel):
+    require_joined(channel)
+    if channel['archived']:
+        raise Refusal(403, 'archived', 'This channel is archived. It can only be read.')
+
+
+def require_keeper(request, channel):
+    """Those who may change a channel: its creator and administrators, who are in it."""
+    require_joined(channel)
+    if channel['kind'] == 'direct' or not (request.at_least('admin') or channel['created_by'] == request.user_id):
+        raise forbidden('Only the one who made the channel, or an administrator in it, may do that.')
+
+
+def channel_value(db, row):
+    """A channel without anything personal."""
+    return {
+        'id': row['id'], 'kind': row['kind'], 'name': row['name'], 'topic': row['topic'], 'posting': row['posting'],
+        'member_count': db.execute('SELECT count(*) FROM members WHERE channel_id = ?', (row['id'],)).fetchone()[0],
+        'members': None if row['kind'] == 'public' else member_ids(db, row['id']),
+        'created_by': row['created_by'], 'last_message_id': last_message(db, row['id']),
+        'archived': bool(row['archived']), 'created_at': row['created_at']}
+
+
+def member_ids(db, channel_id):
+    return [row['user_id'] for row in db.execute(
+        'SELECT user_id FROM members WHERE channel_id = ? ORDER BY user_id', (channel_id,))]
+
+
+def last_message(db, channel_id):
+    return db.execute('SELECT max(id) FROM messages WHERE channel_id = ?', (channel_id,)).fetchone()[0] or 0
+
+
+def marks_value(db, user_id, row):
+    """What only a member sees of the membership, from a row that holds it."""
+    if row['joined'] is None:
+        return {'joined': False, 'read_to': 0, 'unread': 0, 'mentions': 0, 'notify': 'all', 'hidden': False,
+                'favourite': False}
+    after = max(row['read_to'], row['since_message'])
+    return {'joined': True, 'read_to': row['read_to'], 'unread': count_unread(db, user_id, row['id'], after),
+            'mentions': count_mentions(db, user_id, row['id'], after), 'notify': row['notify'],
+            'hidden': bool(row['hidden']), 'favourite': bool(row['favourite'])}
+
+
+def count_unread(db, user_id, channel_id, after):
+    return db.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM messages WHERE channel_id = ? AND id > ? AND user_id <> ? "
+        "AND kind <> 'system' AND deleted = 0 LIMIT ?)", (channel_id, after, user_id, UNREAD_LIMIT)).fetchone()[0]
+
+
+def count_mentions(db, user_id, channel_id, after):
+    return db.execute(
+        'SELECT count(*) FROM (SELECT 1 FROM mentions JOIN messages ON messages.id = message_id '
+        'WHERE mentions.user_id IN (?, ?) AND mentions.channel_id = ? AND message_id > ? AND messages.user_id <> ? '
+        'LIMIT ?)', (user_id, EVERYONE, channel_id, after, user_id, UNREAD_LIMIT)).fetchone()[0]
+
+
+def own_channel_value(db, user_id, row):
+    """A channel as an answer to one user: with the personal fields."""
+    value = channel_value(db, row)
+    value.update(marks_value(db, user_id, row))
+    return value
+
+
+def own_channels(db, user_id, role):
+    """One's own channels, and the public ones one could join."""
+    rows = db.execute(
+        'SELECT channels.*, members.user_id AS joined, since_message, read_to, notify, hidden, favourite '
+        'FROM channels LEFT JOIN members ON members.channel_id = channels.id AND members.user_id = ? '
+        "WHERE members.user_id IS NOT NULL OR kind = 'public' AND ? <> 'guest' ORDER BY channels.id",
+        (user_id, role)).fetchall()
+    return [own_channel_value(db, user_id, row) for row in rows]
+
+
+def channel_reply(request, db, channel_id, status=200):
+    row = find_channel(db, request.user_id, request.role, channel_id)
+    return Reply(status, {'channel': own_channel_value(db, request.user_id, row)})
+
+
+# -- what is told
+
+@show('channel', finders, moves_members=True)
+def show_channel(app, db, event):
+    return channel_value(db, db.execute('SELECT * FROM channels WHERE id = ?', (event.ref,)).fetchone())
+
+
+@show('gone', one_user, wire='channel', moves_members=True)
+def show_gone(app, db, event):
+    return {'id': event.ref, 'gone': True}
+
+
+@show('mine', one_member)
+def show_mine(app, db, event):
+    row = db.execute('SELECT *, user_id AS joined, channel_id AS id FROM members WHERE channel_id = ? AND user_id = ?',
+                     (event.ref, event.user_id)).fetchone()
+    if row is None:
+        return None
+    value = marks_value(db, event.user_id, row)
+    del value['joined']
+    return dict(value, channel_id=event.ref)
+
+
+@show('read', small_channel)
+def show_read(app, db, event):
+    row = db.execute('SELECT read_to FROM members WHERE channel_id = ? AND user_id = ?',
+                     (event.ref, event.user_id)).fetchone()
+    return row and {'channel_id': event.ref, 'user_id': event.user_id, 'read_to': row['read_to']}
+
+
+def tell_channel(change, channel_id):
+    change.tell('channel', channel_id, channel_id)
+
+
+def tell_mine(change, channel_id, user_id):
+    change.tell('mine', channel_id, channel_id, user_id)
+
+
+def write_line(change, channel_id, user_id, **data):
+    """Add a system line to a channel."""
+    message_id = change.insert('messages', channel_id=channel_id, user_id=user_id, kind='system', text='',
+                               data=encode(data).decode('utf-8'), created_at=change.now)
+    change.tell('message', message_id, channel_id)
+
+
+# -- making and changing
+
+def add_channel(change, kind, created_by, **values):
+    """Make a channel without members; returns its id."""
+    if kind == 'public' and change.execute("SELECT 1 FROM channels WHERE kind = 'public' AND name_key = ?",
+                                           (values['name'].casefold(),)).fetchone():
+        raise Refusal(409, 'name_taken', 'There is a channel of this name.', 'name')
+    name = values.get('name')
+    return change.insert('channels', kind=kind, created_by=created_by, created_at=change.now,
+                         name_key=name and name.casefold(), **values)
+
+
+def add_member(change, channel_id, user_id, since=0):
+    """Put somebody into a channel, with nothing unread; returns whether that was new."""
+    cursor = change.execute('INSERT OR IGNORE INTO members (channel_id, user_id, since_message, read_to) '
+                            'VALUES (?, ?, ?, ?)', (channel_id, user_id, since, last_message(change, channel_id)))
+    if cursor.rowcount:
+        tell_mine(change, channel_id, user_id)
+    return bool(cursor.rowcount)
+
+
+def make_first_channels(change, names):
+    """At the first start: the public channels that everybody belongs to."""
+    if get_meta(change, 'first_channels') is None:
+        channel_ids = [add_channel(change, 'public', None, name=name) for name in names]
+        set_meta(change, 'first_channels', json.dumps(channel_ids))
+
+
+def join_first_channels(change, user_id, role):
+    for channel_id in json.loads(get_meta(change, 'first_channels') or '[]') if role != 'guest' else ():
+        add_member(change, channel_id, user_id)
+        tell_channel(change, channel_id)
+
+
+ARRIVALS.append(join_first_channels)
+
+
+def require_people(db, user_ids, field='users'):
+    """Everybody named must be there."""
+    for user_id in user_ids:
+        if db.execute('SELECT 1 FROM users WHERE id = ? AND active', (user_id,)).fetchone() is None:
+            raise Refusal(400, 'no_such_user', 'There is no user %d.' % user_id, field)
+
+
+@route('GET', '/channels')
+def get_channels(request):
+    """One's own channels, and the public ones one could join."""
+    return Reply(200, {'channels': own_channels(request.db, request.user_id, request.role)})
+
+
+@route('POST', '/channels', role='member', limit='change')
+def make_channel(request, name: ChannelName, kind: OneOf('public', 'private'), topic: Line(0, 250) = '',
+                 posting: OneOf('all', 'admins') = 'all', members: ListOf(Id, 1000) = ()):
+    """Make a channel; its maker is in it."""
+    def make(change):
+        require_people(change, members, 'members')
+        channel_id = add_channel(change, kind, request.user_id, name=name, topic=topic, posting=posting)
+        tell_channel(change, channel_id)
+        for user_id in {request.user_id, *members}:
+            add_member(change, channel_id, user_id)
+        return channel_reply(request, change, channel_id, 201)
+    return request.app.store.write(make)
+
+
+@route('GET', '/channels/<channel>')
+def get_channel(request, channel):
+    """One channel."""
+    return channel_reply(request, request.db, channel['id'])
+
+
+@route('PATCH', '/channels/<channel>', limit='change')
+def change_channel(request, channel, name: ChannelName = None, topic: Line(0, 250) = None,
+                   posting: OneOf('all', 'admins') = None, archived: Truth() = None):
+    """Rename, describe, archive a channel, or say who may write in it."""
+    def apply(change):
+        before = again(change, request, channel)
+        require_keeper(request, before)
+        if before['archived'] and archived is not False:
+            require_open(before)
+        for alter, value in ((rename, name), (describe, topic), (restrict, posting), (archive, archived)):
+            if value is not None:
+                alter(change, request.user_id, before, value)
+        return channel_reply(request, change, channel['id'])
+    return request.app.store.write(apply)
+
+
+def alter_channel(change, user_id, channel, column, value, event, **data):
+    """Change a column, tell, and leave a line in the channel; nothing where the value is the same."""
+    if channel[column] != value:
+        change.update('channels', channel['id'], **{column: value})
+        tell_channel(change, channel['id'])
+        write_line(change, channel['id'], user_id, event=event, **data)
+
+
+def rename(change, user_id, channel, name):
+    key = name.casefold()
+    if channel['kind'] == 'public' and change.execute(
+            "SELECT 1 FROM channels WHERE kind = 'public' AND name_key = ? AND id <> ?", (key, channel['id'])).fetchone():
+        raise Refusal(409, 'name_taken', 'There is a channel of this name.', 'name')
+    change.update('channels', channel['id'], name_key=key)
+    alter_channel(change, user_id, channel, 'name', name, 'renamed', **{'from': channel['name'], 'to': name})
+
+
+def describe(change, user_id, channel, topic):
+    alter_channel(change, user_id, channel, 'topic', topic, 'topic', to=topic)
+
+
+def restrict(change, user_id, channel, posting):
+    alter_channel(change, user_id, channel, 'posting', posting, 'posting', to=posting)
+
+
+def archive(change, user_id, channel, archived):
+    alter_channel(change, user_id, channel, 'archived', int(archived), 'archived' if archived else 'unarchived')
+
+
+# -- members
+
+@route('GET', '/channels/<channel>/members')
+def get_members(request, channel):
+    """Who is in a channel."""
+    return Reply(200, {'users': member_ids(request.db, channel['id'])})
+
+
+@route('POST', '/channels/<channel>/members', limit='change')
+def add_members(request, channel, users: ListOf(Id, 1000), history: Truth() = False):
+    """Join a public channel, or bring others into a channel one is in, with its past or without."""
+    def add(change):
+        before = again(change, request, channel)
+        require_invitation(request, before, users)
+        require_people(change, users)
+        since = 0 if history or before['kind'] == 'public' else last_message(change, channel['id'])
+        for user_id in users:
+            if add_member(change, channel['id'], user_id, since):
+                event = 'joined' if user_id == request.user_id else 'added'
+                write_line(change, channel['id'], request.user_id, event=event, user_id=user_id)
+        tell_channel(change, channel['id'])
+        return channel_reply(request, change, channel['id'])
+    return request.app.store.write(add)
+
+
+def require_invitation(request, channel, user_ids):
+    if channel['kind'] == 'direct':
+        raise Refusal(409, 'direct', 'Start a new conversation with these people instead.')
+    if channel['archived']:
+        raise Refusal(403, 'archived', 'This channel is archived. It can only be read.')
+    if channel['kind'] == 'public' and user_ids == [request.user_id]:
+        return
+    require_joined(channel)
+    if not request.at_least('member'):
+        raise forbidden('Guests cannot invite.')
+
+
+@route('DELETE', '/channels/<channel>/members/<number>', limit='change')
+def remove_member(request, channel, user_id):
+    """Leave a channel, or remove somebody from it."""
+    def remove(change):
+        before = again(change, request, channel)
+        require_joined(before)
+        if before['kind'] == 'direct':
+            raise Refusal(409, 'direct', 'A direct conversation cannot be left. Hide it instead.')
+        if user_id != request.user_id:
+            require_keeper(request, before)
+        if not change.execute('DELETE FROM members WHERE channel_id = ? AND user_id = ?', (channel['id'], user_id)).rowcount:
+            raise not_found()
+        change.tell('gone', channel['id'], channel['id'], user_id)
+        tell_channel(change, channel['id'])
+        event = 'left' if user_id == request.user_id else 'removed'
+        write_line(change, channel['id'], request.user_id, event=event, user_id=user_id)
+    request.app.store.write(remove)
+    return Reply(204)
+
+
+@route('PATCH', '/channels/<channel>/me', limit='change')
+def change_membership(request, channel, notify: OneOf('all', 'mentions', 'none') = None, hidden: Truth() = None,
+                      favourite: Truth() = None):
+    """Say how one wants to hear of a channel."""
+    values = {name: value for name, value in (('notify', notify), ('hidden', hidden), ('favourite', favourite))
+              if value is not None}
+
+    def apply(change):
+        require_joined(again(change, request, channel))
+        for name, value in values.items():
+            change.execute('UPDATE members SET %s = ? WHERE channel_id = ? AND user_id = ?' % name,
+                           (value, channel['id'], request.user_id))
+        tell_mine(change, channel['id'], request.user_id)
+        return channel_reply(request, change, channel['id'])
+    return request.app.store.write(apply)
+
+
+@route('POST', '/channels/<channel>/read', limit='read')
+def mark_read(request, channel, message_id: Whole(0), back: Truth() = False):
+    """Say up to which message one has read; without `back` the mark only rises."""
+    def mark(change):
+        before = again(change, request, channel)
+        require_joined(before)
+        read_to = min(message_id, last_message(change, channel['id']))
+        if read_to > before['read_to'] or back and read_to < before['read_to']:
+            change.execute('UPDATE members SET read_to = ? WHERE channel_id = ? AND user_id = ?',
+                           (read_to, channel['id'], request.user_id))
+            tell_mine(change, channel['id'], request.user_id)
+            change.tell('read', channel['id'], channel['id'], request.user_id)
+    require_joined(channel)
+    if back or message_id > channel['read_to']:
+        request.app.store.write(mark)
+    return Reply(204)
+
+
+# -- direct channels
+
+@route('POST', '/direct', limit='change')
+def open_direct(request, users: ListOf(Id, MOST_IN_GROUP)):
+    """The direct channel of these people and oneself; made at the first time, the same ever after."""
+    people = sorted({request.user_id, *users})
+    key = '-'.join(map(str, people))
+
+    def open_one(change):
+        if len(people) > MOST_IN_GROUP:
+            raise Refusal(400, 'bad_field', 'A direct conversation has at most %d people.' % MOST_IN_GROUP, 'users')
+        require_people(change, people)
+        row = change.execute('SELECT id FROM channels WHERE direct_key = ?', (key,)).fetchone()
+        if row:
+            unhide(change, row['id'], 'user_id = %d' % request.user_id)
+            return channel_reply(request, change, row['id'])
+        channel_id = add_channel(change, 'direct', request.user_id, direct_key=key)
+        tell_channel(change, channel_id)
+        for user_id in people:
+            add_member(change, channel_id, user_id)
+        return channel_reply(request, change, channel_id, 201)
+    return request.app.store.write(open_one)
+
+
+def unhide(change, channel_id, whom):
+    """Bring a hidden channel back into the sidebars of its members."""
+    for row in change.execute('SELECT user_id FROM members WHERE channel_id = ? AND hidden AND ' + whom,
+                              (channel_id,)).fetchall():
+        change.execute('UPDATE members SET hidden = 0 WHERE channel_id = ? AND user_id = ?', (channel_id, row['user_id']))
+        tell_mine(change, channel_id, row['user_id'])
+
+
+# ---- 10. MESSAGES ----------------------------------------------------
+
+MOST_TEXT = 10000                # code points
+MOST_FILES = 20
+PAGE = 50
+
+CODE = re.compile(r'```.*?(?:```|\Z)|`[^`\n]*`', re.DOTALL)
+MENTION = re.compile(r'(?<![\w@])@([A-Za-z0-9_-]{1,32})')
+
+
+def find_message(db, user_id, role, message_id):
+    """A message row, if the user may see it; else it is not there."""
+    row = db.execute('SELECT * FROM messages WHERE id = ?', (message_id,)).fetchone()
+    if row is None:
+        raise not_found()
+    channel = find_channel(db, user_id, role, row['channel_id'])
+    if channel['joined'] is not None and row['id'] <= channel['since_message']:
+        raise not_found()
+    return row
+
+
+@loader('message')
+def load_message(request, text):
+    return find_message(request.db, request.user_id, request.role, path_id(text))
+
+
+def message_values(db, rows):
+    """Messages as everybody who may see them sees them."""
+    files = attached_files(db, [row['id'] for row in rows if not row['deleted']])
+    return [{
+        'id': row['id'], 'channel_id': row['channel_id'], 'user_id': row['user_id'], 'kind': row['kind'],
+        'data': json.loads(row['data']) if row['data'] else None, 'client_id': row['client_id'], 'text': row['text'],
+        'reply_to': row['reply_to'], 'files': files.get(row['id'], []), 'reactions': {},
+        'mentions': json.loads(row['mentions']), 'pinned': False, 'created_at': row['created_at'],
+        'edited_at': row['edited_at'], 'deleted': bool(row['deleted'])} for row in rows]
+
+
+def attached_files(db, message_ids):
+    """Returns: {message id: its files in order}."""
+    files = {}
+    marks = ', '.join('?' * len(message_ids))
+    for row in db.execute('SELECT attachments.message_id, files.* FROM attachments JOIN files ON files.id = file_id '
+                          'WHERE attachments.message_id IN (%s) ORDER BY message_id, position' % marks, message_ids):
+        files.setdefault(row['message_id'], []).append(file_value(row))
+    return files
+
+
+def file_value(row):
+    return {'id': row['id'], 'key': row['key'], 'name': row['name'], 'type': row['type'], 'size': row['size'],
+            'width': row['width'], 'height': row['height'], 'seconds': None, 'url': '/files/' + row['key']}
+
+
+@show('message', readers)
+def show_message(app, db, event):
+    row = db.execute('SELECT * FROM messages WHERE id = ?', (event.ref,)).fetchone()
+    return row and message_values(db, [row])[0]
+
+
+def message_reply(status, event):
+    """The answer to a write: the message as its event has just shown it to everybody."""
+    return Reply(status, content=b'{"message":' + event.value + b'}')
+
+
+# -- mentions
+
+def find_mentions(db, text, channel_id, may_call_all):
+    """Who is named in a text, outside of code: ids of members, "everyone", "here"."""
+    names = {name.lower() for name in MENTION.findall(CODE.sub(' ', text))}
+    called = [name for name in ('everyone', 'here') if name in names and may_call_all]
+    names = sorted(names)[:100]
+    rows = db.execute('SELECT id FROM accounts JOIN members ON members.user_id = accounts.id '
+                      'WHERE channel_id = ? AND username_key IN (%s) ORDER BY id' % ', '.join('?' * len(names)),
+                      [channel_id] + names) if names else ()
+    return [row['id'] for row in rows] + called
+
+
+def store_mentions(change, message_id, channel_id, mentions):
+    change.execute('DELETE FROM mentions WHERE message_id = ?', (message_id,))
+    for user_id in {EVERYONE if isinstance(one, str) else one for one in mentions}:
+        change.insert('mentions', user_id=user_id, channel_id=channel_id, message_id=message_id)
+
+
+# -- posting
+
+@route('POST', '/channels/<channel>/messages', limit='send')
+def post_message(request, channel, text: Text(0, MOST_TEXT), client_id: ClientId, reply_to: Maybe(Id) = None,
+                 files: ListOf(Id, MOST_FILES) = ()):
+    """Post a message to a channel one is in; the same client_id again is the same message."""
+    require_words(text, files)
+    request_hash = digest(json.dumps([channel['id'], text, reply_to, list(files)]))[:16]
+
+    def post(change):
+        before = change.execute('SELECT id, channel_id, request_hash FROM messages WHERE user_id = ? AND client_id = ?',
+                                (request.user_id, client_id)).fetchone()
+        if before:
+            return 200, repeat(change, before, request_hash)
+        require_posting(request, again(change, request, channel))
+        require_quote(change, request, channel, reply_to)
+        mentions = find_mentions(change, text, channel['id'], request.at_least('member')) if '@' in text else []
+        message_id = change.insert(
+            'messages', channel_id=channel['id'], user_id=request.user_id, kind='text', client_id=client_id,
+            request_hash=request_hash, text=text, reply_to=reply_to, mentions=json.dumps(mentions), created_at=change.now)
+        attach(change, request.user_id, message_id, files)
+        if mentions:
+            store_mentions(change, message_id, channel['id'], mentions)
+        if channel['kind'] == 'direct':
+            unhide(change, channel['id'], '1')
+        return 201, change.tell('message', message_id, channel['id'])
+    status, event = request.app.store.write(post)
+    return message_reply(status, event) if status == 201 else one_message(request.db, event)
+
+
+def require_words(text, files):
+    if not text.strip() and (text or not files):
+        raise Refusal(400, 'bad_field', 'The field text needs words, or the message a file.', 'text')
+
+
+def repeat(change, before, request_hash):
+    """The message that a repeated request made; returns its id."""
+    if before['request_hash'] != request_hash:
+        raise Refusal(409, 'client_id_used', 'This client_id belongs to another message.', 'client_id')
+    return before['id']
+
+
+def one_message(db, message_id):
+    row = db.execute('SELECT * FROM messages WHERE id = ?', (message_id,)).fetchone()
+    return Reply(200, {'message': message_values(db, [row])[0]})
+
+
+def require_posting(request, channel):
+    require_open(channel)
+    if channel['posting'] == 'admins' and not request.at_least('admin'):
+        raise forbidden('Only administrators write in this channel.')
+
+
+def require_quote(change, request, channel, reply_to):
+    if reply_to is None:
+        return
+    try:
+        quoted = find_message(change, request.user_id, request.role, reply_to)
+    except Refusal:
+        quoted = None
+    if quoted is None or quoted['channel_id'] != channel['id']:
+        raise Refusal(400, 'bad_field', 'The message to reply to is not in this channel.', 'reply_to')
+
+
+def attach(change, user_id, message_id, file_ids):
+    for position, file_id in enumerate(file_ids):
+        if not change.execute('UPDATE files SET posted = 1 WHERE id = ? AND user_id = ?', (file_id, user_id)).rowcount:
+            raise Refusal(400, 'no_such_file', 'There is no file %d of yours.' % file_id, 'files')
+        change.insert('attachments', message_id=message_id, position=position, file_id=file_id)
+
+
+# -- changing
+
+@route('GET', '/messages/<message>')
+def get_message(request, message):
+    """One message."""
+    return one_message(request.db, message['id'])
+
+
+@route('PATCH', '/messages/<message>', limit='send')
+def edit_message(request, message, text: Text(0, MOST_TEXT)):
+    """Edit one's own message."""
+    def edit(change):
+        row = require_own(change, request, message)
+        attached = change.execute('SELECT 1 FROM attachments WHERE message_id = ?', (row['id'],)).fetchone()
+        require_words(text, attached)
+        mentions = find_mentions(change, text, row['channel_id'], request.at_least('member'))
+        change.update('messages', row['id'], text=text, mentions=json.dumps(mentions), edited_at=change.now)
+        store_mentions(change, row['id'], row['channel_id'], mentions)
+        return change.tell('message', row['id'], row['channel_id'])
+    return message_reply(200, request.app.store.write(edit))
+
+
+def require_own(change, request, message):
+    """The message, if it may still be changed by its author."""
+    row = find_message(change, request.user_id, request.role, message['id'])
+    require_open(find_channel(change, request.user_id, request.role, row['channel_id']))
+    if row['user_id'] != request.user_id or row['kind'] != 'text':
+        raise forbidden('Only its author can edit a message.')
+    if row['deleted']:
+        raise Refusal(409, 'deleted', 'The message has been deleted.')
+    return row
+
+
+@route('DELETE', '/messages/<message>', limit='send')
+def delete_message(request, message):
+    """Delete a message: one's own, or as an administrator in the channel."""
+    def delete(change):
+        row = find_message(change, request.user_id, request.role, message['id'])
+        channel = find_channel(change, request.user_id, request.role, row['channel_id'])
+        require_open(channel)
+        if row['kind'] != 'text' or row['user_id'] != request.user_id and not request.at_least('admin'):
+            raise forbidden('Only its author or an administrator can delete a message.')
+        if not row['deleted']:
+            erase_message(request.app, change, row)
+    request.app.store.write(delete)
+    return Reply(204)
+
+
+def erase_message(app, change, row):
+    """Take the words, the mentions and the files of a message away; an empty one stays in its place."""
+    change.update('messages', row['id'], text='', mentions='[]', deleted=1)
+    change.execute('DELETE FROM mentions WHERE message_id = ?', (row['id'],))
+    file_ids = [one['file_id'] for one in change.execute(
+        'SELECT file_id FROM attachments WHERE message_id = ?', (row['id'],))]
+    change.execute('DELETE FROM attachments WHERE message_id = ?', (row['id'],))
+    for file_id in file_ids:
+        drop_file(app, change, file_id)
+    change.tell('message', row['id'], row['channel_id'])
+
+
+def drop_file(app, change, file_id):
+    """Forget a file that no message carries any more, and unlink it once that is on disk."""
+    if change.execute('SELECT 1 FROM attachments WHERE file_id = ?', (file_id,)).fetchone() is None:
+        row = change.execute('SELECT key FROM files WHERE id = ?', (file_id,)).fetchone()
+        change.execute('DELETE FROM files WHERE id = ?', (file_id,))
+        change.afterwards(lambda: unlink(app.file_path(row['key'])))
+
+
+def unlink(path):
+    """Windows refuses while somebody reads the file; the next start sweeps it away."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+# -- paging
+
+@route('GET', '/channels/<channel>/messages')
+def get_messages(request, channel, before: Whole(0) = None, after: Whole(0) = None, around: Whole(0) = None,
+                 limit: Whole(1, 200) = PAGE):
+    """A page of messages in ascending order: the newest, or those before, after or around an id."""
+    if sum(edge is not None for edge in (before, after, around)) > 1:
+        raise Refusal(400, 'bad_field', 'Give only one of before, after and around.', 'around')
+    pages = Pages(request.db, channel)
+    if around is not None:
+        earlier = pages.before(around + 1, (limit + 1) // 2)
+        rows = earlier + pages.after(around, limit - len(earlier))
+    elif after is not None:
+        rows = pages.after(after, limit)
+    else:
+        rows = pages.before(LARGEST if before is None else before, limit)
+    return Reply(200, {'messages': message_values(request.db, rows),
+                       'more_before': bool(pages.before(rows[0]['id'] if rows else (after or 0) + 1, 1)),
+                       'more_after': bool(pages.after(rows[-1]['id'] if rows else (before or LARGEST) - 1, 1))})
+
+
+class Pages:
+    """The messages of a channel that a member may see, in pages."""
+
+    def __init__(self, db, channel):
+        self.db, self.channel_id, self.since = db, channel['id'], channel['since_message'] or 0
+
+    def before(self, edge, limit):
+        rows = self.db.execute('SELECT * FROM messages WHERE channel_id = ? AND id < ? AND id > ? '
+                               'ORDER BY id DESC LIMIT ?', (self.channel_id, edge, self.since, limit)).fetchall()
+        return rows[::-1]
+
+    def after(self, edge, limit):
+        return self.db.execute('SELECT * FROM messages WHERE channel_id = ? AND id > ? ORDER BY id LIMIT ?',
+                               (self.channel_id, max(edge, self.since), limit)).fetchall()
+
+
+# ---- 11. FILES -------------------------------------------------------
+
+SPARE_BYTES, SPARE_SHARE = 200 * 10 ** 6, 0.02      # of the disk, never filled by uploads
+PIECE = 262144
+UNPOSTED_SECONDS = 24 * 3600
+
+INLINE = frozenset((             # types that a browser may show by itself; everything else is a download
+    'image/png', 'image/jpeg', 'image/gif', 'image/webp', 'audio/mpeg', 'audio/ogg', 'audio/wav', 'audio/flac',
+    'audio/mp4', 'video/mp4', 'video/webm'))
+
+SIGNATURES = (                   # offset, bytes, type
+    (0, b'\x89PNG\r\n\x1a\n', 'image/png'), (0, b'\xff\xd8\xff', 'image/jpeg'),
+    (0, b'GIF87a', 'image/gif'), (0, b'GIF89a', 'image/gif'), (8, b'WEBPVP8', 'image/webp'), (8, b'WAVEfmt', 'audio/wav'),
+    (0, b'ID3', 'audio/mpeg'), (0, b'\xff\xfb', 'audio/mpeg'), (0, b'\xff\xf3', 'audio/mpeg'), (0, b'OggS', 'audio/ogg'),
+    (0, b'fLaC', 'audio/flac'), (4, b'ftypM4A', 'audio/mp4'), (4, b'ftyp', 'video/mp4'),
+    (0, b'\x1aE\xdf\xa3', 'video/webm'), (0, b'%PDF-', 'application/pdf'), (0, b'PK\x03\x04', 'application/zip'))
+
+
+def type_by_bytes(start):
+    """What the first bytes of a file prove it to be; its name proves nothing."""
+    for offset, magic, file_type in SIGNATURES:
+        if start.startswith(magic, offset) and (offset != 8 or start.startswith(b'RIFF')):
+            return file_type
+    try:
+        start[:-4].decode('utf-8')
+    except UnicodeDecodeError as error:
+        if error.end < len(start) - 8:
+            return 'application/octet-stream'
+    return 'application/octet-stream' if b'\0' in start else 'text/plain'
+
+
+def image_size(file, file_type):
+    """Width and height of a picture as it is shown, or two None where its bytes do not tell."""
+    measure = {'image/png': png_size, 'image/gif': gif_size, 'image/webp': webp_size, 'image/jpeg': jpeg_size}.get(file_type)
+    try:
+        width, height = measure(file) if measure else (None, None)
+    except (struct.error, ValueError, IndexError):
+        return None, None
+    return (width, height) if width and height else (None, None)
+
+
+def png_size(file):
+    """PNG, second edition, section 11.2.2."""
+    return struct.unpack_from('>II', file.read(24), 16)
+
+
+def gif_size(file):
+    """GIF89a, section 18."""
+    return struct.unpack_from('<HH', file.read(10), 6)
+
+
+def webp_size(file):
+    """RFC 9649: lossy (RFC 6386 section 9.1), lossless, extended."""
+    head = file.read(30)
+    if head[12:16] == b'VP8X':
+        return 1 + int.from_bytes(head[24:27], 'little'), 1 + int.from_bytes(head[27:30], 'little')
+    if head[12:16] == b'VP8L':
+        bits = int.from_bytes(head[21:25], 'little')
+        return 1 + (bits & 0x3fff), 1 + (bits >> 14 & 0x3fff)
+    width, height = struct.unpack_from('<HH', head, 26)
+    return width & 0x3fff, height & 0x3fff
+
+
+def jpeg_size(file):
+    """ITU T.81 annex B: walk the segments to the frame header; a picture that lies on its side is turned."""
+    file.read(2)
+    turned = False
+    while True:
+        mark, kind, length = struct.unpack('>BBH', file.read(4))
+        if mark != 0xff or length < 2:
+            raise ValueError('not a segment')
+        if 0xc0 <= kind <= 0xcf and kind not in (0xc4, 0xc8, 0xcc):
+            height, width = struct.unpack_from('>xHH', file.read(5))
+            return (height, width) if turned else (width, height)
+        segment = file.read(length - 2)
+        if kind == 0xe1 and segment.startswith(b'Exif\0\0'):
+            turned = exif_orientation(segment[6:]) >= 5
+
+
+def exif_orientation(tiff):
+    """The orientation tag 0x0112 of the first directory (TIFF 6.0 section 2); 1 where there is none."""
+    order = '<' if tiff[:2] == b'II' else '>'
+    directory, = struct.unpack_from(order + 'I', tiff, 4)
+    count, = struct.unpack_from(order + 'H', tiff, directory)
+    for number in range(count):
+        tag, value = struct.unpack_from(order + 'HxxxxxxH', tiff, directory + 2 + 12 * number)
+        if tag == 0x0112:
+            return value
+    return 1
+
+
+# -- upload
+
+@route('POST', '/files', limit='upload', lane='thread', body='raw')
+def upload_file(request, name: Line(1, 255)):
+    """Bring a file: the raw bytes are the body. It is gone after 24 hours unless a message carries it."""
+    require_room(request)
+    part = request.app.file_path('part-' + token(request.app.random_bytes, 9))
+    try:
+        receive_file(request, part)
+        with open(part, 'rb') as file:
+            file_type = type_by_bytes(file.read(4096))
+            file.seek(0)
+            width, height = image_size(file, file_type)
+        key = token(request.app.random_bytes, 18)
+        replace(part, request.app.file_path(key))
+        sync_folder(os.path.dirname(part))
+    except OSError as error:
+        unlink(part)
+        raise storage_refusal('full' if error.errno in (errno.ENOSPC, errno.EDQUOT) else error)
+    except Refusal:
+        unlink(part)
+        raise
+
+    def keep(change):
+        file_id = change.insert(
+            'files', key=key, user_id=request.user_id, name=os.path.basename(name.replace('\\', '/')) or 'file',
+            type=file_type, size=request.length, width=width, height=height, created_at=change.now,
+            created_second=request.app.service.seconds())
+        return file_value(change.execute('SELECT * FROM files WHERE id = ?', (file_id,)).fetchone())
+    return Reply(201, {'file': request.app.store.write(keep)})
+
+
+def require_room(request):
+    """Refuse before reading: too large, empty, or no room on the disk."""
+    limit = request.app.settings.max_upload_size_mb
+    if 'content-length' not in request.headers:
+        raise Refusal(411, 'length_needed', 'Send the Content-Length of the file.')
+    if request.length > limit * 10 ** 6:
+        raise Refusal(413, 'too_large', 'Files can have up to %d MB here.' % limit)
+    if request.length == 0:
+        raise Refusal(400, 'empty_file', 'The file is empty.')
+    disk = shutil.disk_usage(request.app.folder)
+    if disk.free - request.length < max(SPARE_BYTES, min(SPARE_SHARE * disk.total, 10 * SPARE_BYTES)):
+        raise storage_refusal('full')
+
+
+def receive_file(request, path):
+    with open(path, 'xb') as file:
+        left = request.length
+        while left:
+            piece = request.receive(min(PIECE, left))
+            file.write(piece)
+            left -= len(piece)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+# -- download
+
+@loader('file')
+def load_file(request, key):
+    """A file belongs to its uploader until it is posted, then to those who may see a message that carries it."""
+    row = request.db.execute('SELECT * FROM files WHERE key = ?', (key,)).fetchone()
+    if row is None:
+        raise not_found()
+    if not row['posted']:
+        if row['user_id'] != request.user_id:
+            raise not_found()
+        return row
+    for carrier in request.db.execute('SELECT message_id FROM attachments WHERE file_id = ?', (row['id'],)).fetchall():
+        with contextlib.suppress(Refusal):
+            find_message(request.db, request.user_id, request.role, carrier['message_id'])
+            return row
+    raise not_found()
+
+
+@route('GET', '/files/<file>')
+def get_file(request, file):
+    """The bytes of a file, or a part of them."""
+    etag = '"%s"' % file['key']
+    headers = [('ETag', etag), ('Cache-Control', 'private, no-cache'), ('Accept-Ranges', 'bytes'),
+               ('Content-Security-Policy', "sandbox; default-src 'none'"), ('Content-Disposition', disposition(file))]
+    if request.headers.get('if-none-match') == etag:
+        return Reply(304, content=b'', headers=headers)
+    part = read_range(request, file['size'], etag)
+    start, length = part or (0, file['size'])
+    if part:
+        headers.append(('Content-Range', 'bytes %d-%d/%d' % (start, start + length - 1, file['size'])))
+    path = request.app.file_path(file['key'])
+    if not os.path.exists(path):
+        raise not_found()
+    file_type = file['type'] if file['type'] in INLINE else 'application/octet-stream'
+    return FileReply(206 if part else 200, path, start, length, headers, file_type)
+
+
+def disposition(file):
+    """RFC 6266, the name as RFC 8187 says; older readers get an ASCII one with the odd characters tamed."""
+    plain = re.sub(r'[^A-Za-z0-9._ -]', '_', file['name'])
+    return '%s; filename="%s"; filename*=UTF-8\'\'%s' % (
+        'inline' if file['type'] in INLINE else 'attachment', plain, urllib.parse.quote(file['name'], safe=''))
+
+
+def sweep_files(app, change):
+    """Drop uploads that nobody posted within a day."""
+    rows = change.execute('SELECT id FROM files WHERE posted = 0 AND created_second < ?',
+                          (app.service.seconds() - UNPOSTED_SECONDS,)).fetchall()
+    for row in rows:
+        drop_file(app, change, row['id'])
+
+
+def sweep_folder(app):
+    """At the start: remove what interrupted uploads and deletions left behind."""
+    for name in os.listdir(app.file_path('')):
+        known = app.store.reader().execute('SELECT 1 FROM files WHERE key = ?', (name,)).fetchone()
+        if not known:
+            unlink(app.file_path(name))
+
+
+# ---- 12. PRESENCE ----------------------------------------------------
+
+GONE_AFTER = 40                  # seconds without a poll; a poll waits 25 at most
+
+
+class Presence:
+    """Who is here: known from the polls, and from what people say of themselves. Kept in memory."""
+
+    def __init__(self, news, clock):
+        self.news, self.clock = news, clock
+        self._states, self._polled, self._seen = {}, {}, {}
+        news.greetings.append(self._greet)
+
+    def open(self, db):
+        self._seen = {row['user_id']: row['at'] for row in db.execute('SELECT user_id, at FROM seen')}
+
+    def of(self, user_id):
+        """Returns: the state, and when the user was last here (ms) or None."""
+        state = self._states.get(user_id, 'offline')
+        return state, self.clock.now() if state != 'offline' else self._seen.get(user_id)
+
+    def polled(self, user_id):
+        """A page of the user listens."""
+        self._polled[user_id] = self.clock.steady()
+        if user_id not in self._states:
+            self.set(user_id, 'active')
+
+    def set(self, user_id, state):
+        if self._states.get(user_id) != state:
+            self._states[user_id] = state
+            self.news.pass_on('presence', {'user_id': user_id, 'state': state}, EVERYBODY)
+
+    def sweep(self, store):
+        """Those whose pages have gone are offline; when they were last here is kept."""
+        now = self.clock.steady()
+        for user_id in [one for one in list(self._states) if now - self._polled.get(one, 0) > GONE_AFTER]:
+            del self._states[user_id]
+            self._seen[user_id] = self.clock.now()
+            store.write(lambda change: change.execute('INSERT OR REPLACE INTO seen (user_id, at) VALUES (?, ?)',
+                                                      (user_id, change.now)))
+            self.news.pass_on('presence', {'user_id': user_id, 'state': 'offline'}, EVERYBODY)
+
+    def _greet(self):
+        """All presence, for a page that knew another boot of the server."""
+        return [wire('presence', encode({'user_id': user_id, 'state': state}))
+                for user_id, state in list(self._states.items())]
+
+
+@route('PUT', '/me/presence', limit='change')
+def set_presence(request, state: OneOf('active', 'idle', 'dnd')):
+    """Say whether one is at the page."""
+    request.app.presence.polled(request.user_id)
+    request.app.presence.set(request.user_id, state)
+    return Reply(204)
+
+
+@route('POST', '/channels/<channel>/typing', limit='typing')
+def tell_typing(request, channel):
+    """Say that one is writing."""
+    require_open(channel)
+    audience = set(request.app.news.roll(request.db, channel['id']).since) - {request.user_id}
+    request.app.news.pass_on('typing', {'channel_id': channel['id'], 'user_id': request.user_id}, audience)
+    return Reply(204)
+
+
+# ---- 13. LIVE --------------------------------------------------------
+
+LONGEST_WAIT = 25                # seconds
+
+
+@route('GET', '/snapshot')
+def get_snapshot(request):
+    """All that a fresh page needs, read together with the cursor from which to listen."""
+    app = request.app
+    number = app.news.passing_last
+    with app.store.snapshot() as db:
+        me = me_value(app, db, request.user_id)
+        value = {'me': me['user'], 'preferences': me['preferences'], 'users': all_users(app, db),
+                 'channels': own_channels(db, request.user_id, request.role), 'calls': [],
+                 'settings': page_settings(app), 'server': app.about(),
+                 'cursor': app.news.cursor(last_event(db), number)}
+    return Reply(200, value)
+
+
+def page_settings(app):
+    """What the page must know of the settings."""
+    settings = app.settings
+    return {'name': settings.name, 'registration': settings.registration, 'max_upload_size_mb': settings.max_upload_size_mb,
+            'password_min_length': settings.password_min_length, 'max_message_length': MOST_TEXT, 'max_files': MOST_FILES}
+
+
+@route('GET', '/poll', lane='lot')
+def poll(request, after: Text(1, 100), wait: Whole(0) = LONGEST_WAIT):
+    """What happened after the cursor: at once if there is news, else when there is, else after the wait."""
+    app = request.app
+    cursor = app.news.read_cursor(request.db, after)
+    if cursor is None:
+        return reset_reply(app)
+    app.presence.polled(request.user_id)
+    return Parked(Listener(request.session, cursor, app.clock.steady() + min(wait, LONGEST_WAIT)))
+
+
+def reset_reply(app):
+    """Sends the page back to the snapshot."""
+    return Reply(200, {'cursor': app.news.cursor(app.news.last, app.news.passing_last), 'events': [], 'reset': True})
+
+
+def quiet_reply(app, listener):
+    """The answer when nothing happened for as long as one would wait."""
+    cursor = listener.cursor
+    return Reply(200, {'cursor': app.news.cursor(cursor.event, cursor.passing), 'events': []})
+
+
+# ======================================================================
+# THE BOX
+# ======================================================================
+
+# ---- 14. TLS ---------------------------------------------------------
+
+# --- This machine's addresses and names
+
+SIOCGIFCONF = 0x8912
+INTERFACE_REQUEST_SIZE = struct.calcsize('16sLLHBBB0L')  # struct ifreq: a name and, as its largest member, struct ifmap
+INTERFACE_ADDRESS = slice(20, 24)  # after the name, the family and the port
+PRIVATE_DESTINATIONS = ('10.0.0.1', '172.16.0.1', '192.168.0.1', '169.254.0.1', '100.64.0.1', '::1', 'fd00::1')
+DISCARD_PORT = 9
+DNS_NAME = re.compile(r'(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*(?=[a-z0-9-]*[a-z])'
+                      r'[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z')
+
+
+def own_addresses():
+    """The addresses of this machine, IPv4 before IPv6, found without a packet being sent."""
+    found = {ipaddress.ip_address('127.0.0.1')}
+    for source in ADDRESS_SOURCES.get(sys.platform, (routed_addresses,)):
+        try:
+            found.update(source())
+        except (OSError, ValueError):
+            continue
+    return sorted(found, key=lambda address: (address.version, address))
+
+
+def interface_addresses():
+    """The IPv4 addresses of the interfaces that are up, on Linux (netdevice(7))."""
+    requests = interface_requests(64)
+    for start in range(0, len(requests), INTERFACE_REQUEST_SIZE):
+        request = requests[start:start + INTERFACE_REQUEST_SIZE]
+        yield ipaddress.IPv4Address(request[INTERFACE_ADDRESS])
+
+
+def interface_requests(count):
+    """The kernel's table of struct ifreq as bytes, asked for with room for `count`, and for twice as many when full."""
+    room = array.array('B', bytes(count * INTERFACE_REQUEST_SIZE))
+    question = struct.pack('iL', len(room), room.buffer_info()[0])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        used = struct.unpack('iL', fcntl.ioctl(probe, SIOCGIFCONF, question))[0]
+    if used == len(room):
+        return interface_requests(count * 2)
+    return room.tobytes()[:used]
+
+
+def ipv6_table_addresses():
+    """The IPv6 addresses of the interfaces that are up, on Linux (proc(5))."""
+    with open('/proc/net/if_inet6', encoding='ascii') as table:
+        for line in table:
+            yield ipaddress.IPv6Address(bytes.fromhex(line.split()[0]))
+
+
+def routed_addresses():
+    """The own address on the way to each private range, by connecting a UDP socket, which sends nothing."""
+    for destination in PRIVATE_DESTINATIONS:
+        family = socket.AF_INET6 if ':' in destination else socket.AF_INET
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((destination, DISCARD_PORT))
+                address = probe.getsockname()[0]
+        except OSError:
+            continue
+        yield ipaddress.ip_address(address.split('%')[0])
+
+
+def host_name_addresses():
+    """The addresses of the own host name, which the resolver of Windows knows; another might ask DNS."""
+    for *_, address in socket.getaddrinfo(socket.gethostname(), None):
+        yield ipaddress.ip_address(address[0].split('%')[0])
+
+
+ADDRESS_SOURCES = {  # by sys.platform; elsewhere routes alone
+    'linux': (interface_addresses, ipv6_table_addresses),
+    'win32': (routed_addresses, host_name_addresses),
+}
+
+
+def own_names():
+    """The DNS names of this machine: localhost, the host name, and the name that multicast DNS gives it."""
+    host = dns_name(socket.gethostname())
+    label = host.split('.')[0]
+    if label in ('', 'localhost'):
+        return ['localhost']
+    return list(collections.OrderedDict.fromkeys(['localhost', host, label, label + '.local']))
+
+
+def dns_name(text):
+    """A host name as lower-case DNS labels (RFC 1123 section 2.1), or '' when nothing of it can be a name."""
+    labels = (re.sub('[^a-z0-9]+', '-', label)[:63].strip('-') for label in text.lower().split('.'))
+    name = '.'.join(label for label in labels if label)
+    return name if DNS_NAME.match(name) else ''
+
+
+# --- P-256 (SP 800-186 section 3.2.1.3) and ECDSA (FIPS 186-5 section 6)
+#
+# Not constant in time: it signs a certificate now and then, never at a client's bidding. Handshakes are OpenSSL's.
+
+FIELD_PRIME = 2 ** 256 - 2 ** 224 + 2 ** 192 + 2 ** 96 - 1
+GROUP_ORDER = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551
+BASE_POINT = (0x6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296,
+              0x4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5)
+
+
+def base_point_times(scalar):
+    """The affine point (x, y) that is `scalar` times the base point, for 1 <= scalar < GROUP_ORDER.
+
+    In that range no partial sum equals plus or minus the base point when it is added, so neither step needs its
+    exceptional cases.
+    """
+    point = BASE_POINT + (1,)
+    for bit in bin(scalar)[3:]:
+        point = double_point(*point)
+        if bit == '1':
+            point = add_base_point(*point)
+    return affine_point(*point)
+
+
+def double_point(x, y, z):
+    """Twice a point in Jacobian coordinates on a curve with a = -3 (Bernstein and Lange, dbl-2001-b)."""
+    p = FIELD_PRIME
+    delta, gamma = z * z % p, y * y % p
+    beta, alpha = x * gamma % p, 3 * (x - delta) * (x + delta) % p
+    doubled_x = (alpha * alpha - 8 * beta) % p
+    doubled_y = (alpha * (4 * beta - doubled_x) - 8 * gamma * gamma) % p
+    return doubled_x, doubled_y, ((y + z) ** 2 - gamma - delta) % p
+
+
+def add_base_point(x, y, z):
+    """A point in Jacobian coordinates plus the base point (Hankerson, Menezes, Vanstone, algorithm 3.22)."""
+    p = FIELD_PRIME
+    square = z * z % p
+    run = (BASE_POINT[0] * square - x) % p
+    rise = (BASE_POINT[1] * square * z - y) % p
+    run_squared = run * run % p
+    run_cubed, shift = run * run_squared % p, x * run_squared % p
+    sum_x = (rise * rise - run_cubed - 2 * shift) % p
+    return sum_x, (rise * (shift - sum_x) - y * run_cubed) % p, z * run % p
+
+
+def affine_point(x, y, z):
+    """A point in Jacobian coordinates as (x, y)."""
+    inverse = modular_inverse(z, FIELD_PRIME)
+    square = inverse * inverse % FIELD_PRIME
+    return x * square % FIELD_PRIME, y * square * inverse % FIELD_PRIME
+
+
+def modular_inverse(number, prime):
+    """The inverse by Fermat's little theorem; pow() takes -1 only from Python 3.8 on."""
+    return pow(number, prime - 2, prime)
+
+
+def new_private_key(random_bytes):
+    """A private key drawn by testing candidates (FIPS 186-5 appendix A.2.2); `random_bytes(n)` gives n octets."""
+    while True:
+        candidate = int.from_bytes(random_bytes(32), 'big')
+        if 0 < candidate < GROUP_ORDER:
+            return candidate
+
+
+def ecdsa_sign(private_key, message):
+    """The ECDSA-SHA256 signature (r, s) of a message."""
+    digest = hashlib.sha256(message).digest()
+    for nonce in ecdsa_nonces(private_key, digest):
+        r = base_point_times(nonce)[0] % GROUP_ORDER
+        s = modular_inverse(nonce, GROUP_ORDER) * (int.from_bytes(digest, 'big') + r * private_key) % GROUP_ORDER
+        if r and s:
+            return r, s
+
+
+def ecdsa_nonces(private_key, digest):
+    """The deterministic nonces for a SHA-256 digest, best first (RFC 6979 section 3.2)."""
+    reduced = int.from_bytes(digest, 'big') % GROUP_ORDER
+    seed = private_key.to_bytes(32, 'big') + reduced.to_bytes(32, 'big')
+    key, value = bytes(32), b'\1' * 32
+    for separator in (b'\0', b'\1'):
+        key = hmac_sha256(key, value + separator + seed)
+        value = hmac_sha256(key, value)
+    while True:
+        value = hmac_sha256(key, value)
+        if 0 < int.from_bytes(value, 'big') < GROUP_ORDER:
+            yield int.from_bytes(value, 'big')
+        key = hmac_sha256(key, value + b'\0')
+        value = hmac_sha256(key, value)
+
+
+def hmac_sha256(key, message):
+    """HMAC (RFC 2104) with SHA-256."""
+    return hmac.new(key, message, hashlib.sha256).digest()
+
+
+# --- DER (X.690) and PEM (RFC 7468)
+
+BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, OBJECT_IDENTIFIER = 0x01, 0x02, 0x03, 0x04, 0x06
+UTF8_STRING, UTC_TIME, GENERALIZED_TIME, SEQUENCE, SET = 0x0c, 0x17, 0x18, 0x30, 0x31
+DNS_NAME_TAG, IP_ADDRESS_TAG = 0x82, 0x87  # of a GeneralName (RFC 5280 section 4.2.1.6)
+OBJECTS = {
+    'commonName': '2.5.4.3',
+    'subjectKeyIdentifier': '2.5.29.14',
+    'keyUsage': '2.5.29.15',
+    'subjectAltName': '2.5.29.17',
+    'basicConstraints': '2.5.29.19',
+    'nameConstraints': '2.5.29.30',
+    'authorityKeyIdentifier': '2.5.29.35',
+    'extKeyUsage': '2.5.29.37',
+    'serverAuth': '1.3.6.1.5.5.7.3.1',
+    'ecPublicKey': '1.2.840.10045.2.1',
+    'prime256v1': '1.2.840.10045.3.1.7',
+    'ecdsa-with-SHA256': '1.2.840.10045.4.3.2',
+}
+EPOCH = datetime.datetime(1970, 1, 1)
+LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z, the last that a certificate can tell
+
+Element = collections.namedtuple('Element', 'tag contents whole')
+
+
+def der(tag, *contents):
+    """One element: tag, length, contents."""
+    body = b''.join(contents)
+    if len(body) < 128:
+        return bytes((tag, len(body))) + body
+    length = len(body).to_bytes((len(body).bit_length() + 7) // 8, 'big')
+    return bytes((tag, 0x80 | len(length))) + length + body
+
+
+def der_integer(number):
+    """A non-negative INTEGER."""
+    return der(INTEGER, number.to_bytes(number.bit_length() // 8 + 1, 'big'))
+
+
+def der_bits(octets):
+    """A BIT STRING of whole octets."""
+    return der(BIT_STRING, b'\0', octets)
+
+
+def der_object(name):
+    """The OBJECT IDENTIFIER of a name in OBJECTS (X.690 section 8.19)."""
+    first, second, *rest = (int(number) for number in OBJECTS[name].split('.'))
+    return der(OBJECT_IDENTIFIER, *(base128(number) for number in [first * 40 + second] + rest))
+
+
+def base128(number):
+    """A number in groups of seven bits, all but the last marked by the highest bit."""
+    octets = [number & 0x7f]
+    while number > 0x7f:
+        number >>= 7
+        octets.insert(0, 0x80 | number & 0x7f)
+    return bytes(octets)
+
+
+def der_time(seconds):
+    """A moment: UTCTime through 2049 and GeneralizedTime from 2050 on (RFC 5280 section 4.1.2.5)."""
+    moment = EPOCH + datetime.timedelta(seconds=int(min(seconds, LAST_SECOND)))
+    if moment.year < 2050:
+        return der(UTC_TIME, moment.strftime('%y%m%d%H%M%SZ').encode())
+    return der(GENERALIZED_TIME, moment.strftime('%Y%m%d%H%M%SZ').encode())
+
+
+def read_der(data):
+    """The elements that stand one after another in `data`; ValueError when it is not DER."""
+    elements, start = [], 0
+    while start < len(data):
+        body, end = element_bounds(data, start)
+        elements.append(Element(data[start], data[body:end], data[start:end]))
+        start = end
+    return elements
+
+
+def element_bounds(data, start):
+    """Where the contents of the element at `start` begin and end."""
+    body = start + 2
+    length = int.from_bytes(data[start + 1:body], 'big')
+    if length & 0x80:
+        body += length & 0x7f
+        length = int.from_bytes(data[start + 2:body], 'big')
+    if body > len(data) or body + length > len(data) or length < 0x80 <= data[start + 1]:
+        raise ValueError('not DER')
+    return body, body + length
+
+
+def read_time(element):
+    """A UTCTime or GeneralizedTime in seconds since the epoch."""
+    text = element.contents.decode('ascii')
+    if element.tag == UTC_TIME:
+        text = ('19' if text >= '50' else '20') + text
+    return int((datetime.datetime.strptime(text, '%Y%m%d%H%M%SZ') - EPOCH).total_seconds())
+
+
+def pem(label, data):
+    """DER as PEM text."""
+    text = base64.b64encode(data).decode()
+    lines = [text[start:start + 64] for start in range(0, len(text), 64)]
+    return '\n'.join(['-----BEGIN {}-----'.format(label)] + lines + ['-----END {}-----\n'.format(label)]).encode()
+
+
+def pem_blocks(label, text):
+    """The DER of every whole block of that label; a block that is not base64 counts as none."""
+    frame = '-----BEGIN {0}-----(.*?)-----END {0}-----'.format(re.escape(label)).encode()
+    blocks = []
+    for body in re.findall(frame, text, re.DOTALL):
+        try:
+            blocks.append(base64.b64decode(b''.join(body.split()), validate=True))
+        except ValueError:
+            continue
+    return blocks
+
+
+# --- Keys and X.509 certificates (RFC 5280)
+
+DAY = 24 * 60 * 60
+EARLIEST = 1767225600  # 2026-01-01: a clock that tells less has not been set
+BACKDATED = DAY  # clients' clocks may be behind
+AUTHORITY_LIFETIME = 3650 * DAY
+SERVER_LIFETIME = 397 * DAY
+RENEWED_BEFORE = 30 * DAY
+LOCAL_NAMES = ('localhost', 'local', 'lan', 'home.arpa', 'internal')
+LOCAL_NETWORKS = tuple(ipaddress.ip_network(network) for network in (
+    '10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '169.254.0.0/16', '100.64.0.0/10', '127.0.0.0/8',
+    '::1/128', 'fc00::/7', 'fe80::/10'))
+CERTIFICATE, PRIVATE_KEY = 'CERTIFICATE', 'EC PRIVATE KEY'
+ANY_PRIVATE_KEY = re.compile(b'-----BEGIN [A-Z ]*PRIVATE KEY-----.*-----END ', re.DOTALL)
+SIGNATURE_ALGORITHM = der(SEQUENCE, der_object('ecdsa-with-SHA256'))
+KEY_ALGORITHM = der(SEQUENCE, der_object('ecPublicKey'), der_object('prime256v1'))
+CRITICAL = der(BOOLEAN, b'\xff')
+KEY_CERT_SIGN_AND_CRL_SIGN = der(BIT_STRING, b'\1\6')
+DIGITAL_SIGNATURE = der(BIT_STRING, b'\7\x80')
+
+# A host is a DNS name (str) or an address (ipaddress object); what a constraint permits is a name or a network.
+KeyPair = collections.namedtuple('KeyPair', 'private point info identifier')
+Certificate = collections.namedtuple('Certificate', 'whole issuer subject since until info hosts permitted')
+
+
+def key_pair(private_key):
+    """A private key together with its public point, SubjectPublicKeyInfo and key identifier (RFC 7093 section 2)."""
+    point = b'\4' + b''.join(number.to_bytes(32, 'big') for number in base_point_times(private_key))
+    info = der(SEQUENCE, KEY_ALGORITHM, der_bits(point))
+    return KeyPair(private_key, point, info, hashlib.sha256(point).digest()[:20])
+
+
+def private_key_pem(key):
+    """The key pair as an ECPrivateKey (RFC 5915 section 3)."""
+    return pem(PRIVATE_KEY, der(
+        SEQUENCE, der_integer(1), der(OCTET_STRING, key.private.to_bytes(32, 'big')),
+        der(0xa0, der_object('prime256v1')), der(0xa1, der_bits(key.point))))
+
+
+def read_private_key(text):
+    """The key pair of a PEM text that private_key_pem() made, or None."""
+    try:
+        (sequence,) = read_der(pem_blocks(PRIVATE_KEY, text)[0])
+        version, private_key, curve, *_ = read_der(sequence.contents)
+    except (ValueError, IndexError):
+        return None
+    number = int.from_bytes(private_key.contents, 'big')
+    if curve.contents != der_object('prime256v1') or not 0 < number < GROUP_ORDER:
+        return None
+    return key_pair(number)
+
+
+def x509_extension(name, value, critical=False):
+    """One extension of a certificate."""
+    return der(SEQUENCE, der_object(name), CRITICAL if critical else b'', der(OCTET_STRING, value))
+
+
+def key_identifier_extensions(key, issuer_identifier):
+    """The two extensions by which a chain is found (RFC 5280 sections 4.2.1.1 and 4.2.1.2)."""
+    return [x509_extension('subjectKeyIdentifier', der(OCTET_STRING, key.identifier)),
+            x509_extension('authorityKeyIdentifier', der(SEQUENCE, der(0x80, issuer_identifier)))]
+
+
+def distinguished_name(common_name):
+    """A Name of a common name alone."""
+    attribute = der(SEQUENCE, der_object('commonName'), der(UTF8_STRING, common_name.encode()))
+    return der(SEQUENCE, der(SET, attribute))
+
+
+def general_name(host):
+    """A host, or what a constraint permits, as a GeneralName (RFC 5280 sections 4.2.1.6 and 4.2.1.10)."""
+    if isinstance(host, str):
+        return der(DNS_NAME_TAG, host.encode('ascii'))
+    if hasattr(host, 'netmask'):
+        return der(IP_ADDRESS_TAG, host.network_address.packed, host.netmask.packed)
+    return der(IP_ADDRESS_TAG, host.packed)
+
+
+def issue_certificate(issuer, signer, subject, key, lifetime, extensions, random_bytes):
+    """A certificate in DER for `key`, signed by the key pair `signer`; `lifetime` is (since, until) in seconds."""
+    serial_number = int.from_bytes(random_bytes(20), 'big') >> 2 | 1 << 157  # positive, and always 20 octets
+    content = der(
+        SEQUENCE, der(0xa0, der_integer(2)), der_integer(serial_number), SIGNATURE_ALGORITHM, issuer,
+        der(SEQUENCE, *map(der_time, lifetime)), subject, key.info, der(0xa3, der(SEQUENCE, *extensions)))
+    signature = der(SEQUENCE, *map(der_integer, ecdsa_sign(signer.private, content)))
+    return der(SEQUENCE, content, SIGNATURE_ALGORITHM, der_bits(signature))
+
+
+def issue_authority(key, hosts, now, random_bytes):
+    """The certificate of an authority that can vouch for local hosts and the given ones alone.
+
+    The key identifier in its name tells apart the authorities of two machines of one name.
+    """
+    name = distinguished_name('MiniMost CA of {} {}'.format(certificate_title(hosts), key.identifier[:4].hex()))
+    permitted = [der(SEQUENCE, general_name(base)) for base in permitted_bases(hosts)]
+    extensions = [
+        x509_extension('basicConstraints', der(SEQUENCE, CRITICAL, der_integer(0)), critical=True),
+        x509_extension('keyUsage', KEY_CERT_SIGN_AND_CRL_SIGN, critical=True),
+        x509_extension('nameConstraints', der(SEQUENCE, der(0xa0, *permitted)), critical=True)]
+    since = now - BACKDATED
+    return issue_certificate(name, key, name, key, (since, since + AUTHORITY_LIFETIME),
+                             extensions + key_identifier_extensions(key, key.identifier), random_bytes)
+
+
+def issue_server(authority, signer, key, hosts, now, random_bytes):
+    """The certificate of the server under these hosts."""
+    extensions = [
+        x509_extension('keyUsage', DIGITAL_SIGNATURE, critical=True),
+        x509_extension('extKeyUsage', der(SEQUENCE, der_object('serverAuth'))),
+        x509_extension('subjectAltName', der(SEQUENCE, *map(general_name, hosts)))]
+    since = now - BACKDATED
+    name = distinguished_name('MiniMost on ' + certificate_title(hosts))
+    return issue_certificate(authority.subject, signer, name, key, (since, since + SERVER_LIFETIME),
+                             extensions + key_identifier_extensions(key, signer.identifier), random_bytes)
+
+
+def certificate_title(hosts):
+    """What to call a machine of these hosts, short enough for a common name (RFC 5280 appendix A.1: 64)."""
+    names = [host for host in hosts if isinstance(host, str) and host != 'localhost']
+    return (names or ['localhost'])[0][:40]
+
+
+def permitted_bases(hosts):
+    """The names and networks that an authority born among these hosts may vouch for."""
+    bases = list(LOCAL_NAMES + LOCAL_NETWORKS)
+    for host in hosts:
+        if not is_permitted(host, bases):
+            bases.append(host if isinstance(host, str) else ipaddress.ip_network(host))
+    return bases
+
+
+def is_permitted(host, bases):
+    """Whether a host lies within one of the names and networks (RFC 5280 section 4.2.1.10)."""
+    if isinstance(host, str):
+        return any(('.' + host).endswith('.' + base) for base in bases if isinstance(base, str))
+    return any(host in base for base in bases if not isinstance(base, str))
+
+
+def is_host(host):
+    """Whether a certificate can name it: an address, or a name of valid labels."""
+    return not isinstance(host, str) or DNS_NAME.match(host) is not None
+
+
+def read_certificates(text):
+    """The certificates of a PEM text that can be read, in order."""
+    certificates = []
+    for block in pem_blocks(CERTIFICATE, text):
+        try:
+            certificates.append(read_certificate(block))
+        except (ValueError, IndexError):
+            continue
+    return certificates
+
+
+def read_certificate(data):
+    """What must be known of a certificate (RFC 5280 section 4.1); ValueError or IndexError when it is not one."""
+    (whole,) = read_der(data)
+    fields = read_der(read_der(whole.contents)[0].contents)
+    if fields[0].tag == 0xa0:
+        fields = fields[1:]
+    issuer, validity, subject, info = fields[2:6]
+    since, until = map(read_time, read_der(validity.contents))
+    extensions = read_extensions(fields[6:])
+    return Certificate(
+        data, issuer.whole, subject.whole, since, until, info.whole,
+        hosts=read_hosts(extensions.get(der_object('subjectAltName'), b'\x30\0')),
+        permitted=read_permitted(extensions.get(der_object('nameConstraints'), b'\x30\0')))
+
+
+def read_extensions(fields):
+    """{object identifier in DER: value} of the extensions among the last fields of a certificate."""
+    extensions = {}
+    for field in fields:
+        if field.tag == 0xa3:
+            for element in read_der(read_der(field.contents)[0].contents):
+                identifier, *_, value = read_der(element.contents)
+                extensions[identifier.whole] = value.contents
+    return extensions
+
+
+def read_hosts(value):
+    """The hosts of a subjectAltName; names of other kinds are passed over."""
+    hosts = []
+    for element in read_der(read_der(value)[0].contents):
+        if element.tag == DNS_NAME_TAG:
+            hosts.append(element.contents.decode('ascii'))
+        elif element.tag == IP_ADDRESS_TAG:
+            hosts.append(ipaddress.ip_address(element.contents))
+    return hosts
+
+
+def read_permitted(value):
+    """The names and networks that a nameConstraints permits."""
+    bases = []
+    for subtrees in read_der(read_der(value)[0].contents):
+        for subtree in read_der(subtrees.contents) if subtrees.tag == 0xa0 else ():
+            base = read_der(subtree.contents)[0]
+            if base.tag == DNS_NAME_TAG:
+                bases.append(base.contents.decode('ascii'))
+            elif base.tag == IP_ADDRESS_TAG:
+                bases.append(read_network(base.contents))
+    return bases
+
+
+def read_network(octets):
+    """A network from its address and mask, one after the other."""
+    half = len(octets) // 2
+    length = bin(int.from_bytes(octets[half:], 'big')).count('1')
+    return ipaddress.ip_network('{}/{}'.format(ipaddress.ip_address(octets[:half]), length))
+
+
+def fingerprint_of(data):
+    """SHA-256 as browsers show it: pairs of upper-case hexadecimal digits, separated by colons."""
+    return ':'.join('{:02X}'.format(octet) for octet in hashlib.sha256(data).digest())
+
+
+# --- The certificates in the data folder
+
+AUTHORITY_FILE, AUTHORITY_KEY_FILE = 'ca.pem', 'ca-key.pem'
+SERVER_FILE, SERVER_KEY_FILE = 'cert.pem', 'key.pem'
+BLANK = b'\0 \t\r\n'  # what a power cut leaves of a file that was never synced
+
+
+class CertificateTrouble(Exception):
+    """No certificate can be had; the message says why."""
+
+
+class Certificates:
+    """The server's certificate in a folder and, unless the operator brought one, the authority that signs it.
+
+    cert.pem holds the server's certificate and then the authority's; key.pem its key; ca.pem and ca-key.pem are the
+    authority's. A cert.pem that ca.pem did not issue is the operator's, and then nothing in the folder is ever written.
+    `clock()` gives seconds since the epoch, `random_bytes(n)` n octets.
+    """
+
+    def __init__(self, folder, clock, random_bytes=os.urandom):
+        self.left_out = []  # hosts, as text, that the authority may not vouch for
+        self.trouble = None  # why the last renewal failed while an older certificate still serves
+        self._folder = folder
+        self._clock = clock
+        self._random_bytes = random_bytes
+
+    @property
+    def ours(self):
+        """Whether the certificate is, or is to be, issued by the authority in the folder."""
+        text = self._read(SERVER_FILE)
+        if not text.strip(BLANK):
+            return True
+        authority = self._authority()
+        if authority is None:
+            return False
+        if not pem_blocks(CERTIFICATE, text):
+            return True
+        return any(certificate.issuer == authority.subject for certificate in read_certificates(text)[:1])
+
+    def refresh(self, addresses, names):
+        """Make what is missing, renew what is due; True when a new server certificate was written.
+
+        Raises CertificateTrouble when that fails and no older certificate serves instead.
+        """
+        self.left_out, self.trouble = [], None
+        try:
+            return self.ours and self._renew([name.lower() for name in names] + list(addresses))
+        except (OSError, CertificateTrouble) as error:
+            self.trouble = str(error)
+        if not self._serves():
+            raise CertificateTrouble(self.trouble)
+        return False
+
+    def context(self):
+        """A server's SSLContext with the certificate loaded; CertificateTrouble when it cannot be."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.options |= ssl.OP_NO_COMPRESSION | getattr(ssl, 'OP_NO_RENEGOTIATION', 0)
+        if hasattr(context, 'minimum_version'):
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+        else:
+            context.options |= ssl.OP_NO_SSLv2 | ssl.OP_NO_SSLv3 | ssl.OP_NO_TLSv1 | ssl.OP_NO_TLSv1_1
+        if hasattr(context, 'num_tickets'):
+            context.num_tickets = 1
+        if ssl.HAS_ALPN:
+            context.set_alpn_protocols(['http/1.1'])
+        self._load(context)
+        return context
+
+    def reload(self, context):
+        """Load the certificate and key as they are now into a context in use; later handshakes show them.
+
+        Not to be called while another thread wraps a socket with that context: OpenSSL does not lock it.
+        """
+        self.context()  # a pair that cannot be used must not spoil the context in use
+        self._load(context)
+
+    def fingerprint(self):
+        """The SHA-256 fingerprint of the server's certificate, or None."""
+        return self._fingerprint(SERVER_FILE)
+
+    def authority_fingerprint(self):
+        """The SHA-256 fingerprint of the authority, or None."""
+        return self._fingerprint(AUTHORITY_FILE)
+
+    def _load(self, context):
+        try:
+            # An empty password, or OpenSSL would ask for the one of an encrypted key on the terminal.
+            context.load_cert_chain(self._path(SERVER_FILE), self._path(SERVER_KEY_FILE), password='')
+        except (OSError, ValueError) as error:
+            raise CertificateTrouble('{} and {} cannot be used: {}'.format(SERVER_FILE, SERVER_KEY_FILE, error))
+
+    def _renew(self, hosts):
+        authority = self._authority()
+        if authority is None:
+            authority = self._make_authority(hosts)
+        elif not self._certificates(AUTHORITY_FILE):
+            save(self._path(AUTHORITY_FILE), pem(CERTIFICATE, authority.whole))
+        permitted = self._leave_out(hosts, authority)
+        if not self._is_due(authority, permitted):
+            return False
+        signer = self._authority_key(authority)
+        key = self._key(SERVER_KEY_FILE)
+        server = issue_server(authority, signer, key, permitted, self._now(), self._random_bytes)
+        save(self._path(SERVER_FILE), pem(CERTIFICATE, server) + pem(CERTIFICATE, authority.whole))
+        return True
+
+    def _leave_out(self, hosts, authority):
+        hosts = list(collections.OrderedDict.fromkeys(hosts))
+        permitted = [host for host in hosts if is_host(host) and is_permitted(host, authority.permitted)]
+        self.left_out = [str(host) for host in hosts if host not in permitted]
+        return permitted
+
+    def _is_due(self, authority, hosts):
+        chain = self._certificates(SERVER_FILE)
+        key = read_private_key(self._read(SERVER_KEY_FILE))
+        if key is None or [certificate.whole for certificate in chain[1:]] != [authority.whole]:
+            return True
+        server, now = chain[0], self._now()
+        in_time = server.since <= now <= server.until - RENEWED_BEFORE
+        return not in_time or server.info != key.info or not set(hosts) <= set(server.hosts)
+
+    def _now(self):
+        """The clock's time or, where it was never set, the latest time that the certificates prove to have passed."""
+        now = self._clock()
+        if now >= EARLIEST:
+            return now
+        known = self._certificates(AUTHORITY_FILE) + self._certificates(SERVER_FILE)
+        return max([EARLIEST] + [certificate.since + BACKDATED for certificate in known])
+
+    def _authority(self):
+        """The authority of ca.pem or, where that was lost, the one in cert.pem that ca-key.pem belongs to; or None."""
+        for authority in self._certificates(AUTHORITY_FILE):
+            return authority
+        key = read_private_key(self._read(AUTHORITY_KEY_FILE))
+        for certificate in self._certificates(SERVER_FILE)[1:]:
+            if key is not None and certificate.info == key.info:
+                return certificate
+        return None
+
+    def _make_authority(self, hosts):
+        key = self._key(AUTHORITY_KEY_FILE)
+        whole = issue_authority(key, [host for host in hosts if is_host(host)], self._now(), self._random_bytes)
+        save(self._path(AUTHORITY_FILE), pem(CERTIFICATE, whole))
+        return read_certificate(whole)
+
+    def _authority_key(self, authority):
+        key = read_private_key(self._read(AUTHORITY_KEY_FILE))
+        if key is None or key.info != authority.info:
+            raise CertificateTrouble('{} is missing or does not belong to {}, so no certificate can be issued'.format(
+                AUTHORITY_KEY_FILE, AUTHORITY_FILE))
+        return key
+
+    def _key(self, name):
+        """The key pair in a file, made and saved first where the file is missing, blank or cut short."""
+        text = self._read(name)
+        key = read_private_key(text)
+        if key is not None:
+            return key
+        if ANY_PRIVATE_KEY.search(text):
+            raise CertificateTrouble('{} holds a key of another kind and is left alone'.format(name))
+        key = key_pair(new_private_key(self._random_bytes))
+        save(self._path(name), private_key_pem(key))
+        return key
+
+    def _serves(self):
+        try:
+            self.context()
+        except CertificateTrouble:
+            return False
+        return True
+
+    def _fingerprint(self, name):
+        for certificate in pem_blocks(CERTIFICATE, self._read(name)):
+            return fingerprint_of(certificate)
+        return None
+
+    def _certificates(self, name):
+        return read_certificates(self._read(name))
+
+    def _read(self, name):
+        try:
+            with open(self._path(name), 'rb') as file:
+                return file.read()
+        except FileNotFoundError:
+            return b''
+
+    def _path(self, name):
+        return os.path.join(self._folder, name)
+
+
+@route('GET', '/ca.pem', public=True)
+def get_authority(request):
+    """The certificate authority's certificate, for devices that shall trust this server."""
+    try:
+        with open(request.app.path('ca.pem'), 'rb') as file:
+            content = file.read()
+    except FileNotFoundError:
+        raise not_found()
+    return Reply(200, content=content, content_type='application/x-pem-file',
+                 headers=[('Content-Disposition', 'attachment; filename="minimost-ca.pem"')])
+
+
+# ---- 15. SERVER ------------------------------------------------------
+#
+# A connection with nothing to do costs no thread: it waits in the lot. What it brings goes to a small crew of
+# workers; only what may take long, uploads, downloads and hashing, gets a thread of its own. A connection has
+# one owner at a time and is handed over whole, so nothing about it needs a lock.
+
+CREW, LINGERING = 10, 8          # workers, and how many of them may wait for the next request of a busy peer
+LINGER = 0.02                    # seconds that they wait
+LONG_THREADS, LONG_PER_ADDRESS = 256, 16
+CONNECTIONS = 4096
+HANDSHAKE_SECONDS = HEAD_SECONDS = 10
+IDLE_SECONDS, PROXY_IDLE_SECONDS = 30, 75
+WINDOW_SECONDS, WINDOW_BYTES = 10, 10240     # how slowly a body may come
+STALLED_SECONDS = 30             # without progress in sending
+DRAIN_SECONDS, DRAIN_BYTES = 2, MOST_JSON * 4
+SWEEP_SECONDS = 0.25
+RECORD = 16384                   # a TLS record (RFC 8446 section 5.1): tried again whole after a full socket buffer
+
+
+class Connection:
+    """One peer's connection and all that is known of it."""
+
+    __slots__ = ('socket', 'peer', 'is_tls', 'state', 'deadline', 'buffer', 'out', 'closing', 'head', 'known',
+                 'request', 'window', 'listener', 'signed_in', 'drained')
+
+    def __init__(self, sock, peer, deadline):
+        self.socket, self.peer, self.deadline = sock, peer, deadline
+        self.is_tls, self.state, self.closing, self.signed_in = False, 'new', False, False
+        self.buffer, self.out, self.drained = bytearray(), collections.deque(), 0
+        self.head, self.known, self.request, self.window, self.listener = None, (None, None), None, 0, None
+
+    def fill(self, most=MOST_HEAD + MOST_JSON):
+        """Take what has come into the buffer; returns False when the peer is gone."""
+        while len(self.buffer) <= most:
+            try:
+                piece = self.socket.recv(65536)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError, socket.timeout):
+                return True
+            except OSError:
+                return False
+            if not piece:
+                return False
+            self.buffer += piece
+            if not (self.is_tls and self.socket.pending()):
+                return True
+        return True
+
+    def flush(self):
+        """Send what waits; returns whether all is sent. Raises OSError when the peer is gone."""
+        while self.out:
+            piece = self.out[0]
+            try:
+                sent = self.socket.send(piece[:RECORD])
+            except (ssl.SSLWantWriteError, ssl.SSLWantReadError, BlockingIOError):
+                return False
+            if sent == len(piece):
+                self.out.popleft()
+            else:
+                self.out[0] = piece[sent:]
+        return True
+
+    def put(self, data):
+        self.out.append(memoryview(data))
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self.socket.close()
+
+
+# -- from bytes to requests
+
+def next_request(app, connection):
+    """The next complete request in a connection's buffer, or None while bytes are missing.
+
+    A request whose body its handler reads by itself is complete with its head.
+    Raises: Refusal for what cannot be understood; the connection is then closed.
+    """
+    if connection.head is None and not take_head(app, connection):
+        return None
+    request = connection.head
+    if request.body_is_raw:
+        connection.head = None
+        return request
+    if len(connection.buffer) < request.length:
+        return None
+    request.body = bytes(connection.buffer[:request.length])
+    del connection.buffer[:request.length]
+    connection.head = None
+    return request
+
+
+def take_head(app, connection):
+    """Read a request's head once it is complete; returns whether it was."""
+    buffer = connection.buffer
+    end = buffer.find(b'\r\n\r\n')
+    if end < 0 or end > MOST_HEAD:
+        refuse_bad_start(buffer)
+        return False
+    head, connection.known = read_head(bytes(buffer[:end]), connection.known)
+    del buffer[:end + 4]
+    if app.context and not connection.is_tls:
+        raise Refusal(307, 'use_https', 'This port speaks HTTPS.', headers=[
+            ('Location', 'https://%s%s' % (head.headers['host'], head.target)), ('Connection', 'close')])
+    request = connection.head = Request(app, head, connection.peer, connection.is_tls)
+    with contextlib.suppress(Refusal):       # raised again in the dispatch, where it becomes a reply
+        choose_route(request)
+    if not request.body_is_raw and request.length > MOST_JSON:
+        raise Refusal(413, 'too_large', 'The request is too large.', headers=[('Connection', 'close')])
+    if not request.body_is_raw and 'expect' in request.headers and len(buffer) < request.length:
+        connection.put(CONTINUE)
+    return True
+
+
+CONTINUE = b'HTTP/1.1 100 Continue\r\n\r\n'
+
+
+def refuse_bad_start(buffer):
+    """Refuse a head as soon as it cannot become a good one."""
+    line, found, _ = buffer[:MOST_LINE + 2].partition(b'\r\n')
+    if len(line) > MOST_LINE:
+        raise malformed('The address is too long.', 414)
+    if BARE_BREAK.search(buffer, 0, MOST_HEAD) or line and not 65 <= line[0] <= 90:
+        raise malformed('The request is malformed.')
+    if found and not REQUEST_LINE.fullmatch(line):
+        raise bad_request_line(line)
+    if len(buffer) > MOST_HEAD:
+        raise malformed('The headers are too large.', 431)
+
+
+def body_receiver(connection, request):
+    """A function that gives a handler the next bytes of the body, at most so many, waiting for them.
+
+    Raises: Refusal 408 when they come too slowly, 400 when the peer is gone.
+    """
+    clock = request.app.clock
+    window = [clock.steady(), 0]
+    if 'expect' in request.headers and not connection.buffer:
+        connection.socket.sendall(CONTINUE)
+
+    def receive(most):
+        piece = bytes(connection.buffer[:most])
+        del connection.buffer[:most]
+        piece = piece or receive_from(connection.socket, most)
+        request.left -= len(piece)
+        window[1] += len(piece)
+        if clock.steady() - window[0] > WINDOW_SECONDS:
+            if window[1] < WINDOW_BYTES:
+                raise too_slow()
+            window[:] = clock.steady(), 0
+        return piece
+    return receive
+
+
+def receive_from(sock, most):
+    try:
+        piece = sock.recv(most)
+    except socket.timeout:
+        raise too_slow()
+    except OSError:
+        piece = b''
+    if not piece:
+        raise Refusal(400, 'cut_off', 'The request ended too early.', headers=[('Connection', 'close')])
+    return piece
+
+
+def too_slow():
+    return Refusal(408, 'too_slow', 'The request came too slowly.', headers=[('Connection', 'close')])
+
+
+# -- replies
+
+def put_reply(connection, request, reply):
+    """Queue a reply, and note whether the connection ends with it."""
+    asked = any(name == 'Connection' for name, value in reply.headers)
+    ends = asked or request is None or not request.keeps_alive or request.left > 0 or request.app.is_stopping
+    connection.closing = connection.closing or ends
+    connection.put(reply.wire(request is not None and request.method == 'HEAD', ends and not asked))
+
+
+def send_file(connection, request, reply):
+    """Send a part of a file piece by piece; runs on a thread of its own."""
+    connection.socket.settimeout(STALLED_SECONDS)
+    put_reply(connection, request, reply)
+    connection.socket.sendall(connection.out.popleft())
+    left = 0 if request.method == 'HEAD' else reply.length
+    with open(reply.path, 'rb') as file:
+        file.seek(reply.start)
+        while left:
+            piece = file.read(min(PIECE, left))
+            if not piece:
+                raise OSError('the file has become shorter')
+            connection.socket.sendall(piece)
+            left -= len(piece)
+
+
+class Lot:
+    """The thread that keeps all connections with nothing to do, and answers the polls."""
+
+    def __init__(self, app):
+        self.app = app
+        self._selector = selectors.DefaultSelector()
+        self._bell, self._ear = socket.socketpair()
+        self._bell.setblocking(False)
+        self._ear.setblocking(False)
+        self._selector.register(self._ear, selectors.EVENT_READ, None)
+        self._orders, self._news = collections.deque(), collections.deque()
+        self._rung = False
+        self._held = {}                      # connections in the lot: their selector events
+        self._listeners = {}                 # user id: connections that wait in a poll
+        self._addresses = collections.Counter()
+        self._wired = (None, None)
+        self._swept = 0
+        self._thread = threading.Thread(target=self._run, name='lot', daemon=True)
+        self.steps = {'new': self._greet, 'handshake': self._hand_over, 'head': self._read, 'poll': self._overhear,
+                      'write': self._write, 'drain': self._drain}
+
+    # -- from other threads
+
+    def start(self):
+        self._thread.start()
+
+    def order(self, function, *arguments):
+        """Have the lot's thread call a function."""
+        self._orders.append((function, arguments))
+        self._ring()
+
+    def news(self, audiences):
+        """There are events for these audiences."""
+        self._news.append(audiences)
+        self._ring()
+
+    def adopt(self, sock, peer):
+        sock.setblocking(False)
+        self.order(self._admit, Connection(sock, peer, self.app.clock.steady() + HANDSHAKE_SECONDS))
+
+    def take(self, connection):
+        """A worker gives a connection back."""
+        self.order(self._settle, connection)
+
+    def end_session(self, session):
+        self.order(self._answer_ended, session)
+
+    def stop(self):
+        """Answer every poll, close every connection, end the thread."""
+        self.order(self._finish)
+        self._thread.join(5)
+
+    def _ring(self):
+        if not self._rung:
+            self._rung = True
+            with contextlib.suppress(BlockingIOError, OSError):
+                self._bell.send(b'!')
+
+    # -- the loop
+
+    def _run(self):
+        while self._selector is not None:
+            try:
+                self._turn()
+            except Exception:                # the edge of this thread: the lot must live
+                traceback.print_exc()
+
+    def _turn(self):
+        ready = self._selector.select(SWEEP_SECONDS if self._held else None)
+        for key, events in ready:
+            if key.data is None:
+                with contextlib.suppress(BlockingIOError):
+                    self._ear.recv(4096)
+                self._rung = False
+            elif key.data in self._held:
+                self._attempt(self.steps[key.data.state], key.data)
+        while self._orders:
+            function, arguments = self._orders.popleft()
+            function(*arguments)
+        self._deliver()
+        self._sweep()
+
+    def _attempt(self, step, connection):
+        """Do one step for a connection; what goes wrong with it is its own end alone."""
+        try:
+            step(connection)
+        except Refusal as refusal:
+            connection.closing = True
+            put_reply(connection, None, error_reply(refusal))
+            self._attempt(self._send, connection)
+        except OSError:
+            self._drop(connection)
+
+    def _watch(self, connection, events=selectors.EVENT_READ):
+        held = self._held.get(connection)
+        if held is None:
+            self._selector.register(connection.socket, events, connection)
+        elif held != events:
+            self._selector.modify(connection.socket, events, connection)
+        self._held[connection] = events
+
+    def _let_go(self, connection):
+        """Stop watching a connection, before somebody else owns it."""
+        if self._held.pop(connection, None) is not None:
+            self._selector.unregister(connection.socket)
+
+    def _drop(self, connection):
+        self._let_go(connection)
+        self._unlisten(connection)
+        self._addresses[connection.peer] -= 1
+        if self._addresses[connection.peer] <= 0:
+            del self._addresses[connection.peer]
+        connection.close()
+
+    # -- coming and reading
+
+    def _admit(self, connection):
+        self._addresses[connection.peer] += 1
+        settings = self.app.settings
+        exempt = is_loopback(connection.peer) or connection.peer in settings.trusted_proxies
+        if not exempt and self._addresses[connection.peer] > settings.max_connections_per_address:
+            return self._drop(connection)
+        if sum(self._addresses.values()) > self.app.most_connections:
+            self.close_idlest()
+        self._watch(connection)
+
+    def close_idlest(self):
+        """Make room: the connection that has waited longest goes, of strangers first."""
+        idle = [one for one in self._held if one.state in ('new', 'handshake', 'head')]
+        if idle:
+            self._drop(min(idle, key=lambda one: (one.signed_in, one.deadline)))
+
+    def _greet(self, connection):
+        """Look at the first byte: 0x16 begins a TLS handshake (RFC 8446 section 5.1), a letter plain HTTP."""
+        first = connection.socket.recv(1, socket.MSG_PEEK)
+        if not first:
+            return self._drop(connection)
+        if self.app.context is None or first != b'\x16':
+            connection.state = 'head'
+            return self._read(connection)
+        self._let_go(connection)
+        connection.socket = self.app.context.wrap_socket(
+            connection.socket, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=True)
+        connection.is_tls, connection.state = True, 'handshake'
+        self.app.crew.work(connection)
+
+    def _hand_over(self, connection):
+        self._let_go(connection)
+        self.app.crew.work(connection)
+
+    def _read(self, connection):
+        was_empty = not connection.buffer and connection.head is None
+        if not connection.fill():
+            return self._drop(connection)
+        if was_empty and connection.buffer:
+            connection.deadline = self.app.clock.steady() + HEAD_SECONDS
+        self._proceed(connection)
+
+    def _proceed(self, connection):
+        """Go on with what the buffer holds."""
+        had_head = connection.head is not None
+        request = next_request(self.app, connection)
+        if request is None:
+            if connection.head is not None and not had_head:
+                self._open_window(connection)
+            if connection.out:
+                connection.flush()
+            return self._watch(connection)
+        connection.request = request
+        self._begin(connection)
+
+    def _begin(self, connection):
+        """Start on a request that is complete."""
+        if connection.request.lane == 'lot':
+            return self._poll(connection, connection.request)
+        self._let_go(connection)
+        self.app.run(connection)
+
+    def _open_window(self, connection):
+        connection.window = len(connection.buffer)
+        connection.deadline = self.app.clock.steady() + WINDOW_SECONDS
+
+    def _settle(self, connection):
+        """Take back a connection from a worker and see what it needs next."""
+        if connection.state == 'gone':
+            self._drop(connection)
+        elif connection.out or connection.closing:
+            self._attempt(self._send, connection)
+        else:
+            self._attempt(self._begin if connection.request else self._rest, connection)
+
+    def _rest(self, connection):
+        """Nothing to send: read on, or wait for the next request."""
+        if connection.state == 'handshake':
+            return self._watch(connection)
+        proxied = connection.peer in self.app.settings.trusted_proxies
+        begun = connection.buffer or connection.head is not None
+        connection.state, connection.request = 'head', None
+        connection.deadline = self.app.clock.steady() + (
+            HEAD_SECONDS if begun else PROXY_IDLE_SECONDS if proxied else IDLE_SECONDS)
+        if begun or connection.is_tls and connection.socket.pending():
+            return self._read(connection)
+        self._watch(connection)
+
+    # -- sending
+
+    def _send(self, connection):
+        connection.state = 'write'
+        connection.deadline = self.app.clock.steady() + STALLED_SECONDS
+        self._write(connection)
+
+    def _write(self, connection):
+        waiting = sum(map(len, connection.out))
+        if not connection.flush():
+            if sum(map(len, connection.out)) < waiting:
+                connection.deadline = self.app.clock.steady() + STALLED_SECONDS
+            return self._watch(connection, selectors.EVENT_WRITE)
+        if not connection.closing:
+            return self._rest(connection)
+        connection.state, connection.deadline = 'drain', self.app.clock.steady() + DRAIN_SECONDS
+        end_sending(connection)
+        self._watch(connection)
+
+    def _drain(self, connection):
+        """Read away what still comes, so that the peer gets to read the last reply."""
+        piece = connection.socket.recv(65536)
+        connection.drained += len(piece)
+        if not piece or connection.drained > DRAIN_BYTES:
+            self._drop(connection)
+
+    # -- polls
+
+    def _poll(self, connection, request):
+        reply = dispatch(request)
+        if not isinstance(reply, Parked):
+            put_reply(connection, request, reply)
+            return self._send(connection)
+        connection.signed_in = True
+        if not self.app.news.is_recent(reply.listener.cursor):
+            connection.listener = reply.listener
+            self._let_go(connection)
+            return self.app.crew.work(connection)
+        connection.listener, connection.state = reply.listener, 'poll'
+        connection.deadline = reply.listener.deadline
+        if not self._tell(connection):
+            self._listeners.setdefault(reply.listener.session.user_id, set()).add(connection)
+            self._watch(connection)
+
+    def _tell(self, connection):
+        """Answer a poll if there is news for it; returns whether there was."""
+        body = self.app.news.answer(self.app.store.reader(), connection.listener)
+        if body is None:
+            return False
+        if body is not self._wired[0]:
+            self._wired = body, Reply(200, content=body).wire()
+        self._answer(connection, self._wired[1])
+        return True
+
+    def _answer(self, connection, data):
+        """Send a poll's answer; one that came with "Connection: close" ends after it."""
+        self._unlisten(connection)
+        connection.closing = not connection.request.keeps_alive
+        connection.put(data)
+        self._send(connection)
+
+    def _unlisten(self, connection):
+        if connection.listener is None:
+            return
+        user_id = connection.listener.session.user_id
+        connections = self._listeners.get(user_id, set())
+        connections.discard(connection)
+        if not connections:
+            self._listeners.pop(user_id, None)
+        connection.listener = None
+
+    def _deliver(self):
+        hearing = set()
+        while self._news:
+            for audience in self._news.popleft():
+                hearing.update([user_id for user_id in self._listeners if user_id in audience])
+        for user_id in hearing:
+            for connection in list(self._listeners.get(user_id, ())):
+                self._attempt(self._tell, connection)
+
+    def _overhear(self, connection):
+        """A peer that waits in a poll has gone, or already sends its next request."""
+        if not connection.fill(MOST_HEAD) or len(connection.buffer) > MOST_HEAD:
+            self._drop(connection)
+
+    def _answer_ended(self, session):
+        reply = error_reply(Refusal(401, 'sign_in', 'This session has ended. Sign in again.')).wire()
+        for connection in list(self._listeners.get(session.user_id, ())):
+            if connection.listener.session is session:
+                self._attempt(lambda one: self._answer(one, reply), connection)
+
+    # -- time
+
+    def _sweep(self):
+        now = self.app.clock.steady()
+        if now - self._swept < SWEEP_SECONDS:
+            return
+        self._swept = now
+        for connection in [one for one in self._held if one.deadline <= now]:
+            self._attempt(self._expire, connection)
+
+    def _expire(self, connection):
+        if connection.state == 'poll':
+            return self._answer(connection, quiet_reply(self.app, connection.listener).wire())
+        if connection.head is not None and len(connection.buffer) - connection.window >= WINDOW_BYTES:
+            return self._open_window(connection)
+        if connection.state == 'head' and (connection.buffer or connection.head is not None):
+            raise too_slow()
+        self._drop(connection)
+
+    def _finish(self):
+        for connections in list(self._listeners.values()):
+            for connection in list(connections):
+                connection.request.keeps_alive = False
+                self._attempt(self._expire, connection)
+        for connection in list(self._held):
+            self._drop(connection)
+        self._selector.close()
+        self._selector = None
+        self._bell.close()
+        self._ear.close()
+
+
+def end_sending(connection):
+    """Say that nothing more comes: close_notify on TLS, then the end of the stream."""
+    with contextlib.suppress(OSError, ValueError):
+        if connection.is_tls:
+            connection.socket.unwrap()
+    with contextlib.suppress(OSError):
+        connection.socket.shutdown(socket.SHUT_WR)
+
+
+def shake_hands(connection):
+    """Take the TLS handshake as far as the bytes go; returns whether it is done."""
+    try:
+        connection.socket.do_handshake()
+    except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        return False
+    connection.state = 'head'
+    return True
+
+
+def answer(app, connection):
+    """Answer the request that a connection holds; returns whether the connection is still the caller's.
+
+    A large file is sent by a thread of its own, which then owns the connection.
+    """
+    request, begun = connection.request, app.clock.steady()
+    reply = dispatch(request)
+    connection.request, connection.signed_in = None, request.session is not None
+    app.log(request, reply, app.clock.steady() - begun)
+    if isinstance(reply, FileReply):
+        if reply.length <= PIECE or request.method == 'HEAD':
+            reply.load()
+        elif app.run_long(lambda: send_file(connection, request, reply), connection):
+            return False
+        else:
+            reply = busy_reply()
+    put_reply(connection, request, reply)
+    connection.flush()
+    return True
+
+
+def busy_reply():
+    return error_reply(try_later(503, 'busy', 'The server is busy. Trying again by itself.', 1))
+
+
+def answer_slowly(app, connection):
+    """Answer on a thread that may wait for the peer's bytes."""
+    request = connection.request
+    connection.socket.settimeout(WINDOW_SECONDS)
+    if request.body_is_raw:
+        request.receive = body_receiver(connection, request)
+    answer(app, connection)
+
+
+class Crew:
+    """A few threads that do the short work. They never wait for a stranger, but for a moment for a busy one."""
+
+    def __init__(self, app):
+        self.app = app
+        self._queue = make_queue()
+        self._may_linger = threading.Semaphore(LINGERING)
+        self._threads = [threading.Thread(target=self._run, name='worker', daemon=True) for _ in range(CREW)]
+
+    def start(self):
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self):
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join(5)
+
+    def work(self, connection):
+        self._queue.put(connection)
+
+    def _run(self):
+        while True:
+            connection = self._queue.get()
+            if connection is None:
+                return
+            if self._is_still_ours(connection):
+                self.app.lot.take(connection)
+
+    def _is_still_ours(self, connection):
+        try:
+            return self._serve(connection)
+        except OSError:
+            connection.state = 'gone'
+        except Exception:                    # the edge of this thread: a worker must live
+            connection.state = 'gone'
+            traceback.print_exc()
+        return True
+
+    def _serve(self, connection):
+        """Do what a connection brings; returns whether it goes back to the lot."""
+        if connection.state == 'handshake':
+            if not shake_hands(connection):
+                return True
+        elif connection.listener:
+            return self._catch_up(connection)
+        elif not answer(self.app, connection):
+            return False
+        while self._goes_on(connection):
+            if not answer(self.app, connection):
+                return False
+        return True
+
+    def _catch_up(self, connection):
+        """Answer the poll of one who was away for longer than memory reaches."""
+        body = self.app.news.answer_from_table(self.app.store.reader(), connection.listener)
+        connection.listener = None
+        put_reply(connection, connection.request, reset_reply(self.app) if body is None else Reply(200, content=body))
+        connection.flush()
+        return True
+
+    def _goes_on(self, connection):
+        """Wait a moment for the peer's next request; False leaves the connection to the lot."""
+        if connection.out or connection.closing or not self._queue.empty():
+            return False
+        if not connection.buffer and not self._linger(connection):
+            return False
+        try:
+            connection.request = next_request(self.app, connection)
+        except Refusal as refusal:
+            connection.closing = True
+            put_reply(connection, None, error_reply(refusal))
+            return False
+        return connection.request is not None and connection.request.lane == 'crew'
+
+    def _linger(self, connection):
+        """Wait for bytes; returns whether some came."""
+        if not self._may_linger.acquire(blocking=False):
+            return False
+        try:
+            connection.socket.settimeout(LINGER)
+            if not connection.fill():
+                raise OSError('the peer is gone')
+        finally:
+            connection.socket.settimeout(0)
+            self._may_linger.release()
+        return bool(connection.buffer)
+
+
+class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    """The listening socket, and the threads for what may take long; everything else is the lot's."""
+
+    daemon_threads = True
+    allow_reuse_address = os.name != 'nt'    # on Windows it would let a second server take the port
+    request_queue_size = 128
+
+    def __init__(self, app, host, port):
+        self.app = app
+        self.address_family, host = listening_family(host)
+        http.server.HTTPServer.__init__(self, (host, port), None)
+
+    def server_bind(self):
+        """Bind without the name look-up of HTTPServer, for IPv4 and IPv6 together where there is both."""
+        if self.address_family == socket.AF_INET6:
+            with contextlib.suppress(OSError, AttributeError):
+                self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        if hasattr(socket, 'SO_EXCLUSIVEADDRUSE'):
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]
+
+    def get_request(self):
+        """Accept; when the descriptors run out, make room and wait a moment rather than spin."""
+        try:
+            return self.socket.accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                self.app.lot.order(self.app.lot.close_idlest)
+                time.sleep(0.05)
+            raise
+
+    def process_request(self, sock, address):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.app.lot.adopt(sock, plain_address(address[0]))
+
+    def start_thread(self, function, connection):
+        socketserver.ThreadingMixIn.process_request(self, function, connection)
+
+    def process_request_thread(self, function, connection):
+        function(connection)
+
+
+def listening_family(host):
+    """The address family and the address to bind; every address is IPv6 with IPv4 mapped into it (RFC 3493)."""
+    if host != '*':
+        return (socket.AF_INET6 if ':' in host else socket.AF_INET), host
+    if not socket.has_ipv6:
+        return socket.AF_INET, '0.0.0.0'
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            probe.bind(('::', 0))
+        return socket.AF_INET6, '::'
+    except OSError:
+        return socket.AF_INET, '0.0.0.0'
+
+
+def plain_address(address):
+    """An address without zone and without the mapping of IPv4 into IPv6."""
+    address = address.partition('%')[0]
+    return address[7:] if address.startswith('::ffff:') and '.' in address else address
+
+
+class App:
+    """One chat: its folder, its settings and all that runs; tests make two of them side by side."""
+
+    def __init__(self, folder, settings, clock=None, random_bytes=os.urandom, log=None, plain=False):
+        self.folder, self.settings, self.clock = folder, settings, clock or Clock()
+        self.random_bytes, self.log_line, self.plain = random_bytes, log, plain
+        self.is_stopping, self.setup_code, self.context = False, '', None
+        self.most_connections = raise_descriptor_limit()
+        self.store = Store(folder, self.clock)
+        self.news = News(self)
+        self.service = Service(self.clock)
+        self.passwords, self.throttle = Passwords(random_bytes), Throttle(settings, self.clock)
+        self.locks, self.presence = Locks(settings, self.service), Presence(self.news, self.clock)
+        self.certificates = Certificates(folder, lambda: self.clock.now() / 1000, random_bytes)
+        self.assets = Assets(os.path.join(HERE, 'static'))
+        self.lot, self.crew = Lot(self), Crew(self)
+        self._long, self._long_lock = collections.Counter(), threading.Lock()
+
+    # -- opening and closing
+
+    def open(self):
+        """Take the folder, bring its databases up, and make what a first start needs."""
+        make_private_folder(self.folder)
+        self._lock = FolderLock(self.folder)
+        try:
+            self._open_store()
+            self._open_tls()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open_store(self):
+        os.makedirs(self.file_path(''), exist_ok=True)
+        self.store.open()
+        self.service.open(self.store)
+        self.news.open(self.store)
+        self.presence.open(self.store.reader())
+        self.sessions = Sessions(read_secret(os.path.join(self.folder, 'secret.key'), self.random_bytes), self.store,
+                                 self.service, self.settings, self.random_bytes)
+        self.sessions.on_end = self.lot.end_session
+        self.news.on_news = self.lot.news
+        self.origin = self.store.write(self._first_start)
+        sweep_folder(self)
+        if not has_owner(self.store.reader()):
+            self.setup_code = read_setup_code(self.path('setup-code'), self.random_bytes)
+
+    def _first_start(self, change):
+        repair_accounts(change)
+        make_first_channels(change, self.settings.channels)
+        if get_meta(change, 'origin') is None:
+            set_meta(change, 'origin', token(self.random_bytes, 12))
+        return get_meta(change, 'origin')
+
+    def _open_tls(self):
+        """HTTPS wherever there can be a certificate; else plain HTTP, which is said at the start."""
+        self.own_names = frozenset(own_names())
+        if self.plain:
+            return
+        try:
+            self.certificates.refresh(own_addresses(), sorted(self.own_names))
+            self.context = self.certificates.context()
+        except CertificateTrouble as error:
+            self.settings.problems.append('There is no certificate (%s); the chat is served over plain HTTP.' % error)
+
+    def refresh_certificate(self):
+        """Follow the machine's addresses; a certificate that changed is loaded by the thread that uses it."""
+        if self.context is None:
+            return
+        with contextlib.suppress(CertificateTrouble):
+            if self.certificates.refresh(own_addresses(), sorted(self.own_names)):
+                self.lot.order(self.certificates.reload, self.context)
+
+    def close(self):
+        self.store.write(self.service.note)
+        self.store.write(self.news.note)
+        self.store.close()
+        self._lock.release()
+
+    # -- what handlers ask for
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def file_path(self, key):
+        return os.path.join(self.folder, 'uploads', key)
+
+    def about(self):
+        return {'version': VERSION, 'build': self.assets.build, 'origin': self.origin, 'stun': None,
+                'now': self.clock.now()}
+
+    def forget_setup_code(self):
+        self.setup_code = ''
+        unlink(self.path('setup-code'))
+
+    # -- running requests
+
+    def run(self, connection):
+        """Give a complete request to the crew, or to a thread of its own where it may take long."""
+        if connection.request.lane == 'crew':
+            return self.crew.work(connection)
+        if not self.run_long(lambda: answer_slowly(self, connection), connection):
+            put_reply(connection, connection.request, busy_reply())
+            connection.request = None
+            self.lot.take(connection)
+
+    def run_long(self, work, connection):
+        """Run work on a thread that then owns the connection; returns whether there was a thread to be had."""
+        with self._long_lock:
+            if sum(self._long.values()) >= LONG_THREADS or self._long[connection.peer] >= LONG_PER_ADDRESS * (
+                    16 if is_loopback(connection.peer) else 1):
+                return False
+            self._long[connection.peer] += 1
+        self.server.start_thread(lambda connection: self._run_long(work, connection), connection)
+        return True
+
+    def _run_long(self, work, connection):
+        try:
+            work()
+            connection.socket.settimeout(0)
+        except OSError:
+            connection.state = 'gone'
+        except Exception:                    # the edge of this thread
+            connection.state = 'gone'
+            traceback.print_exc()
+        finally:
+            with self._long_lock:
+                self._long[connection.peer] -= 1
+            self.store.forget_reader()
+            self.lot.take(connection)
+
+    def log(self, request, reply, seconds):
+        """One line for a request; without its query, which may hold what people search for."""
+        if self.log_line:
+            self.log_line('%s %s %s %d %dB %.1fms user=%s' % (
+                request.address, request.method, request.path, reply.status, reply.length, seconds * 1000,
+                request.user_id if request.session else '-'))
+
+
+def make_private_folder(folder):
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise Trouble('The data folder %s cannot be made (%s).' % (folder, error.strerror))
+    if not os.access(folder, os.W_OK):
+        raise Trouble('The data folder %s cannot be written to.' % folder)
+
+
+def read_setup_code(path, random_bytes):
+    """The code that makes the first account the owner's: shown in the terminal, and kept until then."""
+    with contextlib.suppress(FileNotFoundError):
+        with open(path, encoding='ascii') as file:
+            code = file.read().strip()
+        if code:
+            return code
+    letters = base64.b32encode(random_bytes(5)).decode('ascii')
+    code = letters[:4] + '-' + letters[4:]
+    save(path, (code + '\n').encode('ascii'))
+    return code
+
+
+def raise_descriptor_limit():
+    """Ask for as many open files as allowed; returns how many connections that leaves room for."""
+    if resource is None:
+        return 400                           # what select() on Windows can watch, with room to spare
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, 2 * CONNECTIONS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(16, min(CONNECTIONS, soft - 64))
+
+
+# -- what is done now and then
+
+CHORES = (                       # every so many seconds: function(app)
+    (5, lambda app: app.presence.sweep(app.store)),
+    (30, App.refresh_certificate),
+    (60, lambda app: app.store.write(app.service.note)),
+    (60, lambda app: app.store.write(app.news.note)),
+    (3600, lambda app: app.store.write(app.sessions.purge)),
+    (3600, lambda app: app.store.write(lambda change: sweep_files(app, change))),
+    (3600, lambda app: app.store.write(prune_events)),
+)
+
+
+class Keeper(threading.Thread):
+    """The thread that does the chores."""
+
+    def __init__(self, app):
+        threading.Thread.__init__(self, name='keeper', daemon=True)
+        self.app, self.ending = app, threading.Event()
+
+    def run(self):
+        due = [(self.app.clock.steady() + seconds, number) for number, (seconds, chore) in enumerate(CHORES)]
+        while not self.ending.wait(max(0, min(due)[0] - self.app.clock.steady())):
+            at, number = min(due)
+            due.remove((at, number))
+            due.append((self.app.clock.steady() + CHORES[number][0], number))
+            try:
+                CHORES[number][1](self.app)
+            except Exception:                # the edge of this thread: the next chore must come
+                traceback.print_exc()
+
+
+class Running:
+    """A server that runs: `url` is where, stop() ends it cleanly."""
+
+    def __init__(self, app, server):
+        self.app, self.server, self.keeper = app, server, Keeper(app)
+        host = '127.0.0.1' if server.server_name in ('::', '0.0.0.0') else server.server_name
+        self.port = server.server_port
+        self.url = '%s://%s:%d' % ('https' if app.context else 'http', '[%s]' % host if ':' in host else host, self.port)
+        self._thread = threading.Thread(target=server.serve_forever, name='accept', daemon=True)
+
+    def start(self):
+        self.app.lot.start()
+        self.app.crew.start()
+        self.keeper.start()
+        self._thread.start()
+
+    def stop(self):
+        """Take no more, answer what waits, finish what runs, fold the databases."""
+        self.app.is_stopping = True
+        self.server.shutdown()
+        self.server.server_close()
+        self.keeper.ending.set()
+        self.keeper.join(5)
+        self.app.crew.stop()
+        self.app.lot.stop()
+        self.app.close()
+
+
+def start(app, host=None, port=None):
+    """Open an app and serve it; returns the Running server."""
+    host, port = app.settings.host if host is None else host, app.settings.port if port is None else port
+    threading.stack_size(512 * 1024)
+    sys.setswitchinterval(0.0002)            # with the usual 5 ms one busy thread makes everybody wait
+    try:
+        server = Server(app, host, port)
+    except OSError as error:
+        raise Trouble('Port %d on %s cannot be used (%s). Is something else running there?' % (port, host, error.strerror))
+    try:
+        app.open()
+    except BaseException:
+        server.server_close()
+        raise
+    app.server = server
+    running = Running(app, server)
+    running.start()
+    return running
+
+
+# ---- 18. COMMANDS ----------------------------------------------------
+
+COMMANDS = collections.OrderedDict()     # name: Command
+
+Command = collections.namedtuple('Command', 'name help arguments run')
+
+
+def argument(*names, **options):
+    return names, options
+
+
+def command(name, *arguments):
+    """Declare a command; its docstring is its help."""
+    def register(run):
+        COMMANDS[name] = Command(name, inspect.getdoc(run), arguments, run)
+        return run
+    return register
+
+
+DATA = argument('--data', metavar='DIR', default=os.path.join(HERE, 'data'), help='the folder that holds everything')
+SETTINGS_FILE = argument('--settings', metavar='FILE', default=os.path.join(HERE, 'settings.json'),
+                         help='the settings file')
+
+
+@command('serve', argument('--lan', action='store_true', help='serve every address of this machine, on port 6767'),
+         argument('--host', help='the address to listen on; "*" is every address'),
+         argument('--port', type=int, help='the TCP port; 0 takes any free one'),
+         DATA, SETTINGS_FILE,
+         argument('--plain-http', action='store_true', help='no TLS: for tests, or behind a proxy that has it'),
+         argument('--dev', action='store_true', help='start again when the script changes, reload pages when static/ does'),
+         argument('--quiet', action='store_true', help='do not log requests'))
+def serve(options):
+    """Serve the chat (this is what happens without a command)."""
+    os.umask(0o077)
+    app = App(options.data, serving_settings(options), plain=options.plain_http, log=None if options.quiet else log_line)
+    stopping = stop_on_signals()
+    running = start(app)
+    print(greeting(app, running), flush=True)
+    changed = wait_for_end(app, stopping, options.dev)
+    running.stop()
+    if changed:
+        os.execv(sys.executable, [sys.executable] + sys.argv)
+
+
+def serving_settings(options):
+    """The settings with what the command line says on top."""
+    settings = read_settings(options.settings, os.path.join(options.data, 'settings.last.json'))
+    if options.lan:
+        settings.host, settings.port = '*', 6767
+    try:
+        settings.host = host_address(options.host) if options.host else settings.host
+        settings.port = settings.port if options.port is None else Whole(0, 65535).read(options.port)
+    except ValueError as error:
+        raise Trouble('The address or the port to listen on %s.' % error)
+    return settings
+
+
+def log_line(text):
+    print(time.strftime('%Y-%m-%d %H:%M:%S ') + text, flush=True)
+
+
+def stop_on_signals():
+    """Returns an event that is set by the first signal to end; a second one ends at once."""
+    stopping = threading.Event()
+
+    def on_signal(number, frame):
+        if stopping.is_set():
+            os._exit(1)
+        stopping.set()
+    for name in ('SIGINT', 'SIGTERM', 'SIGBREAK'):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), on_signal)
+    return stopping
+
+
+def wait_for_end(app, stopping, dev):
+    """Wait for a signal; in development also for a changed script, which it returns True for."""
+    script, page = newest(os.path.abspath(__file__)), newest(os.path.join(HERE, 'static'))
+    while not stopping.wait(0.5 if dev else 1):      # a wait without end cannot be interrupted on Windows
+        if not dev:
+            continue
+        if newest(os.path.abspath(__file__)) != script:
+            return True
+        if newest(os.path.join(HERE, 'static')) != page:
+            page = newest(os.path.join(HERE, 'static'))
+            app.assets = Assets(os.path.join(HERE, 'static'))
+            app.news.pass_on('notice', {'code': 'reload'}, EVERYBODY)
+    return False
+
+
+def newest(path):
+    """When a file, or anything in a folder, was last changed."""
+    times = [os.stat(os.path.join(parent, name)).st_mtime for parent, _, names in os.walk(path) for name in names]
+    return max(times, default=0) if os.path.isdir(path) else os.stat(path).st_mtime
+
+
+def greeting(app, running):
+    """What a person needs to know when the server has started."""
+    scheme = 'https' if app.context else 'http'
+    lines = ['MiniMost %s serves %s.' % (VERSION, app.settings.name), '']
+    lines += ['  %s://%s:%d' % (scheme, host, running.port) for host in shown_hosts(app)]
+    if app.settings.host != '*':
+        lines.append('  Only those who reach this address can join; --lan lets the whole network in.')
+    lines += ['', '  Data         ' + os.path.abspath(app.folder)]
+    if app.context:
+        lines.append('  Certificate  SHA-256 ' + app.certificates.fingerprint())
+    if app.setup_code:
+        lines.append('  Set-up code  %s  (makes the first account the owner\'s)' % app.setup_code)
+    return '\n'.join(lines + ['  Warning      ' + problem for problem in app.settings.problems] + [''])
+
+
+def shown_hosts(app):
+    """The addresses that people can type, the machine's own last."""
+    if app.settings.host != '*':
+        return ['[%s]' % app.settings.host if ':' in app.settings.host else app.settings.host]
+    addresses = [one for one in own_addresses() if not one.is_loopback and not one.is_link_local]
+    return ['[%s]' % one if one.version == 6 else str(one) for one in addresses] + ['localhost']
+
+
+@command('routes')
+def print_routes(options):
+    """Print every route with who may use it: the API chapter of the README."""
+    print(routes_table())
+
+
+def routes_table():
+    rows = ['| request | who | fields | what it does |', '|---|---|---|---|']
+    for one in ROUTES:
+        fields = ', '.join(name + ('' if default is REQUIRED else '?') for name, (_, _, default) in one.fields.items())
+        who = 'everybody' if one.public else 'signed in' if one.role == 'guest' else one.role + ' and up'
+        rows.append('| `%s %s` | %s | %s | %s |' % (one.method, one.pattern, who, fields, inspect.getdoc(one.handler)))
+    return '\n'.join(rows)
+
+
+@command('settings', argument('--json', action='store_true', help='as a settings.json with every default'))
+def print_settings(options):
+    """Print every setting with its default and its meaning."""
+    print(settings_file() if options.json else settings_table())
+
+
+def settings_table():
+    rows = ['| setting | default | meaning |', '|---|---|---|']
+    rows += ['| `%s` | `%s` | %s |' % (one.name, json.dumps(one.default), one.help) for one in SETTINGS]
+    return '\n'.join(rows)
+
+
+def commands_table():
+    rows = ['| command | what it does |', '|---|---|']
+    rows += ['| `%s` | %s |' % (one.name, one.help) for one in COMMANDS.values()]
+    return '\n'.join(rows)
+
+
+def read_command_line(words):
+    """The command and its options; without a command it is serve."""
+    parser = argparse.ArgumentParser(prog='minimost.py', description='Team chat for places without internet.')
+    parser.add_argument('--version', action='version', version='MiniMost ' + VERSION)
+    commands = parser.add_subparsers(dest='command', metavar='command')
+    for one in COMMANDS.values():
+        sub = commands.add_parser(one.name, help=one.help, description=one.help)
+        for names, options in one.arguments:
+            sub.add_argument(*names, **options)
+    if not words or words[0].startswith('-') and words[0] not in ('-h', '--help', '--version'):
+        words = ['serve'] + words
+    return parser.parse_args(words)
+
+
+def main(words):
+    """Run a command; returns the exit status."""
+    options = read_command_line(words)
+    try:
+        COMMANDS[options.command].run(options)
+    except Trouble as trouble:
+        print(trouble, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1:]))
