@@ -26,9 +26,10 @@ THE CHAT
 THE BOX
   14. TLS          a certificate authority of one's own
   15. SERVER       sockets, the lot, the crew, start and stop
-  16. DEMO         a believable crew, two thousand messages, pictures drawn in code
-  17. BENCH        how fast it is here
-  18. COMMANDS     the command line
+  16. COMMANDS     their table; serve, routes, settings
+  17. DEMO         a believable crew, two thousand messages, pictures drawn in code
+  18. BENCH        how fast it is here
+  19. COMMAND LINE where it all begins
 """
 import argparse
 import array
@@ -36,9 +37,11 @@ import base64
 import bisect
 import collections
 import contextlib
+import csv
 import datetime
 import email.utils
 import errno
+import functools
 import gzip
 import hashlib
 import hmac
@@ -126,9 +129,12 @@ class Clock:
         return time.monotonic()
 
 
+JSON = json.JSONEncoder(ensure_ascii=False, separators=(',', ':'))
+
+
 def encode(value):
     """A value as compact JSON bytes."""
-    return json.dumps(value, ensure_ascii=False, separators=(',', ':')).encode('utf-8')
+    return JSON.encode(value).encode('utf-8')
 
 
 def token(random_bytes, length=24):
@@ -216,6 +222,30 @@ class FolderLock:
 def make_queue():
     """The quickest first-in-first-out queue this Python has."""
     return getattr(queue, 'SimpleQueue', queue.Queue)()
+
+
+class Core:
+    """One core for the threads that take turns on the interpreter's lock.
+
+    Spread over several cores they wake each other across them at every turn, which costs two thirds of what
+    they get done. Threads that mostly work outside the lock leave. Only Linux can be told.
+    """
+
+    def __init__(self):
+        self.all = os.sched_getaffinity(0) if hasattr(os, 'sched_getaffinity') else ()
+        self.one = {sorted(self.all)[os.getpid() % len(self.all)]} if self.all else ()
+
+    def stay(self):
+        self._move(self.one)
+
+    def leave(self):
+        self._move(self.all)
+
+    @staticmethod
+    def _move(cores):
+        if cores:
+            with contextlib.suppress(OSError):       # forbidden in some containers
+                os.sched_setaffinity(0, cores)
 
 
 # ---- 2. FIELDS -------------------------------------------------------
@@ -439,7 +469,7 @@ def host_address(value):
     if value == '*':
         return value
     try:
-        return str(ipaddress.ip_address(value))
+        return str(ipaddress.ip_address(Text(1, 60).read(value)))
     except ValueError:
         raise ValueError('must be an IP address of this machine, or "*" for all of them')
 
@@ -449,6 +479,10 @@ def addresses(value):
         return [str(ipaddress.ip_address(one)) for one in ListOf(Text(1, 60), 100).read(value)]
     except ValueError:
         raise ValueError('must be a list of IP addresses')
+
+
+def host_names(value):
+    return [one.lower() for one in ListOf(Text(1, 253), 100).read(value)]
 
 
 def limits_per_minute(value):
@@ -479,7 +513,7 @@ SETTINGS = tuple(Setting(*row) for row in (
      'Open connections that one address may have; this machine and trusted proxies may have more.', 512),
     ('trusted_proxies', [], addresses,
      'Addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.', []),
-    ('allowed_hosts', [], ListOf(Text(1, 253), 100).read,
+    ('allowed_hosts', [], host_names,
      'Further names under which browsers may reach the server.', []),
 ))
 
@@ -629,6 +663,7 @@ MIGRATIONS = {                   # schema name: one script per version; never ch
             text TEXT NOT NULL,
             reply_to INTEGER,
             mentions TEXT NOT NULL DEFAULT '[]',
+            attached INTEGER NOT NULL DEFAULT 0,
             created_at INTEGER NOT NULL,
             edited_at INTEGER,
             deleted INTEGER NOT NULL DEFAULT 0,
@@ -757,8 +792,8 @@ def storage_refusal(error):
 class Store:
     """The databases of one data folder: one thread writes, every other thread reads."""
 
-    def __init__(self, folder, clock):
-        self.folder, self.clock = folder, clock
+    def __init__(self, folder, clock, core):
+        self.folder, self.clock, self.core = folder, clock, core
         self._jobs = make_queue()
         self._local = threading.local()
         self._readers = []
@@ -866,6 +901,7 @@ class Store:
 
     def _run(self):
         ending = False
+        self.core.stay()
         while not ending:
             jobs, ending = self._collect()
             try:
@@ -1360,10 +1396,10 @@ def check_new_password(password, username, least, field='password'):
 class Session:
     """A signed-in browser: whose it is, and when it was last used, in seconds of service."""
 
-    __slots__ = ('id', 'key', 'user_id', 'role', 'active_second', 'ended')
+    __slots__ = ('id', 'cookie', 'user_id', 'role', 'active_second', 'ended')
 
-    def __init__(self, row, role):
-        self.id, self.key, self.user_id = row['id'], bytes(row['token_hash']), row['user_id']
+    def __init__(self, row, cookie, role):
+        self.id, self.cookie, self.user_id = row['id'], cookie, row['user_id']
         self.active_second, self.role, self.ended = row['active_second'], role, False
 
 
@@ -1373,6 +1409,7 @@ class Sessions:
     def __init__(self, secret, store, service, settings, random_bytes):
         self.secret, self.store, self.service, self.random_bytes = secret, store, service, random_bytes
         self.idle_seconds = settings.session_idle_minutes * 60
+        self.noted_every = min(ACTIVITY_SECONDS, self.idle_seconds // 10)
         self.on_end = lambda session: None
         self._known = {}
         self._lock = threading.Lock()
@@ -1390,18 +1427,18 @@ class Sessions:
 
     def find(self, cookie):
         """The session that a cookie opens, or None."""
+        session = self._known.get(cookie) or self._look_up(cookie)
+        if session is None or self.service.seconds() - session.active_second > self.idle_seconds:
+            return None
+        return session
+
+    def _look_up(self, cookie):
+        """Check and read a session; under the lock, so that one ended meanwhile cannot come back."""
         key, dot, signature = cookie.partition('.')
         if not re.fullmatch('[A-Za-z0-9_-]{32}', key) or not hmac.compare_digest(
                 signature.encode('utf-8'), self._sign(key).encode('ascii')):
             return None
         key = digest(key)
-        session = self._known.get(key) or self._look_up(key)
-        if session is None or self.service.seconds() - session.active_second > self.idle_seconds:
-            return None
-        return session
-
-    def _look_up(self, key):
-        """Read a session; under the lock, so that one ended meanwhile cannot come back."""
         with self._lock:
             row = self.store.reader().execute(
                 'SELECT sessions.*, users.role FROM sessions JOIN users ON users.id = sessions.user_id '
@@ -1410,29 +1447,31 @@ class Sessions:
                 return None
             if len(self._known) > 10000:
                 self._known.clear()
-            session = self._known[key] = Session(row, row['role'])
+            session = self._known[cookie] = Session(row, cookie, row['role'])
             return session
 
     def use(self, session):
         """Note that a person did something, now and then on disk as well."""
         second = self.service.seconds()
-        if second - session.active_second < ACTIVITY_SECONDS:
+        if second - session.active_second < self.noted_every:
             return
         session.active_second = second
         self.store.write_soon(lambda change: change.update('sessions', session.id, active_second=second))
 
     def end(self, change, where, *values):
         """Revoke the sessions that a condition names, everywhere and at once."""
-        rows = change.execute('SELECT token_hash FROM sessions WHERE ' + where, values).fetchall()
+        session_ids = {row['id'] for row in change.execute('SELECT id FROM sessions WHERE ' + where, values)}
         change.execute('DELETE FROM sessions WHERE ' + where, values)
-        for row in rows:
-            change.afterwards(lambda key=bytes(row['token_hash']): self._forget(key))
+        if session_ids:
+            change.afterwards(lambda: self._forget(session_ids))
 
-    def _forget(self, key):
+    def _forget(self, session_ids):
         with self._lock:
-            session = self._known.pop(key, None)
-        if session:
-            session.ended = True
+            ended = [session for session in self._known.values() if session.id in session_ids]
+            for session in ended:
+                session.ended = True
+                del self._known[session.cookie]
+        for session in ended:
             self.on_end(session)
 
     def purge(self, change):
@@ -1532,7 +1571,8 @@ def read_secret(path, random_bytes):
 # RFC 9112 read strictly: what two readers could understand in two ways is refused, and the connection closed.
 
 MOST_LINE, MOST_HEAD, MOST_HEADERS = 8192, 16384, 64
-MOST_JSON = 65536
+MOST_JSON, MOST_DEPTH = 65536, 64
+JSON_MARK = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[][{}]')
 METHODS = ('GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE')
 ROLES = ('guest', 'bot', 'member', 'admin', 'owner')
 ONCE_ONLY = frozenset(('host', 'content-length', 'transfer-encoding', 'content-type', 'origin', 'authorization',
@@ -1544,6 +1584,7 @@ BARE_BREAK = re.compile(rb'(?<!\r)\n|\r(?!\n|\Z)')
 HOST = re.compile(r'(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?')
 
 ROUTES = []                      # every route there is
+ROUTES_BY_SHAPE = {}             # their index
 LOADERS = {}                     # name of a thing in a path: function(request, text) that gives it, or refuses
 
 Route = collections.namedtuple('Route', 'method pattern matcher things fields handler public role limit lane body')
@@ -1562,7 +1603,7 @@ def read_head(block, known=(None, None)):
     """
     line, _, rest = block.partition(b'\r\n')
     match = REQUEST_LINE.fullmatch(line)
-    if not match:
+    if not match or len(line) > MOST_LINE:
         raise bad_request_line(line)
     if match.group(3) != b'1':
         raise malformed('Only HTTP/1.1 is spoken here.', 505)
@@ -1669,12 +1710,14 @@ def loader(name):
 def find_route(method, path):
     """Returns: the route and the texts in its path."""
     allowed = set()
-    for one in ROUTES_BY_START.get(path.split('/', 2)[1]) or index_routes(path):
+    if not ROUTES_BY_SHAPE:
+        index_routes()
+    for one in ROUTES_BY_SHAPE.get(shape(path)) or ROUTES_BY_SHAPE.get(shape(path)[0], ()):
         match = one.matcher.fullmatch(path)
         if match and (one.method == method or method == 'HEAD' and one.method == 'GET' and one.lane != 'lot'):
             return one, match.groups()
         if match:
-            allowed.update((one.method, 'HEAD') if one.method == 'GET' else (one.method,))
+            allowed.update((one.method, 'HEAD') if one.method == 'GET' and one.lane != 'lot' else (one.method,))
     if not allowed:
         raise not_found()
     status = 405 if method in METHODS else 501
@@ -1682,15 +1725,16 @@ def find_route(method, path):
                   headers=[('Allow', ', '.join(sorted(allowed)))])
 
 
-ROUTES_BY_START = {}             # first segment of a path: the routes that begin with it
+def shape(path):
+    """What the index of routes goes by: the first segment, and the number of them."""
+    return path.split('/', 2)[1], path.count('/')
 
 
-def index_routes(path):
-    """Fill the index at the first request, when all routes are declared."""
-    if not ROUTES_BY_START:
-        for one in ROUTES:
-            ROUTES_BY_START.setdefault(one.pattern.split('/', 2)[1], []).append(one)
-    return ROUTES_BY_START.get(path.split('/', 2)[1], ())
+def index_routes():
+    """Fill the index, at the first request, when all routes are declared."""
+    for one in ROUTES:
+        key = shape(one.pattern)
+        ROUTES_BY_SHAPE.setdefault(key[0] if '<asset>' in one.pattern else key, []).append(one)
 
 
 # -- requests and replies
@@ -1705,6 +1749,7 @@ class Request:
         self.is_proxied = peer in app.settings.trusted_proxies
         self.is_secure = head.headers.get('x-forwarded-proto') == 'https' if self.is_proxied else is_tls
         self.keeps_alive = head.minor >= 1 and 'close' not in head.headers.get('connection', '').lower()
+        self.awaits_continue = 'expect' in head.headers and head.minor >= 1
         self.route = self.path_texts = self.session = self.receive = None
         self.body, self.left = b'', 0
 
@@ -1766,7 +1811,7 @@ class Reply:
     def wire(self, is_head=False, closing=False):
         """The whole answer as bytes."""
         headers = [] if self.status in (204, 304) else [('Content-Type', self.type), ('Content-Length', self.length)]
-        if self.type == 'application/json':
+        if self.type == 'application/json' and self.status != 304:
             headers.append(('Cache-Control', 'no-store'))
         if closing:
             headers.append(('Connection', 'close'))
@@ -1809,13 +1854,18 @@ PERMISSIONS = ('camera=(self), microphone=(self), display-capture=(self), screen
 def write_head(status, headers):
     """The one place where a response's head is written (RFC 9110 section 6.6.1 asks for the date)."""
     lines = ['HTTP/1.1 %d %s\r\nDate: %s\r\n' % (
-        status, http.client.responses.get(status, 'Unknown'), email.utils.formatdate(usegmt=True))]
+        status, http.client.responses.get(status, 'Unknown'), http_date(int(time.time())))]
     for name, value in headers:
         value = str(value)
         if CONTROL.search(value):
             raise ValueError('a control character in the header ' + name)
         lines.append('%s: %s\r\n' % (name, value))
     return ''.join(lines).encode('latin-1') + ALWAYS + b'\r\n'
+
+
+@functools.lru_cache(maxsize=4)
+def http_date(second):
+    return email.utils.formatdate(second, usegmt=True)
 
 
 def error_reply(refusal):
@@ -1891,6 +1941,8 @@ def read_arguments(request):
 def read_json(request):
     if request.headers.get('content-type', '').partition(';')[0].strip().lower() != 'application/json':
         raise Refusal(415, 'wrong_type', 'Send JSON, with Content-Type: application/json.')
+    if is_deep(request.body):
+        raise Refusal(400, 'bad_json', 'The body is nested too deeply.')
     try:
         value = json.loads(request.body.decode('utf-8'), parse_constant=reject_constant)
     except (ValueError, RecursionError):
@@ -1898,6 +1950,16 @@ def read_json(request):
     if not isinstance(value, dict):
         raise Refusal(400, 'bad_json', 'The body must be a JSON object.')
     return value
+
+
+def is_deep(body):
+    """Whether JSON nests deeper than any request needs, as would end a thread's small stack in C code."""
+    depth = 0
+    for mark in JSON_MARK.findall(body) if body.count(b'[') + body.count(b'{') > MOST_DEPTH else ():
+        depth += 1 if mark in b'[{' else -1 if mark in b']}' else 0
+        if depth > MOST_DEPTH:
+            return True
+    return False
 
 
 def reject_constant(name):
@@ -1908,10 +1970,10 @@ def load_things(request):
     """What the path names, each checked for whether this user may see it."""
     things = []
     for name, text in zip(request.route.things, request.path_texts):
-        text = percent_decode(text)
-        if CONTROL.search(text) or '\\' in text or '/' in text and name != 'asset':
+        decoded = percent_decode(text)
+        if CONTROL.search(decoded) or '\\' in decoded or decoded.count('/') != text.count('/'):
             raise malformed('The address is malformed.')
-        things.append(LOADERS[name](request, text))
+        things.append(LOADERS[name](request, decoded))
     return things
 
 
@@ -1929,7 +1991,7 @@ def dispatch(request):
         return error_reply(refusal)
     except sqlite3.Error as error:
         return error_reply(storage_refusal(error))
-    except Exception:
+    except Exception:                        # the edge of dispatch: the person gets an answer, the log the trace
         traceback.print_exc()
         return error_reply(Refusal(500, 'server_error', 'Something went wrong in the server.'))
 
@@ -1971,7 +2033,7 @@ def asset_reply(request, name):
     headers = [('ETag', asset.etag), ('Cache-Control', 'no-cache'), ('Vary', 'Accept-Encoding')]
     if asset.type.startswith('text/html'):
         headers += page_headers(request)
-    if request.headers.get('if-none-match') == asset.etag:
+    if has_already(request, asset.etag):
         return Reply(304, content=b'', headers=headers, content_type=asset.type)
     if re.search(r'\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))', request.headers.get('accept-encoding', '')):
         return Reply(200, content=asset.packed, headers=headers + [('Content-Encoding', 'gzip')], content_type=asset.type)
@@ -2017,6 +2079,12 @@ def get_health(request):
     return Reply(200, {'status': 'ok', 'version': VERSION})
 
 
+def has_already(request, etag):
+    """Whether the peer holds this version (RFC 9110 section 13.1.2: a list, compared weakly)."""
+    given = request.headers.get('if-none-match', '')
+    return given == '*' or etag in re.findall('"[^"]*"', given)
+
+
 def read_range(request, size, etag):
     """The part of a file that is asked for (RFC 9110 section 14): start and length, or None for all of it."""
     match = re.fullmatch('bytes=([0-9]{0,16})-([0-9]{0,16})', request.headers.get('range', ''), re.ASCII)
@@ -2041,6 +2109,7 @@ def read_range(request, size, etag):
 HUES = ('petrol', 'rust', 'brass', 'plum', 'navy', 'moss', 'slate', 'rose')
 RESERVED_NAMES = frozenset(('minimost', 'everyone', 'here', 'deleted'))
 DEVICE_COOKIE, DEVICES_KEPT = 'minimost-device', 20
+LOCK_MARK = '\n'                 # in the name of a lock that nobody can type
 
 UNCHANGED = object()             # stands for a field that was not given, where null means something
 ARRIVALS = []                    # functions(change, user_id, role), called when somebody is new
@@ -2178,6 +2247,7 @@ def log_in(request, username: Line(0, 64), password: Password):
     better = app.passwords.hash(password) if app.passwords.is_weak(account['password']) else None
 
     def enter(change):
+        require_same_password(change, account)
         app.locks.forgive(change, lock)
         if better:
             change.update('accounts', account['id'], password=better)
@@ -2190,6 +2260,12 @@ def find_account(db, username):
     return db.execute('SELECT * FROM accounts WHERE username_key = ?', (username.lower(),)).fetchone()
 
 
+def require_same_password(change, account):
+    """What was compared outside the change must still stand in it."""
+    if change.execute('SELECT password FROM accounts WHERE id = ?', (account['id'],)).fetchone()[0] != account['password']:
+        raise Refusal(401, 'wrong_password', 'The password has just been changed. Sign in with the new one.')
+
+
 def is_active(db, user_id):
     return db.execute('SELECT 1 FROM users WHERE id = ? AND active', (user_id,)).fetchone() is not None
 
@@ -2199,7 +2275,7 @@ def lock_name(request, username, account):
     device = digest(read_cookies(request.headers.get('cookie', '')).get(DEVICE_COOKIE, ''))
     known = account and request.db.execute('SELECT 1 FROM devices WHERE token_hash = ? AND user_id = ?',
                                            (device, account['id'])).fetchone()
-    return username.lower() + ('/' + device.hex()[:16] if known else '')
+    return username.lower() + (LOCK_MARK + device.hex()[:16] if known else '')
 
 
 @route('POST', '/logout')
@@ -2214,14 +2290,17 @@ def change_password(request, current: Password, new: Password):
     """Change one's password; every other session of the user is revoked."""
     app = request.app
     account = request.db.execute('SELECT * FROM accounts WHERE id = ?', (request.user_id,)).fetchone()
-    app.locks.check(request.db, account['username_key'])
+    lock = account['username_key'] + LOCK_MARK + 'change'      # a stranger who locks the name does not lock this
+    app.locks.check(request.db, lock)
     check_new_password(new, account['username'], app.settings.password_min_length, 'new')
     if not app.passwords.matches(current, account['password']):
-        app.store.write(lambda change: app.locks.fail(change, account['username_key']))
+        app.store.write(lambda change: app.locks.fail(change, lock))
         raise Refusal(403, 'wrong_password', 'The current password is wrong.', 'current')
     hashed = app.passwords.hash(new)
 
     def store(change):
+        require_same_password(change, account)
+        app.locks.forgive(change, lock)
         change.update('accounts', account['id'], password=hashed)
         app.sessions.end(change, 'user_id = ? AND id <> ?', account['id'], request.session.id)
     app.store.write(store)
@@ -2375,7 +2454,7 @@ def count_unread(db, user_id, channel_id, after):
 
 def count_mentions(db, user_id, channel_id, after):
     return db.execute(
-        'SELECT count(*) FROM (SELECT 1 FROM mentions JOIN messages ON messages.id = message_id '
+        'SELECT count(*) FROM (SELECT DISTINCT message_id FROM mentions JOIN messages ON messages.id = message_id '
         'WHERE mentions.user_id IN (?, ?) AND mentions.channel_id = ? AND message_id > ? AND messages.user_id <> ? '
         'LIMIT ?)', (user_id, EVERYONE, channel_id, after, user_id, UNREAD_LIMIT)).fetchone()[0]
 
@@ -2440,9 +2519,9 @@ def tell_mine(change, channel_id, user_id):
     change.tell('mine', channel_id, channel_id, user_id)
 
 
-def write_line(change, channel_id, user_id, **data):
+def write_line(change, channel_id, author_id, **data):
     """Add a system line to a channel."""
-    message_id = change.insert('messages', channel_id=channel_id, user_id=user_id, kind='system', text='',
+    message_id = change.insert('messages', channel_id=channel_id, user_id=author_id, kind='system', text='',
                                data=encode(data).decode('utf-8'), created_at=change.now)
     change.tell('message', message_id, channel_id)
 
@@ -2577,7 +2656,8 @@ def add_members(request, channel, users: ListOf(Id, 1000), history: Truth() = Fa
         before = again(change, request, channel)
         require_invitation(request, before, users)
         require_people(change, users)
-        since = 0 if history or before['kind'] == 'public' else last_message(change, channel['id'])
+        past = before['since_message'] or 0          # nobody gives away more of it than they see
+        since = past if history or before['kind'] == 'public' else last_message(change, channel['id'])
         for user_id in users:
             if add_member(change, channel['id'], user_id, since):
                 event = 'joined' if user_id == request.user_id else 'added'
@@ -2714,7 +2794,7 @@ def load_message(request, text):
 
 def message_values(db, rows):
     """Messages as everybody who may see them sees them."""
-    files = attached_files(db, [row['id'] for row in rows if not row['deleted']])
+    files = attached_files(db, [row['id'] for row in rows if row['attached']])
     return [{
         'id': row['id'], 'channel_id': row['channel_id'], 'user_id': row['user_id'], 'kind': row['kind'],
         'data': json.loads(row['data']) if row['data'] else None, 'client_id': row['client_id'], 'text': row['text'],
@@ -2726,6 +2806,8 @@ def message_values(db, rows):
 def attached_files(db, message_ids):
     """Returns: {message id: its files in order}."""
     files = {}
+    if not message_ids:
+        return files
     marks = ', '.join('?' * len(message_ids))
     for row in db.execute('SELECT attachments.message_id, files.* FROM attachments JOIN files ON files.id = file_id '
                           'WHERE attachments.message_id IN (%s) ORDER BY message_id, position' % marks, message_ids):
@@ -2787,7 +2869,8 @@ def post_message(request, channel, text: Text(0, MOST_TEXT), client_id: ClientId
         mentions = find_mentions(change, text, channel['id'], request.at_least('member')) if '@' in text else []
         message_id = change.insert(
             'messages', channel_id=channel['id'], user_id=request.user_id, kind='text', client_id=client_id,
-            request_hash=request_hash, text=text, reply_to=reply_to, mentions=json.dumps(mentions), created_at=change.now)
+            request_hash=request_hash, text=text, reply_to=reply_to, mentions=json.dumps(mentions),
+            attached=len(files), created_at=change.now)
         attach(change, request.user_id, message_id, files)
         if mentions:
             store_mentions(change, message_id, channel['id'], mentions)
@@ -2852,8 +2935,7 @@ def edit_message(request, message, text: Text(0, MOST_TEXT)):
     """Edit one's own message."""
     def edit(change):
         row = require_own(change, request, message)
-        attached = change.execute('SELECT 1 FROM attachments WHERE message_id = ?', (row['id'],)).fetchone()
-        require_words(text, attached)
+        require_words(text, row['attached'])
         mentions = find_mentions(change, text, row['channel_id'], request.at_least('member'))
         change.update('messages', row['id'], text=text, mentions=json.dumps(mentions), edited_at=change.now)
         store_mentions(change, row['id'], row['channel_id'], mentions)
@@ -2889,7 +2971,7 @@ def delete_message(request, message):
 
 def erase_message(app, change, row):
     """Take the words, the mentions and the files of a message away; an empty one stays in its place."""
-    change.update('messages', row['id'], text='', mentions='[]', deleted=1)
+    change.update('messages', row['id'], text='', mentions='[]', attached=0, deleted=1)
     change.execute('DELETE FROM mentions WHERE message_id = ?', (row['id'],))
     file_ids = [one['file_id'] for one in change.execute(
         'SELECT file_id FROM attachments WHERE message_id = ?', (row['id'],))]
@@ -2921,17 +3003,17 @@ def get_messages(request, channel, before: Whole(0) = None, after: Whole(0) = No
     """A page of messages in ascending order: the newest, or those before, after or around an id."""
     if sum(edge is not None for edge in (before, after, around)) > 1:
         raise Refusal(400, 'bad_field', 'Give only one of before, after and around.', 'around')
-    pages = Pages(request.db, channel)
+    pages, edge = Pages(request.db, channel), LARGEST if before is None else before
     if around is not None:
         earlier = pages.before(around + 1, (limit + 1) // 2)
         rows = earlier + pages.after(around, limit - len(earlier))
     elif after is not None:
         rows = pages.after(after, limit)
     else:
-        rows = pages.before(LARGEST if before is None else before, limit)
+        rows = pages.before(edge, limit)
     return Reply(200, {'messages': message_values(request.db, rows),
                        'more_before': bool(pages.before(rows[0]['id'] if rows else (after or 0) + 1, 1)),
-                       'more_after': bool(pages.after(rows[-1]['id'] if rows else (before or LARGEST) - 1, 1))})
+                       'more_after': bool(pages.after(rows[-1]['id'] if rows else edge - 1, 1))})
 
 
 class Pages:
@@ -3026,7 +3108,8 @@ def jpeg_size(file):
             return (height, width) if turned else (width, height)
         segment = file.read(length - 2)
         if kind == 0xe1 and segment.startswith(b'Exif\0\0'):
-            turned = exif_orientation(segment[6:]) >= 5
+            with contextlib.suppress(struct.error):      # a broken note about the picture is no broken picture
+                turned = exif_orientation(segment[6:]) >= 5
 
 
 def exif_orientation(tiff):
@@ -3123,7 +3206,7 @@ def get_file(request, file):
     etag = '"%s"' % file['key']
     headers = [('ETag', etag), ('Cache-Control', 'private, no-cache'), ('Accept-Ranges', 'bytes'),
                ('Content-Security-Policy', "sandbox; default-src 'none'"), ('Content-Disposition', disposition(file))]
-    if request.headers.get('if-none-match') == etag:
+    if has_already(request, etag):
         return Reply(304, content=b'', headers=headers)
     part = read_range(request, file['size'], etag)
     start, length = part or (0, file['size'])
@@ -3177,8 +3260,9 @@ class Presence:
 
     def of(self, user_id):
         """Returns: the state, and when the user was last here (ms) or None."""
-        state = self._states.get(user_id, 'offline')
-        return state, self.clock.now() if state != 'offline' else self._seen.get(user_id)
+        if user_id not in self._states:
+            return 'offline', self._seen.get(user_id)
+        return self._states[user_id][0], self.clock.now()
 
     def polled(self, user_id):
         """A page of the user listens."""
@@ -3186,32 +3270,47 @@ class Presence:
         if user_id not in self._states:
             self.set(user_id, 'active')
 
-    def set(self, user_id, state):
-        if self._states.get(user_id) != state:
-            self._states[user_id] = state
-            self.news.pass_on('presence', {'user_id': user_id, 'state': state}, EVERYBODY)
+    def set(self, user_id, state, until=None):
+        """Change a state; with an end (ms) it turns to active then."""
+        before = self._states.get(user_id, (None,))[0]
+        self._states[user_id] = state, until
+        if before != state:
+            self._tell(user_id, state)
+
+    def _tell(self, user_id, state):
+        self.news.pass_on('presence', {'user_id': user_id, 'state': state}, EVERYBODY)
 
     def sweep(self, store):
-        """Those whose pages have gone are offline; when they were last here is kept."""
-        now = self.clock.steady()
-        for user_id in [one for one in list(self._states) if now - self._polled.get(one, 0) > GONE_AFTER]:
-            del self._states[user_id]
-            self._seen[user_id] = self.clock.now()
-            store.write(lambda change: change.execute('INSERT OR REPLACE INTO seen (user_id, at) VALUES (?, ?)',
-                                                      (user_id, change.now)))
-            self.news.pass_on('presence', {'user_id': user_id, 'state': 'offline'}, EVERYBODY)
+        """Those whose pages have gone are offline; a state that had an end is over."""
+        steady, now = self.clock.steady(), self.clock.now()
+        for user_id, (state, until) in list(self._states.items()):
+            if steady - self._polled.get(user_id, 0) > GONE_AFTER:
+                store.write(functools.partial(self._note, user_id))
+                self._seen[user_id] = now
+                del self._states[user_id]
+                self._tell(user_id, 'offline')
+            elif until is not None and until <= now:
+                self.set(user_id, 'active')
+
+    def _note(self, user_id, change):
+        change.execute('INSERT OR REPLACE INTO seen (user_id, at) VALUES (?, ?)', (user_id, change.now))
+
+    def note(self, change):
+        """Write down that those who are here now were here now."""
+        for user_id in list(self._states):
+            self._note(user_id, change)
 
     def _greet(self):
         """All presence, for a page that knew another boot of the server."""
         return [wire('presence', encode({'user_id': user_id, 'state': state}))
-                for user_id, state in list(self._states.items())]
+                for user_id, (state, until) in list(self._states.items())]
 
 
 @route('PUT', '/me/presence', limit='change')
-def set_presence(request, state: OneOf('active', 'idle', 'dnd')):
-    """Say whether one is at the page."""
+def set_presence(request, state: OneOf('active', 'idle', 'dnd'), until: Maybe(Whole(0)) = None):
+    """Say whether one is at the page, or does not want to be disturbed, and until when."""
     request.app.presence.polled(request.user_id)
-    request.app.presence.set(request.user_id, state)
+    request.app.presence.set(request.user_id, state, until)
     return Reply(204)
 
 
@@ -4099,16 +4198,23 @@ def take_head(app, connection):
     head, connection.known = read_head(bytes(buffer[:end]), connection.known)
     del buffer[:end + 4]
     if app.context and not connection.is_tls:
-        raise Refusal(307, 'use_https', 'This port speaks HTTPS.', headers=[
-            ('Location', 'https://%s%s' % (head.headers['host'], head.target)), ('Connection', 'close')])
+        raise use_https(head)
     request = connection.head = Request(app, head, connection.peer, connection.is_tls)
     with contextlib.suppress(Refusal):       # raised again in the dispatch, where it becomes a reply
         choose_route(request)
     if not request.body_is_raw and request.length > MOST_JSON:
         raise Refusal(413, 'too_large', 'The request is too large.', headers=[('Connection', 'close')])
-    if not request.body_is_raw and 'expect' in request.headers and len(buffer) < request.length:
+    if not request.body_is_raw and request.awaits_continue and len(buffer) < request.length:
         connection.put(CONTINUE)
     return True
+
+
+def use_https(head):
+    """What plain HTTP hears on the port of HTTPS: a GET is sent on, all else told in words."""
+    if head.method not in ('GET', 'HEAD'):
+        return malformed('This port speaks HTTPS.')
+    return Refusal(307, 'use_https', 'This port speaks HTTPS.', headers=[
+        ('Location', 'https://%s%s' % (head.headers['host'], head.target)), ('Connection', 'close')])
 
 
 CONTINUE = b'HTTP/1.1 100 Continue\r\n\r\n'
@@ -4134,13 +4240,11 @@ def body_receiver(connection, request):
     """
     clock = request.app.clock
     window = [clock.steady(), 0]
-    if 'expect' in request.headers and not connection.buffer:
-        connection.socket.sendall(CONTINUE)
 
     def receive(most):
         piece = bytes(connection.buffer[:most])
         del connection.buffer[:most]
-        piece = piece or receive_from(connection.socket, most)
+        piece = piece or receive_from(connection.socket, most, request)
         request.left -= len(piece)
         window[1] += len(piece)
         if clock.steady() - window[0] > WINDOW_SECONDS:
@@ -4151,8 +4255,11 @@ def body_receiver(connection, request):
     return receive
 
 
-def receive_from(sock, most):
+def receive_from(sock, most, request):
     try:
+        if request.awaits_continue:
+            request.awaits_continue = False
+            sock.sendall(CONTINUE)
         piece = sock.recv(most)
     except socket.timeout:
         raise too_slow()
@@ -4254,6 +4361,7 @@ class Lot:
     # -- the loop
 
     def _run(self):
+        self.app.core.stay()
         while self._selector is not None:
             try:
                 self._turn()
@@ -4314,10 +4422,18 @@ class Lot:
         settings = self.app.settings
         exempt = is_loopback(connection.peer) or connection.peer in settings.trusted_proxies
         if not exempt and self._addresses[connection.peer] > settings.max_connections_per_address:
-            return self._drop(connection)
+            return self._turn_away(connection)
         if sum(self._addresses.values()) > self.app.most_connections:
             self.close_idlest()
         self._watch(connection)
+
+    def _turn_away(self, connection):
+        """Too many from one address: told so where that costs no handshake."""
+        if self.app.context is None:
+            connection.put(busy_reply().wire(closing=True))
+            with contextlib.suppress(OSError):
+                connection.flush()
+        self._drop(connection)
 
     def close_idlest(self):
         """Make room: the connection that has waited longest goes, of strangers first."""
@@ -4596,6 +4712,7 @@ class Crew:
         self._queue.put(connection)
 
     def _run(self):
+        self.app.core.stay()
         while True:
             connection = self._queue.get()
             if connection is None:
@@ -4735,7 +4852,8 @@ class App:
         self.random_bytes, self.log_line, self.plain = random_bytes, log, plain
         self.is_stopping, self.setup_code, self.context = False, '', None
         self.most_connections = raise_descriptor_limit()
-        self.store = Store(folder, self.clock)
+        self.core = Core()
+        self.store = Store(folder, self.clock, self.core)
         self.news = News(self)
         self.service = Service(self.clock)
         self.passwords, self.throttle = Passwords(random_bytes), Throttle(settings, self.clock)
@@ -4800,8 +4918,8 @@ class App:
                 self.lot.order(self.certificates.reload, self.context)
 
     def close(self):
-        self.store.write(self.service.note)
-        self.store.write(self.news.note)
+        for note in (self.service.note, self.news.note, self.presence.note):
+            self.store.write(note)
         self.store.close()
         self._lock.release()
 
@@ -4843,6 +4961,7 @@ class App:
         return True
 
     def _run_long(self, work, connection):
+        self.core.leave()
         try:
             work()
             connection.socket.settimeout(0)
@@ -4907,6 +5026,7 @@ CHORES = (                       # every so many seconds: function(app)
     (30, App.refresh_certificate),
     (60, lambda app: app.store.write(app.service.note)),
     (60, lambda app: app.store.write(app.news.note)),
+    (60, lambda app: app.store.write(app.presence.note)),
     (3600, lambda app: app.store.write(app.sessions.purge)),
     (3600, lambda app: app.store.write(lambda change: sweep_files(app, change))),
     (3600, lambda app: app.store.write(prune_events)),
@@ -4940,7 +5060,7 @@ class Running:
         host = '127.0.0.1' if server.server_name in ('::', '0.0.0.0') else server.server_name
         self.port = server.server_port
         self.url = '%s://%s:%d' % ('https' if app.context else 'http', '[%s]' % host if ':' in host else host, self.port)
-        self._thread = threading.Thread(target=server.serve_forever, name='accept', daemon=True)
+        self._thread = threading.Thread(target=server.serve_forever, args=(0.1,), name='accept', daemon=True)
 
     def start(self):
         self.app.lot.start()
@@ -4980,7 +5100,7 @@ def start(app, host=None, port=None):
     return running
 
 
-# ---- 18. COMMANDS ----------------------------------------------------
+# ---- 16. COMMANDS ----------------------------------------------------
 
 COMMANDS = collections.OrderedDict()     # name: Command
 
@@ -4999,22 +5119,30 @@ def command(name, *arguments):
     return register
 
 
-DATA = argument('--data', metavar='DIR', default=os.path.join(HERE, 'data'), help='the folder that holds everything')
+DATA_FOLDER = os.path.join(HERE, 'data')
+DATA = argument('--data', metavar='DIR', default=DATA_FOLDER, help='the folder that holds everything')
 SETTINGS_FILE = argument('--settings', metavar='FILE', default=os.path.join(HERE, 'settings.json'),
                          help='the settings file')
 
 
-@command('serve', argument('--lan', action='store_true', help='serve every address of this machine, on port 6767'),
-         argument('--host', help='the address to listen on; "*" is every address'),
-         argument('--port', type=int, help='the TCP port; 0 takes any free one'),
-         DATA, SETTINGS_FILE,
-         argument('--plain-http', action='store_true', help='no TLS: for tests, or behind a proxy that has it'),
-         argument('--dev', action='store_true', help='start again when the script changes, reload pages when static/ does'),
-         argument('--quiet', action='store_true', help='do not log requests'))
+SERVE_ARGUMENTS = (
+    argument('--lan', action='store_true', help='serve every address of this machine, on port 6767'),
+    argument('--host', help='the address to listen on; "*" is every address'),
+    argument('--port', type=int, help='the TCP port; 0 takes any free one'), DATA, SETTINGS_FILE,
+    argument('--plain-http', action='store_true', help='no TLS: for tests, or behind a proxy that has it'),
+    argument('--dev', action='store_true', help='start again when the script changes, reload pages when static/ does'),
+    argument('--quiet', action='store_true', help='do not log requests'))
+
+
+@command('serve', *SERVE_ARGUMENTS)
 def serve(options):
     """Serve the chat (this is what happens without a command)."""
+    serve_with(options, serving_settings(options))
+
+
+def serve_with(options, settings):
     os.umask(0o077)
-    app = App(options.data, serving_settings(options), plain=options.plain_http, log=None if options.quiet else log_line)
+    app = App(options.data, settings, plain=options.plain_http, log=None if options.quiet else log_line)
     stopping = stop_on_signals()
     running = start(app)
     print(greeting(app, running), flush=True)
@@ -5086,6 +5214,8 @@ def greeting(app, running):
     lines += ['', '  Data         ' + os.path.abspath(app.folder)]
     if app.context:
         lines.append('  Certificate  SHA-256 ' + app.certificates.fingerprint())
+        if app.certificates.ours:
+            lines.append('  ca.pem       SHA-256 ' + app.certificates.authority_fingerprint())
     if app.setup_code:
         lines.append('  Set-up code  %s  (makes the first account the owner\'s)' % app.setup_code)
     return '\n'.join(lines + ['  Warning      ' + problem for problem in app.settings.problems] + [''])
@@ -5117,7 +5247,7 @@ def routes_table():
 @command('settings', argument('--json', action='store_true', help='as a settings.json with every default'))
 def print_settings(options):
     """Print every setting with its default and its meaning."""
-    print(settings_file() if options.json else settings_table())
+    print(settings_file() if options.json else settings_table() + '\n', end='')
 
 
 def settings_table():
@@ -5131,6 +5261,1391 @@ def commands_table():
     rows += ['| `%s` | %s |' % (one.name, one.help) for one in COMMANDS.values()]
     return '\n'.join(rows)
 
+
+# ---- 17. DEMO --------------------------------------------------------
+
+DEMO_NAME = 'RV Meridian'
+
+DemoPerson = collections.namedtuple('DemoPerson', 'username display_name title color role bio')
+DemoChannel = collections.namedtuple('DemoChannel', 'key kind topic members voices share')
+DemoMessage = collections.namedtuple('DemoMessage', 'channel author minutes_ago text reply_to pictures attachments')
+DemoScene = collections.namedtuple('DemoScene', 'channel hours marks lines')
+DemoLine = collections.namedtuple('DemoLine', 'speaker reply text')
+DemoTable = collections.namedtuple('DemoTable', 'step columns')
+
+DEMO_PEOPLE = [DemoPerson(*row) for row in (
+    ('ann', 'Ann Kowalska', 'First officer', 'petrol', 'owner', 'Runs the paperwork so that the ship can run itself.'),
+    ('marit', 'Marit Solberg', 'Chief engineer', 'rust', 'admin', 'If it turns, it is mine. Bergen, two cats.'),
+    ('aleksi', 'Aleksi Niemelä', 'Captain', 'slate', 'member', 'Door open, coffee on. Call me early, not late.'),
+    ('dimitra', 'Dimitra Papadaki', '2nd officer', 'plum', 'member', 'Charts, passage plans, the midnight watch. Από τη Χίο.'),
+    ('noor', 'Noor Haddad', '3rd officer', 'moss', 'member', 'Safety gear and the 8 to 12. نور'),
+    ('yusuf', 'Yusuf Demir', '2nd engineer', 'navy', 'member', 'Pumps, purifiers, patience.'),
+    ('mateo', 'Mateo Núñez', '3rd engineer', 'rust', 'member', 'First contract on board. Asks a lot.'),
+    ('minh', 'Minh Anh Nguyễn', 'Oiler', 'brass', 'member', 'Knows every bilge well by its first name.'),
+    ('jonah', 'Jonah Weeks', 'Electrician', 'slate', 'member', 'It is always the connector.'),
+    ('tomas', 'Tomás Oliveira', 'Bosun', 'moss', 'member', 'Deck, wires, knots. Helmets on, please.'),
+    ('piet', 'Piet de Vries', 'Deckhand', 'navy', 'member', 'Painting what the sea unpaints.'),
+    ('kwame', 'Kwame Mensah', 'Deckhand', 'petrol', 'member', 'Small boats and long splices.'),
+    ('lukasz', 'Łukasz Zieliński', 'Winch operator', 'rust', 'member', 'Eight thousand metres of wire, all of it straight.'),
+    ('zoe', 'Zoë Lambert', 'Chief scientist', 'rose', 'member', 'Keeper of the station list.'),
+    ('priya', 'Priya Raman', 'Lab lead', 'plum', 'member', 'Label it, log it, freeze it.'),
+    ('keiko', 'Keiko Arai', 'Oceanographer', 'rose', 'member', '海が好き。 CTD, salinity, stubborn sensors.'),
+    ('siobhan', 'Siobhán Byrne', 'Marine biologist', 'moss', 'member', 'Krill people are the best people.'),
+    ('eyal', 'Eyal Ben-Ami', 'Geophysicist', 'navy', 'member', 'Multibeam, sub-bottom, bad puns. אייל'),
+    ('hana', 'Hana Dvořáková', 'PhD student', 'plum', 'member', 'Filtering water since breakfast.'),
+    ('sigrun', 'Sigrún Björnsdóttir', 'ROV pilot', 'slate', 'member', 'Flies at 3000 metres without leaving her chair.'),
+    ('omar', 'Omar El-Sayed', 'Radio and IT', 'brass', 'member', 'This chat, the LAN, the satellite dome. In that order.'),
+    ('lena', 'Lena Fischer', 'Medic', 'petrol', 'member', 'Drink water. Sleep. Wear gloves.'),
+    ('sam', 'Sam Okafor', 'Cook', 'brass', 'member', 'Feeds twenty-four, remembers every allergy.'),
+    ('tala', 'Tala Reyes', 'Steward', 'rose', 'member', 'Laundry list, movie night, spare blankets.'),
+)]
+
+DEMO_ENGINE = ('marit', 'yusuf', 'mateo', 'minh', 'jonah')
+DEMO_BRIDGE = ('ann', 'noor', 'dimitra', 'aleksi')
+DEMO_DECK = ('tomas', 'piet', 'kwame', 'lukasz')
+DEMO_LAB = ('priya', 'keiko', 'zoe', 'siobhan', 'hana', 'eyal')
+DEMO_ALL = tuple(person.username for person in DEMO_PEOPLE)
+
+# A direct channel's key names its members; voices are the cast for the scenes' letters A to D; share is in messages.
+DEMO_CHANNELS = [DemoChannel(*row) for row in (
+    ('general', 'public', 'Everything that has no better place', DEMO_ALL, DEMO_ALL, 150),
+    ('random', 'public', 'Off watch: films, music, whales, the great knot debate', DEMO_ALL, DEMO_ALL, 140),
+    ('all-hands', 'public', 'Notices for everybody aboard. Please answer roll calls.', DEMO_ALL, DEMO_ALL, 100),
+    ('bridge', 'public', 'Passage, traffic, stations. Urgent things by phone: dial 1.',
+     DEMO_BRIDGE + DEMO_LAB + ('tomas', 'marit', 'omar', 'lukasz', 'sigrun'), DEMO_BRIDGE, 190),
+    ('deck', 'public', 'Winches, cranes, boats. Helmets on.',
+     DEMO_DECK + DEMO_BRIDGE + ('keiko', 'zoe', 'sigrun', 'marit', 'mateo', 'hana', 'jonah'), DEMO_DECK, 220),
+    ('engine-room', 'public', 'Loop B valve today. Log every reading with a photo.',
+     DEMO_ENGINE + ('priya', 'tomas', 'ann', 'noor', 'keiko', 'omar', 'dimitra', 'sam', 'lukasz'), DEMO_ENGINE, 500),
+    ('galley', 'public', 'Menu, leftovers, coffee supply', DEMO_ALL,
+     ('piet', 'hana', 'mateo', 'eyal', 'kwame', 'siobhan', 'minh', 'noor'), 150),
+    ('science-lab', 'public', 'Casts, cores, catches. Station list is pinned.',
+     DEMO_LAB + ('sigrun', 'jonah', 'marit', 'lukasz', 'noor', 'ann', 'omar'), DEMO_LAB, 328),
+    ('weather', 'public', 'Forecasts at 06 and 18, observations in between', DEMO_ALL,
+     ('omar', 'dimitra', 'noor', 'keiko'), 110),
+    ('officers', 'private', 'Bridge and engine heads', DEMO_BRIDGE + ('marit', 'yusuf', 'zoe'), DEMO_BRIDGE, 40),
+    ('medical', 'private', 'Lena, the captain and the first officer', ('lena', 'aleksi', 'ann'),
+     ('lena', 'aleksi', 'ann'), 20),
+    ('ann+jonah', 'direct', '', ('ann', 'jonah'), ('ann', 'jonah'), 9),
+    ('jonah+marit', 'direct', '', ('jonah', 'marit'), ('jonah', 'marit'), 10),
+    ('jonah+keiko', 'direct', '', ('jonah', 'keiko'), ('jonah', 'keiko'), 9),
+    ('sam+tala', 'direct', '', ('sam', 'tala'), ('sam', 'tala'), 8),
+    ('dimitra+noor', 'direct', '', ('dimitra', 'noor'), ('dimitra', 'noor'), 6),
+    ('keiko+priya+siobhan+zoe', 'direct', '', ('keiko', 'priya', 'siobhan', 'zoe'),
+     ('keiko', 'priya', 'siobhan', 'zoe'), 10),
+)]
+
+# Name: lowest, highest, decimals. A scene draws each name once, so that its people talk about the same number.
+DEMO_READINGS = {
+    'temp': (36, 43, 1), 'cool': (29, 33, 1), 'bar': (2.4, 4.6, 1), 'flow': (185, 216, 0), 'rpm': (640, 780, 0),
+    'load': (52, 81, 0), 'litres': (20, 95, 0), 'volts': (437, 446, 0), 'amps': (38, 92, 0),
+    'depth': (880, 4150, 0), 'wire': (400, 3900, 0), 'wind': (9, 31, 0), 'gust': (32, 41, 0), 'sea': (0.8, 4.2, 1),
+    'swell': (1.2, 4.4, 1), 'hpa': (986, 1026, 0), 'air': (3.5, 11, 1), 'knots': (8.2, 11.6, 1), 'course': (100, 350, 0),
+    'salt': (34.2, 35.6, 3), 'oxygen': (4.1, 7.8, 2), 'frost': (-82, -77, 0),
+    'locker': (2, 9, 0), 'bottle': (1, 24, 0), 'spare': (2, 7, 0), 'hours': (2, 9, 0), 'miles': (3, 14, 1),
+    'tension': (8, 31, 1), 'grams': (4, 90, 0), 'room': (101, 232, 0), 'eggs': (60, 240, 0), 'few': (2, 5, 0),
+    'degrees': (61, 66, 0), 'west': (3, 11, 0), 'arc': (1, 59, 2), 'arcs': (1, 59, 2),
+}
+
+# Key: minutes between the rows, then a name, lowest, highest and decimals for each column.
+DEMO_TABLES = {
+    'loop': DemoTable(30, (('in', 31, 33, 1), ('out', 38, 43, 1), ('flow', 186, 214, 0))),
+    'generators': DemoTable(60, (('DG1 kW', 310, 420, 0), ('DG2 kW', 300, 410, 0), ('Hz', 59.8, 60.2, 1))),
+    'tanks': DemoTable(240, (('day tank', 18, 24, 1), ('settling', 30, 42, 1), ('sludge', 2, 6, 1))),
+    'exhaust': DemoTable(60, (('cyl 1', 338, 362, 0), ('cyl 2', 338, 362, 0), ('cyl 3', 340, 372, 0), ('cyl 4', 336, 360, 0))),
+    'ctd': DemoTable(10, (('dbar', 200, 1900, 0), ('temp', 0.4, 6.8, 3), ('salt', 34.3, 35.4, 3), ('oxygen', 4.2, 7.1, 2))),
+    'winch': DemoTable(15, (('wire m', 300, 2900, 0), ('kN', 8, 29, 1), ('m/s', 0.8, 1.1, 2))),
+    'weather': DemoTable(180, (('wind kn', 8, 34, 0), ('sea m', 0.8, 4.4, 1), ('hPa', 988, 1024, 0))),
+    'freezer': DemoTable(20, (('probe 1', -82, -74, 1), ('probe 2', -81, -73, 1))),
+}
+
+# Name: value now, change for every day back, decimals; these readings tell how far the voyage has come.
+DEMO_PROGRESS = {'cast': (88, -4, 0), 'station': (48, -2.5, 0), 'fuel': (182.4, 4.6, 1)}
+
+DEMO_BUSY_HOURS = [4, 2, 1, 1, 4, 5, 8, 12, 16, 12, 11, 11, 14, 15, 11, 12, 14, 11, 11, 12, 11, 9, 7, 5]
+DEMO_DAYS = 14
+
+# `== channel hours marks`, then one message a line or several between ` ;; `. Marks: one (every message is a scene
+# of its own), often (comes up three times as much), final (the channel's last words).
+# speaker>3: answers the scene's third message; A to D are drawn from the channel's voices, {A} is the given name.
+# {reading}, {this|or that}, {now}, {-40} minutes on the clock, {block loop} or {table loop} for readings;
+# at the end of a line [gauge name] adds a picture and [csv loop] or [log loop] a file.
+DEMO_SCENES = r'''
+== engine-room 3,7,11,15,19,23 often
+A: {Handing over|Watch over|Off in ten}, @B. DG1 and DG2 on the bus, load {load} %, nothing on the alarm page.
+B: {Coming down|On my way|Boots on}. Anything warm? ;; A>2: Only loop B, {temp}° out. Day tank topped to 20.4 at {-40}, sludge pump is in auto.
+B: And the purifier? ;; A: {Cleaned it at {-90}|Running, discharge interval 60 min|Number two running, number one open on the bench}.
+B: I have the watch. {☕|Sleep well|👍 Good night}
+== engine-room 6-10
+marit: Morning round done. Loop B is running warm again, {few}° over yesterday at the same load.
+marit: Strainer is clean. I think it is the bypass valve, not the pump.
+yusuf>2: Agreed. It answers, but never reports `closed`. Readings so far:\n{block loop}
+mateo: Could it be the sensor? Same type as the one we changed {in Bergen|last month|at the yard}.
+marit>4: Good question, check it against the hand thermometer before you believe it.
+mateo: Hand thermometer says {temp}, screen says {temp}. So the sensor tells the truth. [gauge loop-b]
+marit: Then the valve lies. @jonah limit switch, please.
+== engine-room 9-17
+priya: @jonah can you look at the limit switch before the lab freezer joins that loop? Samples come in at {+120}.
+jonah: After {coffee|the crane brake|this cable}. Is the freezer safe until then? ;; priya: {frost} and holding, so yes, about {hours} hours.
+tomas: Found it. The switch arm is bent, circled. [gauge switch-arm]
+jonah>4: That explains everything. The spare arm was in locker {locker}. ;; marit: 👏 Log it with the part number, please.
+jonah: `LS-2207-B`, fitted {now}, three open and close cycles, reports both ends. One spare left.
+== engine-room 0-5
+A: Bilge alarm aft, {now}. Looking.
+A: {20 litres|A bucket or two} of **clean** water, from the {fresh water pump seal|AC drain|wash basin on the platform}. Pumped, alarm reset.
+B>2: Tasted it? 😄 ;; A: Salinity strip, thank you. Fresh. ;; B: Seal kit is in locker {locker}, third box from the left. I will do it after breakfast.
+== engine-room 8-18
+A: Fuel figures for the noon report, @dimitra: {fuel} m³ on board, {flow} l/h over the last day.
+dimitra>1: Thanks. That leaves us {hours} days of reserve at this speed, the captain will smile.
+B: He {smiles|smiled} once in 2019, I {was there|have a witness}. ;; dimitra: I {read|forward} this channel to him, you know. ;; A: 😇
+== engine-room 9-16
+minh: Purifier 1 is losing its seal water, bowl opens by itself after {minutes|a few minutes|twenty minutes}.
+yusuf: O-ring or operating water pressure? ;; minh: Pressure is {bar} bar, so O-ring.
+yusuf: Kit `PU-114`, {spare} left. Please count them, the store says something else.
+minh>4: Counted: {spare}. The store list is wrong by one, I corrected it. ✅
+mateo: Can I do it with you? I have never seen a bowl opened. ;; minh: Bring gloves and an old shirt.
+mateo: _Done._ I smell like a diesel sandwich, but it turns and stays closed.
+== engine-room 9-15
+A: Exhaust temperatures since the injector change:\n{table exhaust} ;; B: Cylinder 3 runs a little hot still. Pump rack or nozzle?
+A: Nozzle, I think. The rack is within half a millimetre. ;; marit: Leave it until {tomorrow|the transit}. Over 375 we reduce and swap.
+B>3: Spare nozzle is tested, 350 bar, nice spray. [chart exhaust-trend]
+== engine-room 10-16
+omar: The camera over the switchboard has no picture. {Network or camera|Cable or lens}, anybody near?
+jonah>1: Power is there. It is always the connector. ;; jonah: It was the connector. ;; omar: 🙏 Back: http://192.168.1.24/machinery
+minh: We can see Mateo sleeping in the control room now. ;; mateo: I was **reading**. With my eyes closed.
+== engine-room 8-20
+keiko: Is somebody running something big? I see 50 Hz hum in the winch telemetry since {-30}. ;; jonah: Deck crane was on until {-10}. Still there?
+keiko>2: Gone now. ありがとう! Can you tell us before the next cast? ;; jonah: Will do. I also want to check that screen, it should not couple like this.
+marit: Earth it at one end only. Somebody was helpful with both.
+== engine-room 9-17
+sam: Galley oven two trips the breaker at {220|200} degrees. Lunch is for twenty-four people. No pressure.
+jonah: Coming. Please unplug the toaster first. ;; sam: You leave my toaster out of this.
+jonah: Heating element to earth, 0.3 MΩ. I have {one|two} in stores.
+sam>4: {Bread|Lasagne|Chicken} moved to oven one. You get the first {slice|corner piece}. ;; jonah: Changed, tested, {amps} A on all three. 🍞
+== engine-room 13-17
+marit: Fire pump test in ten minutes, emergency pump after it. @noor are your people at the hydrants?
+noor: Two hoses forward, one aft, ready. ;; A: Started {now}. {bar} bar at the manifold.
+noor>3: {bar} at the forward hydrant, good throw. Stop when you like. ;; A: Stopped. Emergency pump took {few} s to prime.
+marit: Logged. Thank you all, hoses back **dry**, please.
+== engine-room 6-21
+A: Air compressor 2 is short cycling. Starts every {few} minutes. ;; B: Leak or unloader?
+A: Soap test: whistle hose by the workshop door. {Somebody left it open a crack|Split at the ferrule}.
+B: New hose from the rack, 12 m. I cut it already. ;; A>4: Fitted. Holds pressure for an hour: {bar} → {bar} bar.
+== engine-room 9-18
+yusuf: Watermaker gives {litres} l less per hour than last week. Sea is {cool}° at the inlet of the preheater.
+marit: Prefilters? ;; yusuf: Changed Monday. Product is 180 µS, so the membranes still work.
+minh: Long showers? 🚿 ;; yusuf>4: That is consumption, not production. But yes, also that.
+marit: Chemical clean on the next transit day. Everybody: **three minute showers** until then.
+mateo: Three minutes from cold or from warm? ;; marit: From stupid questions, Mateo.
+== engine-room 18-22
+A: Quiet evening. {rpm} rpm, {knots} knots, sea {sea} m. Reading the old logs: somebody drew a whale in 2016.
+B: That was {me|the last oiler|Marit}. Page 212. ;; marit: I deny everything. It is a good whale.
+A>1: It has a moustache. ;; B: _Chief engineers often do._
+== engine-room 10-17
+A: Spare parts for the port call list, last chance today:\n- {spare} O-ring kits `PU-114`\n- 2 nozzles, 1 fuel pump\n- belt for the lathe\n- **real** coffee
+B: Add contact cleaner, we are on the last can. ;; C: And 16 A fuses, slow. {A} knows why.
+A>3: I know nothing. Added. ;; marit: Coffee is approved under _lubricants_.
+== engine-room 7-12
+minh: Sewage plant smells. I know, it always smells. It smells **more**. ;; yusuf: Blower?
+minh: Blower turns, belt slips. {amps} % of normal air. ;; yusuf: Belt `B-47` hangs behind the door.
+minh>4: On. Give the little animals until {+300} to forgive us.
+== engine-room one
+B: Round {now}, nothing to report except a {singing|squeaking|rattling} floor plate by DG2. Wedge fitted.
+A: Tank soundings:\n{table tanks} [csv tanks] ;; minh: Bilges dry, {litres} l to the holding tank, oil record book written.
+A: Earth fault on the 230 V lighting, {volts} side clear. Probably the deck socket again. Isolated circuit {locker}.
+yusuf: DG1 to standby at {+30}, DG2 carries {load} % alone. Shout if your machine wants more.
+A: Changing over sea chests, port to starboard. {Jellyfish|Ice slush|Kelp}. Expect a {two|three} degree bump.
+B: Battery room fan back in service after a new {bearing|capacitor}. ;; mateo: Steering gear tested both pumps, 35 to 35 in {19|21|22} s. Greased.
+jonah: UPS in the server rack: {hours} min on battery during the test. Batteries on the port list.
+minh: Lube oil sample taken from DG1, bottle {bottle}, going to the lab drawer.
+A: Somebody took the 19 mm spanner. It has a {red|green} ring. I am not angry, I am just disappointed.
+jonah: Megger day. Fan motors 1 to 6 all over {amps} MΩ. [log generators]
+A: تمام، المضخة تعمل الآن. Pump is fine, for those who do not read my phone's mood.
+== engine-room one often
+A: {Round|Machinery round|Walked the round} {now}: {all normal|all quiet|nothing new}. Loop A {cool}°, loop B {temp}°, {bar} bar lube oil.
+B: {now}, {rpm} rpm, load {load} %. {DG1 alone|DG1 and DG2}, {dry bilges|a cup of water in bilge 3|bilges wiped}. {👍|✅|All good|Next round in two hours}.
+C: {Purifier|Watermaker|Sewage plant|Boiler} {running, no leaks|cleaned and back|stopped for ten minutes, filter}. Loop B {temp}° out.
+D: {Ask me|Write it down}: {DG2|DG1} over {load} % since {-30}, {the winch|the galley|bow thruster} is {hungry|busy}.
+A: Generators this watch:\n{block generators} ;; A: Loop B now:\n{block loop} [gauge loop-b]
+== engine-room final
+marit: Morning round done. Loop B is running warm again, 4° over yesterday at the same load.
+marit: Strainer is clean. I think it is the bypass valve, not the pump.
+yusuf>2: Agreed. It answers, but never reports `closed`. Readings so far:\n```\ntime    in     out    flow   valve\n{-80}   31.4   38.9   212    open\n{-50}   31.6   40.2   209    open\n{-20}   31.5   42.8   188    open?\n```
+priya: @jonah can you look at the limit switch before the lab freezer joins that loop? Samples come in at {+100}.
+tomas: Found it. The switch arm is bent, circled. [gauge loop-b-valve]
+jonah: Pulling it now. The spare arm was in locker 3, photo coming. [gauge spare-switch-arm]
+marit>6: Good. Log the reading when it closes, then coffee.
+== deck 6-19 often
+lukasz: Winch 2 ready for cast {cast}, {depth} m on the sounder. Who has the rail?
+keiko: CTD is soaked, pumps on at ten metres. @A has the rail. ;; A: Rail closed, tag line off. Lower away.
+lukasz: Going down, 1.0 m/s. ;; lukasz>4: {wire} m, tension {tension} kN, wire looks clean.
+keiko: Stop. Bottle {bottle} firing. ;; lukasz: Stopped. Coming up on your word. ;; A: On deck {+60}, all twenty-four closed, nobody wet. 💪
+== deck 7-10
+tomas: {Good morning|Morning, deck}. Today:\n1. Wash down aft, **salt off the winches**\n2. {Grease crane sheaves|Chip and paint the port rail|Overhaul the stern roller}\n3. Mooring lines to dry
+A: Who has the paint locker key? ;; B: {Piet, as always|Your left pocket}.
+A>2: ... {found it|it was there}. ;; tomas: ☀️ Start before it {rains|blows|snows}.
+== deck 8-16
+zoe: Can the mooring go in today? What is the sea doing, and can we have {hours} hours?
+tomas: {sea} m now. Let me look at the swell from the crane. [sea afternoon-swell]
+tomas>1: Yes if the bridge gives us a lee. Anchor first or buoy first?
+zoe: Buoy first, anchor last, like the drawing on page {few}. ;; noor: Lee from {+30}, course {course}. Good for you?
+tomas: Good. Toolbox talk at {+20} by the A-frame, **everybody** in helmets and vests.
+kwame: Acoustic release tested on deck, answers. Serial ends in {bottle}.
+== deck 9-18
+sigrun: ROV to deck checks in 20. Need the crane and two people on tag lines. ;; A: {Two|Three} coming.
+sigrun: Tether is at {tension} kN in the swell, I want to wait for a flat moment.
+tomas: Count to seven waves, then it is flat. Old fishermen's rule. ;; sigrun>3: It was eight. But we are in. 🤖
+jonah: Ground fault on the tether? Screen shows {few} MΩ. ;; sigrun: Known, dries out at depth. Watching it.
+== deck 10-17
+piet: Hydraulic oil under the stern crane, {half a litre|a small puddle}. Sawdust on it, area closed.
+tomas: Which hose? ;; piet: Luffing cylinder, upper. It weeps at the crimp. [gauge crane-pressure]
+marit: Mateo brings a new one, {bar} m with both ends. Do not touch it under pressure.
+mateo>4: Pressure off, lock on the breaker, my tag is red. ;; piet: Changed, ten cycles, dry. Deck washed.
+tomas: Good catch, {Piet|young man}. Saw it before it saw us.
+== deck 8-17
+lukasz: Splicing course for anybody who wants, {+60}, hangar. Bring nothing. ;; hana: Can scientists come?
+lukasz>2: Especially scientists. I have seen your knots. ;; hana: 😶 Fair.
+kwame: Last time {Eyal|Omar} tied himself to the bench. ;; tomas: And it held. Good knot.
+== deck 14-17
+noor: Boat drill after coffee: rescue boat, port side. Crew: @kwame @piet, and @sigrun as the casualty.
+kwame: In the water or in the boat? ;; noor>2: Dummy goes in the water. Sigrún goes in the boat.
+sigrun: Promoted to cargo. ;; kwame: Away at {now}, back at {+20}, hook on first try.
+noor: Swamped to stowed in {few} minutes. Best this season. Bilge plug is **in**, I checked.
+== deck 4-9
+A: Ice on the foredeck, {a centimetre|thin but slick}. Salt and sand down, ropes rigged.
+B: Hands on the rope, please, I have {hips|coffee} to protect. ;; A>2: Always one hand for the ship.
+tomas: Forward of the breakwater is **closed** until {+180}. ;; noor: Announced on the PA, thanks.
+== deck one
+lukasz: Winch log, last cast:\n{block winch} [csv winch] ;; A: Aft deck washed, drains open, grating back.
+B: Who left the big shackle on the bench? It now lives in locker {locker}. ;; tomas: Wind over 25 knots on deck: crane work stops, coffee starts.
+A: Sunset from the boat deck. [sea sunset] ;; piet: Port rail primed. **Wet paint.** I know you will touch it anyway.
+lukasz: {wire} m of wire re-spooled under {tension} kN. Straight as a Sunday.
+kwame: Tag lines renewed, {few} of 12 m. The old ones are now Piet's art project.
+tomas: Lashings checked before the swell: containers, boat, drums, barbecue.
+== bridge 3,7,11,15,19,23 often
+A: Handing over to @B: course {course}, {knots} knots, {degrees}° {arc}′ N {west}° {arcs}′ W, on autopilot.
+B: Traffic? ;; A>2: One fishing vessel {miles} miles on the port bow, gear out. Passing astern of us.
+B: Weather? ;; A: {wind} knots, sea {sea} m, barometer {hpa} and {steady|falling slowly|rising}. ;; B: I have the watch at {now}. {☕|⚓|Rest well}
+== bridge 7-21
+zoe: Next is station {station}. Can we be there by {+120}? ;; A: {miles} miles at {knots} knots: {+90}.
+zoe: Perfect. CTD first, then the core if the bottom is soft. ;; eyal>3: Sub-bottom says {few} m of mud. Soft as cake. [plot sub-bottom]
+A: On station {+90}, DP on, heading {course} into the swell. Deck can open the rail when I say.
+lukasz: Standing by on channel 8. ;; A: Rail is yours.
+== bridge 0-5
+A: AIS target without a name, {miles} miles, {knots} knots, nothing on the lights. ;; B: Radar too?
+A: Yes, small echo, steady. Called twice on 16, no answer.
+B>3: {Buoy|Growler|Fishing float with a transmitter} perhaps? Slow down and put the searchlight on it.
+A: It is a {drifting buoy with a very proud gull|fishing float with a transmitter}. Logged, reported, gull unharmed. 🐦
+== bridge 8-11
+omar: Satellite dome is blocked on courses {course} to {course} plus thirty, by the mast. Mail will wait an hour.
+A: Next turn is at {+60}. ;; omar: Fine, I told the scientists it is a feature. Chat and files are on the LAN and do not care.
+zoe>3: _We_ care about the upload. ;; omar: It resumes by itself. Queue: http://192.168.1.10/outbox
+== bridge 12 often
+dimitra: Noon report:\n| item | value |\n|---|---|\n| position | {degrees}° {arc}′ N {west}° {arcs}′ W |\n| speed | {knots} kn |\n| fuel | {fuel} m³ |\n| wind, sea | {wind} kn, {sea} m |
+aleksi: Thank you. {Add|And|Do not forget} the {hours} hours on station{.| for station {station}.} ;; dimitra>2: Added, and sent at {+10}.
+== bridge 16-22
+noor: Whales, {two|three|five} of them, {course}°, less than a mile. Slowing to 6. 🐋 ;; siobhan: RUNNING
+siobhan: Fin whales! Did anybody photograph the right side of the jaw? ;; noor>3: I photographed a splash. [sea whale-splash]
+siobhan: It is a very good splash.
+== bridge 9-17
+ann: Chart corrections {few}/26 are in. Two wrecks moved, one light changed its character. ;; dimitra: As do we all.
+ann: Ha. Please tick the passage plan when you have looked, @noor @dimitra.
+noor: Ticked. ;; dimitra>3: Ticked, with a question about the anchorage: {few} cables from the cable. Too close?
+ann: Good eye. Moved it north by half a mile.
+== bridge one
+A: Position {now}: {degrees}° {arc}′ N {west}° {arcs}′ W, {knots} knots on {course}.
+B: Gyro checked by azimuth of the {sun|moon|leading light}: {few} tenths low. Log updated.
+A: Clocks go {back|forward} one hour at 02:00. Breakfast does not. ;; dimitra: Καλημέρα από τη γέφυρα. Calm, clear, {hpa} hPa.
+noor: Monthly checks: EPIRB, SARTs, line thrower all good. Flares expire in {hours} months.
+A: Hot work permit number {bottle} open until {+120}, funnel deck. Detector loop {few} isolated.
+aleksi: Arrival draft {few}.8 m, pilot booked. Details in the passage plan.
+A: First ice on the radar, {miles} miles. Lookout doubled. [sky first-ice]
+== science-lab 6-20 often
+keiko: Cast {cast} is up, {wire} m. Bottle {bottle} leaked again, please do not use it for oxygen.
+hana: {Copy.|Noted.|OK.} Taking {salts|nutrients|salts and nutrients} from {the neighbour|the next one up|bottle {few}}. ;; priya: Label as `M{cast}-B` so that we see it later.
+keiko>1: First look:\n{block ctd} [csv ctd]
+zoe: Is that the oxygen minimum at {oxygen}? Deeper than the last line. ;; keiko: {Yes, and fresher. New water, I think. 🤩|Yes, {few} metres thicker than on the last cast.|Upcast says the same, so I believe it.}
+priya: {Do not publish before lunch.|Nobody writes a paper before coffee.|Plot is on the share.|Beautiful step at the bottom of the mixed layer.} [chart cast-profile]
+== science-lab 0-23
+priya: Freezer 2 alarm, {frost}° and **rising**. Door? ;; hana: Door is closed. Fan is silent, ice on the coil.
+jonah: Coming. Move the {blue|red} box first, then the rest. ;; priya: Moved {grams} tubes to freezer 1, dry ice on top.
+jonah>3: Defrosted, fan runs, relay had a bad morning. Falling again. [gauge compressor]
+priya: {block freezer}\nBack to normal by {+90}. Thank you, and no opening until then!
+== science-lab 8-18
+siobhan: Net is in: {grams} g of krill, two lanternfish and a very offended squid. 🦑
+hana: Can I have three for lipids? ;; siobhan>2: Three krill, yes. The squid goes home.
+zoe: Depth? ;; siobhan: {wire} m on the wire, about half of that really. [plot krill-layer]
+eyal: I saw them on the 38 kHz at {-40}. Your lunch was my noise. ;; siobhan: Your noise is my career.
+== science-lab 9-19
+eyal: Multibeam line done, {miles} nautical miles. There is a channel nobody has drawn. [plot channel]
+zoe: Width? ;; eyal: {flow} m, walls of {amps} m. Looks like a slide scar at the west end.
+zoe>1: We could core it at station {station}. Half a day. ;; eyal: תודה! Best half day of the year.
+ann: If the wind stays under 20. Ask me at {+180}. ;; zoe: Asking at {+180}. ⏰
+== science-lab 9-20
+hana: My blank is higher than my samples. What did I do wrong? ;; priya: Which water? ;; hana: The carboy by the door.
+priya>3: That one is for rinsing buckets. Use the tap marked **UV**. ;; hana: 🙈 Four hours of filtering.
+keiko: We all did it once. I did it for {two|three} days. ;; hana: That helps, strangely.
+== science-lab 8-19
+zoe: Salinometer and CTD differ by 0.00{few}. Drift or bottles? ;; keiko: Standard sea water batch P{room}, fresh ampoule: same.
+keiko: So drift. Correction for casts from {cast} on: `S = S0 + 0.00{few}`. ;; priya: I put it into the sheet and in the README.
+zoe>2: Nice work, both. One fewer thing for the reviewers.
+== science-lab 12-18
+sigrun: Dive {bottle} plan: bottom {depth} m, {hours} hours, push cores at three marks, then the sponge garden.
+siobhan: Please film the stalks first, before dust. ;; sigrun>2: Slow and low. Joystick with two fingers.
+zoe: Live on http://192.168.1.24/rov for everybody who wants to see it. ;; omar: Twelve watching, the LAN does not even blink.
+sigrun: On bottom {now}. There is a {boot|bottle|plate}. There is always one. ;; siobhan: And a sponge inside it. ❤️
+== science-lab 6-9,19-22
+A: Plan until {tomorrow|the evening}:\n- CTD {cast} at station {station}\n- {net tow|core|bongo net}, then transit\n- filters **before** dinner
+B: Who has the night? ;; C: Me and {D}. ;; B>1: How many bottles? ;; A: All. Sorry. ☕
+== science-lab one
+keiko: 塩分 {salt}、酸素 {oxygen}。きれいなデータです。 Lovely data, cast {cast}. ;; A: Filtration rota for tonight: A to L before midnight, the rest after breakfast.
+priya: Inventory: {few} boxes of vials, {bottle} L ethanol, one good pen. Return my pen.
+A: Station {station} is done: {wire} m, {hours} samples, no broken glass.
+eyal: Echogram from the last hour, look at the layer come up at dusk. [plot migration] ;; A: Readings for the log:\n{table ctd}
+B: Nitrogen generator is refilled. Hearing protection near the door, please.
+hana: Microscope is free. It has seen things. {Diatoms|Copepods}, mostly.
+A: > In God we trust, all others bring data.\nFrom the door of the old lab. It still holds.
+== galley 9-11 often
+sam: Lunch today: {fish pie, peas, and a bean stew|chickpea curry, rice, flatbread|goulash, dumplings, mushroom version}. {Apple crumble|Orange cake|Rice pudding} after.
+A: Is the {stew|second one} vegan? ;; sam>2: It is. No nuts today at all, @hana can eat everything. ;; hana: 🎉
+B: Late lunch for {few} on deck, we have a cast until {+200}. ;; sam: Plates kept warm, names on the foil.
+== galley 11-19
+A: Whoever made the {flatbread|soup|crumble}: marry me. ;; sam: That was Tala. ;; tala: I accept in writing only.
+B>1: Queue here. ;; C: Is there more? ;; tala: Left tray, behind the salad that nobody moved.
+== galley 8-20
+tala: Coffee status: {spare} kg beans, {few} weeks to go. Do the maths. ;; A: I did. I am afraid.
+B: Half decaf? ;; A>2: We do not say that word. ;; marit: Engine room will trade tools for beans.
+sam: Nobody trades. One extra bag is hidden, only the captain and I know where. ;; aleksi: I know nothing.
+== galley 13-18
+sam: {eggs} eggs and four flats of tomatoes left. Freezer full. Fresh greens until about {Thursday|Sunday}.
+A: The lettuce in the science container grows well! ;; sam>2: That is an experiment, no? ;; hana: It is _lunch with error bars_.
+== galley 17-20
+sam: It is {Kwame|Keiko|Mateo|Lukasz}'s birthday tomorrow. Cake at 15:30, not a word. ;; tala: Candles: {few}, all different.
+A: I can play something. ;; B: Please not the accordion. ;; A>3: **Especially** the accordion. 🪗
+== galley one
+sam: Menu for tomorrow:\n1. Porridge, eggs\n2. {Lentil soup|Ramen|Borscht}\n3. {Tacos|Cod|Lasagne}, salad
+tala: Mugs! Eleven are missing. I will look under your beds. ;; sam: Bread at {+20}. Line forms on the left.
+A: The {hot sauce|mustard} from the last port is empty. Half mast.
+tala: Night sandwiches are in fridge 2: cheese, tuna, hummus. Blue tape means **midnight watch only**.
+sam: Galley sink blocked again, no rice down the drain, friends.
+== weather 6,18 often
+omar: Forecast:\n> {West|North-west|South-west} {wind} knots, gusts {gust}. Sea {sea} m, swell {swell} m. Showers, moderate visibility.
+A: Barometer {hpa}. {Do we believe the model?|And the front?|Is that the whole truth?} ;; omar>2: Last {few} days it was half a day too early.
+zoe: Window for the {mooring|core|ROV dive|net|small boat} {then|after that|tomorrow}? ;; omar: From {+300} for about {hours} hours. Then closed until the low has gone. [chart pressure]
+== weather 8-20
+dimitra: {swell} m swell from the west, long and lazy. ;; A: We feel it in the lab. Books on the floor.
+omar: Low at {hpa} hPa passes north of us at {+400}. ;; dimitra>3: Then lash for 35 degrees tonight. Please check cabins too.
+tala: Blankets and {ginger biscuits|crackers} at reception, seasick pills at Lena's.
+== weather 20-23,0-3
+A: Aurora! Starboard side, go now. 💚 [sky aurora]
+B: Deck lights off for ten minutes, I asked the bridge. ;; C>1: I have never seen that. Děkuji for waking me.
+noor: يا سلام، ما أجملها! Lights on again at {+10}, please hold the rail.
+== weather one
+omar: Observation {now}: {wind} knots, {air}° air, {hpa} hPa, sea {sea} m. ;; A: Last hours:\n{table weather}
+A: Fog, visibility {few} cables. Whistle is on, sorry, sleepers. ;; B: Sun pillar this morning. [sea sun-pillar]
+dimitra: Πέφτει το βαρόμετρο: {hpa}. The glass is falling. ;; omar: Wave buoy says {sea} m, my stomach says {swell}. [chart wave-height]
+A: Stars out, Milky Way to the horizon. [sky milky-way]
+== all-hands 9-15
+ann: **Drill today at {+60}**: abandon ship, muster at your stations. Warm clothes, life jacket, no phones.
+A: Also the night watch? ;; ann>2: Also the night watch, sleep after. Sorry.
+noor: Twenty-four of twenty-four in {few} minutes. Thank you. Jacket lights: check yours, {few} were dead.
+lena: And drink something warm before going back. ;; ann: Next one is _not_ announced. 😉
+== all-hands 8-12
+aleksi: Good morning all. We finished line {few}, ahead of plan by {hours} hours. Thank you, deck and lab.
+zoe: Thank _you_. We would use the hours for station {station}, if you agree. ;; aleksi>2: Agreed. Then south, before the low.
+A: 👏👏 ;; tala: Film night at eight to celebrate. Vote on the paper by the door.
+== all-hands 10-18
+omar: Chat moved to the new server: https://192.168.1.10:8765 Same name, same password.
+A: My phone warns about the certificate. ;; omar>2: Compare the fingerprint with the sheet at the mess door, then trust it.
+B: Works. And the old messages? ;; omar: All there, photos too. Tell me when something is missing.
+== all-hands one
+ann: Cabin inspection {tomorrow|on Friday}, 10:00. Floors free, portholes dogged.
+tala: Laundry: deck and engine on even days, lab on odd days. Pockets empty. I found a **squid**.
+noor: Ladder on the port side is closed for painting until {+240}. ;; aleksi: We cross {degrees} north at {+120}. Hot chocolate on the bridge wing.
+lena: Gloves and hats, everyone. It is {air}° and the wind is not included.
+ann: Watch list for the week is on the board and here: http://192.168.1.10/watches
+== general 8-20
+A: Lost: one black {glove|notebook|beanie}, left, sentimental value. ;; B: Found one in the {hangar|wet lab|sauna}. Coffee stain?
+A>2: That is the one! ;; B: It is on the hook by the mess. ;; C: I have the _right_ one since May.
+== general 9-21
+A: Does the printer by the library work for anybody? ;; omar>1: Tray two. It eats tray one. ;; A: It ate my chapter.
+omar: Then it has read more of it than your supervisor. ;; B: 🔥 ;; A: I felt that.
+== general 10-22
+A: What time is it at home now? I lost count after the second clock change. ;; dimitra: Ship is UTC minus 1. Home is your problem.
+B>1: Minus one, plus two for summer, carry the cat. ;; A: Thank you, that is the nicest wrong answer today.
+== general 8-20
+lena: Sore throat going round, {few} people. Please wash hands and do **not** share bottles.
+A: Are masks in the mess? ;; lena>2: Box by the door. Tea with honey at Sam's. ;; sam: Honey is rationed, hugs are not.
+== general one
+A: Is anybody using cabin {room} for storage? There is a kayak in it. ;; B: Gym bike is fixed. It goes nowhere at {knots} knots.
+A: Whoever sings in the shower on C deck: more, please. 🎶 ;; omar: Backup of the shared drive done, {fuel} GB, checked by reading it back.
+C: Postcards go ashore with the pilot. Box is at reception.
+== random 19-23
+tala: Film tonight? Votes: 🐙 documentary, 🚢 the one that sinks, 🍿 comedy. ;; A: Not the one that sinks. ;; B>2: **Always** the one that sinks.
+C: Comedy, and early, I have the midnight. ;; tala: {Comedy|Octopus} wins with {hours}. Eight o'clock, blankets allowed.
+== random 12-22
+A: Knot question: {bowline|sheet bend|clove hitch} or {zeppelin bend|rolling hitch}? ;; tomas: Depends who hangs on it.
+B: _My thesis._ ;; tomas>3: Then both. ;; A: 😂
+== random 9-22
+A: There is a bird in the {hangar|paint store|library}. ;; siobhan: Which bird? ;; A: Brown, angry.
+siobhan>3: That is a {storm petrel|skua chick|very lost thrush}. Lights off, door open, wait. ;; A: Gone. Left us a present.
+== random 13-21
+eyal: Why did the echo sounder break up? It needed some depth. ;; A: Out. ;; B: Overboard. ;; eyal>1: It was a sound joke.
+hana: I laughed. I am tired, but I laughed. ;; eyal: רגע, יש לי עוד אחת. I have another one.
+== random 20-23
+A: Table tennis, C deck, ship rolls {few}°. House rule: the ball is never wrong. ;; B: On my way. ;; C>1: Winner plays Marit. ;; marit: Bring spare pride.
+== random one
+A: Sky from the bridge wing. [sky midnight] ;; B: Sea like glass this morning. [sea glass]
+keiko: 今日はカレーの日! Curry day, nobody talk to me until 12:30. ;; A: Day {bottle} at sea: named the dust under my bunk.
+C: Guitar has five strings and {few} volunteers. ;; A: What has {hours} legs and loves {frost} degrees? My lab coat, standing up by itself.
+== officers 9-20
+ann: Port papers: crew list, stores list, health declaration. @yusuf bunker figure by {+120}? ;; yusuf: You have it in an hour.
+dimitra: Pilot confirmed {+400}. Berth {few}, starboard side to. ;; aleksi>1: Good. Keep it here until the agent confirms.
+== officers 17-22
+marit: I want {hours} hours stopped for loop B. When does it hurt least? ;; zoe: Between stations {station} and the next.
+aleksi>1: Take the night, we drift with sea room of {miles} miles. ;; ann: In the night orders.
+== officers one
+ann: Rest hours are green for all but one. {A}, sleep. That is an order with a pillow.
+aleksi: Night orders are written. Call me for: under {miles} miles visibility, any ice, any doubt.
+noor: Liferaft {few} service papers are in the {blue|safety} folder.
+ann: {Owners|The office|The agent} asked for {fuel|rest hours|crew change} figures, answered {now}.
+dimitra: Passage plan version {few} is ready to sign. ;; aleksi: Coffee in my cabin at {+60}, ten minutes, {next port|night orders|the low}.
+noor: Drill debrief: {few} points, all small, list in the safety folder.
+== medical 8-20
+lena: Weekly: {few} seasick, one splinter, one burn from the toaster. All back at work. ;; aleksi: The toaster again?
+lena>2: I have asked Jonah for a word with it. ;; ann: Entered. Oxygen bottles? ;; lena: Both at {flow} bar, checked today. Defibrillator green.
+== medical one
+lena: Stock of seasick pills: {litres}. Enough for one bad low.
+lena: First aid refresher Thursday 16:00, ten places. {ann|aleksi}, please remind the deck. ;; lena: Clinic is closed {-30} to {+60}, pager on.
+aleksi: Thank you for last night, Lena. {He|She|The patient} is smiling again. ;; lena: Fridge log {now}: {few}.{few} °C, fine.
+lena: Water test from tank {few}: clear, chlorine 0.2.
+== ann+jonah 8-20
+ann: Can you come by about the emergency lighting list? ;; jonah: In {few} minutes. Deck C is done, {bottle} lamps.
+ann: Great. And the bridge socket? ;; jonah>3: The connector. ;; ann: It is always the connector. 😄
+== ann+jonah one
+jonah: Muster lamp {few} fixed. {It was the connector.|New tube.|Loose neutral.} ;; ann: Thanks for the quick fix in cabin {room}.
+ann: Inspector asks for the insulation sheet. Attached the old one, is there a newer? [csv generators]
+jonah: Navigation lights tested, spare bulbs {few}, all good.
+== jonah+marit 8-20
+marit: How is your back? ;; jonah: Better than the bow thruster starter. ;; marit>2: Do not lift it alone. Take Mateo.
+jonah: Took Mateo. He took the manual. We got it out. ;; marit: Proud of you both. Contactor ordered.
+== jonah+marit one
+jonah: Starter panel {few} cleaned and tight. {amps} A on the test. ;; marit: Cable tray drawing for locker {locker}, do you have it?
+jonah: Night call at {-120}, {few} minutes, cooling fan. All good. ;; marit: Overtime sheet is due, yours is the only empty one.
+jonah: Old contactor, for your collection of horrors. [gauge bow-thruster]
+== jonah+keiko 9-21
+keiko: Conductivity cell shows zero. Plugged in and everything. ;; jonah: Did you count to ten? ;; keiko: 十まで数えました。 Yes.
+jonah>3: Then bring it and the cable. ;; keiko: The cable had a tooth mark?! ;; jonah: Fish, or Eyal.
+== sam+tala 7-21
+sam: Flour: {eggs} kg. Are we dreaming or did someone bake at night? ;; tala: Night watch made cinnamon rolls. Left us {few}.
+sam>2: Forgiven. ;; tala: I hid yours behind the oats.
+== dimitra+noor 8-22
+noor: Swap watches on Sunday? I want to see the whole sunrise once. ;; dimitra: You get the sunrise, I get your Friday film.
+noor>2: Deal, شكرا. ;; dimitra: Παρακαλώ! I write it to Ann.
+== keiko+priya+siobhan+zoe 9-22
+zoe: Paper names: who is first on the water mass story? ;; keiko: Hana, honestly. She filtered half an ocean. ;; priya>2: Yes. She must not know until the draft.
+siobhan: I can keep a secret. ;; priya: You told the squid. ;; siobhan: The squid went home with it. 🦑
+== sam+tala one
+sam: {Onions|Butter|Rice} from store {locker}, please, before {+60}. ;; tala: Cabin {room} wants the late plate again.
+sam: Reminder: defrost fridge {few} tonight. ;; tala: Clean aprons are in locker {locker}.
+== dimitra+noor one
+dimitra: Charts for {degrees} north are on the table, your pencil is mine now. ;; noor: Sextant practice at {+60}? {☀️|🌙}
+== jonah+keiko one
+jonah: Spare connector number {bottle} is on your bench. ;; keiko: Hum is gone since {-30}. You are a wizard. 🪄
+keiko: Cable is back on the CTD, cast {cast} looks clean. ありがとう!
+== keiko+priya+siobhan+zoe one
+siobhan: Tea at {+30}? {Wet lab|Library|Hangar}. ;; keiko: Cast {cast} plots are up: http://192.168.1.24/ctd/{cast}
+priya: Sample box {few} is full, next one is under the bench. ;; zoe: Draft of section {few} is on the share, be kind.
+'''
+
+DEMO_CLOCK = 14 * 60 + 30
+DEMO_LINE = re.compile(r'(\w+)(?:>(\d+))?: (.*)', re.S)
+DEMO_FILLING = re.compile(r'\{([^{}]+)\}')
+DEMO_ENCLOSURE = re.compile(r' \[(gauge|sea|chart|sky|plot|csv|log) ([\w-]+)\]')
+
+
+def demo_scenes():
+    """Return every DemoScene of DEMO_SCENES; reply counts a scene's lines from 0."""
+    scenes = []
+    for block in DEMO_SCENES.strip().split('== ')[1:]:
+        head, _, body = block.partition('\n')
+        channel, hours, marks = read_scene_head(head.split())
+        lines = [read_scene_line(line) for line in body.strip().replace('\n', ' ;; ').split(' ;; ')]
+        parts = [[line] for line in lines] if 'one' in marks else [lines]
+        scenes.extend(DemoScene(channel, hours, marks, part) for part in parts)
+    return scenes
+
+
+def read_scene_head(words):
+    """Return (channel, hours of the day, marks) of a heading's words; without hours, the whole day."""
+    ranges = [part.split('-') for word in words[1:] if word[0].isdigit() for part in word.split(',')]
+    hours = [hour for ends in ranges for hour in range(int(ends[0]), int(ends[-1]) + 1)]
+    return words[0], hours or list(range(24)), set(words[1:])
+
+
+def read_scene_line(line):
+    """Return the DemoLine of `speaker>number: text`."""
+    speaker, reply, text = DEMO_LINE.fullmatch(line).groups()
+    return DemoLine(speaker, int(reply) - 1 if reply else None, text.replace('\\n', '\n'))
+
+
+def demo_clock(minute):
+    """Return a minute of the day, from any number of minutes, as HH:MM."""
+    return '%02d:%02d' % divmod(int(minute) % 1440, 60)
+
+
+def demo_number(chance, low, high, decimals):
+    """Return a reading between low and high as text."""
+    return '%.*f' % (decimals, chance.uniform(low, high))
+
+
+def demo_rows(chance, key, clock, count):
+    """Return the heading and `count` rows of the table `key`, the last one just before the minute `clock`."""
+    table = DEMO_TABLES[key]
+    rows = [['time'] + [column[0] for column in table.columns]]
+    for number in range(count, 0, -1):
+        minute = clock // 10 * 10 - number * table.step
+        rows.append([demo_clock(minute)] + [demo_number(chance, *column[1:]) for column in table.columns])
+    return rows
+
+
+def demo_block(rows):
+    """Return rows as a fenced block with aligned columns."""
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    lines = ['  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    return '\n'.join(['```'] + lines + ['```'])
+
+
+def demo_table(rows):
+    """Return rows as a markup table."""
+    lines = ['| ' + ' | '.join(row) + ' |' for row in rows]
+    return '\n'.join(lines[:1] + ['|' + '---|' * len(rows[0])] + lines[1:])
+
+
+DEMO_LAYOUTS = {'block': demo_block, 'table': demo_table}
+
+
+class DemoTelling:
+    """One telling of a scene: who plays whom, and the numbers they talk about."""
+
+    def __init__(self, chance, scene, voices, days_ago):
+        self.chance = chance
+        self.cast = self.choose_cast(scene, list(voices))
+        self.readings = {word: '%.*f' % (decimals, value + change * days_ago)
+                         for word, (value, change, decimals) in DEMO_PROGRESS.items()}
+
+    def choose_cast(self, scene, voices):
+        """Return letter -> username; people who speak for themselves play nobody else if there are others."""
+        named = {line.speaker for line in scene.lines}
+        self.chance.shuffle(voices)
+        voices.sort(key=lambda username: username in named)
+        return dict(zip('ABCD', voices))
+
+    def author(self, line):
+        """Return the username of a line's speaker."""
+        return self.cast.get(line.speaker, line.speaker)
+
+    def fill(self, text, clock):
+        """Return the text with every {filling} and every @letter replaced, as said at the minute `clock`."""
+        while DEMO_FILLING.search(text):
+            text = DEMO_FILLING.sub(lambda match: self.filling(match.group(1), clock), text)
+        return re.sub(r'@([A-D])\b', lambda match: '@' + self.cast[match.group(1)], text)
+
+    def filling(self, word, clock):
+        """Return what stands for {word}: a choice, a name, a time, a table or a reading."""
+        if '|' in word:
+            return self.chance.choice(word.split('|'))
+        if word in self.cast:
+            return DEMO_GIVEN_NAMES[self.cast[word]]
+        if word == 'now':
+            return demo_clock(clock)
+        if word[0] in '+-':
+            return demo_clock((clock + int(word)) // 10 * 10)
+        if ' ' in word:
+            layout, key = word.split()
+            return DEMO_LAYOUTS[layout](demo_rows(self.chance, key, clock, self.chance.randint(3, 5)))
+        return self.reading(word)
+
+    def reading(self, word):
+        """Return the scene's number for {word}, drawn on first use."""
+        if word not in self.readings:
+            self.readings[word] = demo_number(self.chance, *DEMO_READINGS[word])
+        return self.readings[word]
+
+    def enclosures(self, text, clock):
+        """Return (text without its enclosures, pictures, attachments)."""
+        pictures, attachments = [], []
+        for kind, name in DEMO_ENCLOSURE.findall(text):
+            stamp, seed = demo_clock(clock).replace(':', ''), self.chance.randrange(1 << 30)
+            if kind in DEMO_FILES:
+                attachments.append(('%s-%s.%s' % (name, stamp, kind), (kind, name, seed, int(clock) % 1440)))
+            else:
+                pictures.append(('%s-%s.png' % (name, stamp), kind, seed))
+        return DEMO_ENCLOSURE.sub('', text), tuple(pictures), tuple(attachments)
+
+
+DEMO_GIVEN_NAMES = {person.username: person.display_name.split()[0] for person in DEMO_PEOPLE}
+
+
+class DemoDiary:
+    """Finds a time for each scene of one channel: in its hours, apart from others and far from its own last telling."""
+
+    def __init__(self, chance, clock):
+        self.chance = chance
+        self.clock = clock
+        self.taken = []
+        self.told = {}
+
+    def times(self, scene, key):
+        """Return the minutes ago of each line, descending."""
+        waits = [0] + [self.wait() for _ in scene.lines[1:]]
+        length = math.fsum(waits)
+        starts = [length + self.chance.uniform(0.5, 2)] if 'final' in scene.marks else \
+            [self.start(scene, length) for _ in range(24)]
+        start = max(starts, key=lambda minute: self.distance(minute, length, key))
+        self.taken.append((start, start - length))
+        self.told.setdefault(key, []).append(start)
+        return [round(start - math.fsum(waits[:place + 1]), 2) for place in range(len(waits))]
+
+    def wait(self):
+        """Return the minutes before an answer: mostly a minute or two, now and then a quarter of an hour."""
+        pause = self.chance.uniform(3, 15) if self.chance.random() < 0.12 else 0
+        return pause + self.chance.uniform(0.3, 3.2)
+
+    def start(self, scene, length):
+        """Return the minutes ago at which the scene may begin, so that it has ended by now."""
+        weights = [DEMO_BUSY_HOURS[hour] for hour in scene.hours]
+        hour = self.chance.choices(scene.hours, weights)[0]
+        minute = hour * 60 + self.chance.uniform(0, 60)
+        ago = self.chance.randrange(DEMO_DAYS) * 1440 + (self.clock - minute) % 1440
+        return ago if ago > length + 6 else ago + 1440
+
+    def distance(self, start, length, key):
+        """Return how good a start is: minutes from the scene's other tellings, negative where scenes would mix."""
+        apart = min([abs(start - other) for other in self.told.get(key, ())] or [1 << 20])
+        mixes = any(end - 8 < start and start - length < begin + 8 for begin, end in self.taken)
+        return -1 if mixes else apart
+
+
+def demo_programme(chance, scenes, count):
+    """Yield scenes in shuffled rounds until exactly `count` lines are spent; some scene must have a single line."""
+    ends = [scene for scene in scenes if 'final' in scene.marks and len(scene.lines) <= count]
+    count -= sum(len(scene.lines) for scene in ends)
+    yield from ends
+    stock = [scene for scene in scenes if 'final' not in scene.marks for _ in range(3 if 'often' in scene.marks else 1)]
+    while count:
+        chance.shuffle(stock)
+        for scene in stock:
+            if len(scene.lines) <= count:
+                count -= len(scene.lines)
+                yield scene
+
+
+def demo_shares(count):
+    """Return channel key -> number of messages; engine-room takes what rounding leaves."""
+    total = sum(channel.share for channel in DEMO_CHANNELS)
+    shares = {channel.key: channel.share * count // total for channel in DEMO_CHANNELS}
+    shares['engine-room'] += count - sum(shares.values())
+    return shares
+
+
+def demo_channel_messages(chance, channel, count, clock):
+    """Return `count` (number of the telling, place in it, DemoMessage); reply_to is still such a place."""
+    scenes = [scene for scene in demo_scenes() if scene.channel == channel.key]
+    diary, messages = DemoDiary(chance, clock), []
+    for number, scene in enumerate(demo_programme(chance, scenes, count)):
+        times = diary.times(scene, scene.lines[0].text)
+        telling = DemoTelling(chance, scene, channel.voices, times[0] / 1440)
+        for place, (line, ago) in enumerate(zip(scene.lines, times)):
+            text, pictures, attachments = telling.enclosures(telling.fill(line.text, clock - ago), clock - ago)
+            message = DemoMessage(channel.key, telling.author(line), ago, text, line.reply, pictures, attachments)
+            messages.append(((channel.key, number), place, message))
+    return messages
+
+
+def demo_messages(chance, count=2000, clock=DEMO_CLOCK):
+    """Return `count` DemoMessages of the last two weeks, oldest first.
+
+    chance is a random.Random; clock is the minute of the day at which the story ends, for the daily rhythm and the
+    times in the texts. minutes_ago is a float; reply_to an index into the list or None; pictures are (file name,
+    kind, seed) for draw_picture, attachments (file name, spec) for demo_attachment.
+    """
+    shares = demo_shares(count)
+    told = [entry for channel in DEMO_CHANNELS
+            for entry in demo_channel_messages(chance, channel, shares[channel.key], clock)]
+    told.sort(key=lambda entry: (-entry[2].minutes_ago, entry[0], entry[1]))
+    index = {(scene, place): position for position, (scene, place, _) in enumerate(told)}
+    return [message._replace(reply_to=index.get((scene, message.reply_to))) for scene, _, message in told]
+
+
+def demo_csv(rows):
+    """Return rows as a CSV file (RFC 4180)."""
+    sheet = io.StringIO(newline='')
+    csv.writer(sheet).writerows(rows)
+    return sheet.getvalue()
+
+
+def demo_log(rows):
+    """Return rows as a log file, one `time name=value` line each."""
+    return ''.join('%s  %s\n' % (row[0], '  '.join('%s=%s' % pair for pair in zip(rows[0][1:], row[1:]))) for row in rows[1:])
+
+
+DEMO_FILES = {'csv': demo_csv, 'log': demo_log}
+
+
+def demo_attachment(spec):
+    """Return the bytes of an attachment's (format, table, seed, minute of the day)."""
+    kind, key, seed, clock = spec
+    return DEMO_FILES[kind](demo_rows(random.Random(seed), key, clock, 48)).encode('utf-8')
+
+
+# -- pictures
+
+DEMO_DIGITS = {sign: shape.split() for sign, shape in zip('0123456789.-', (
+    '### #.# #.# #.# ###', '.#. ##. .#. .#. ###', '### ..# ### #.. ###', '### ..# ### ..# ###', '#.# #.# ### ..# ..#',
+    '### #.. ### ..# ###', '### #.. ### #.# ###', '### ..# .#. .#. .#.', '### #.# ### #.# ###', '### #.# ### ..# ###',
+    '... ... ... ... .#.', '... ... ### ... ...'))}
+DEMO_HOURS_OF_LIGHT = (  # upper sky, lower sky, sun, near sea, far sea
+    ((38, 70, 120), (246, 178, 120), (255, 232, 178), (20, 44, 66), (150, 120, 112)),
+    ((92, 158, 206), (214, 232, 238), (255, 252, 232), (18, 78, 102), (112, 168, 184)),
+    ((50, 40, 86), (226, 108, 80), (255, 206, 132), (22, 26, 52), (140, 76, 84)),
+    ((88, 102, 114), (188, 196, 196), (226, 228, 222), (34, 56, 62), (126, 142, 144)))
+DEMO_SONAR = ((0, (10, 14, 46)), (70, (24, 74, 140)), (120, (44, 160, 160)), (165, (240, 206, 84)), (210, (214, 78, 40)),
+              (255, (96, 14, 20)))
+DEMO_INK, DEMO_LINES = (92, 104, 108), ((11, 101, 112), (179, 74, 45), (47, 74, 136))
+
+
+def mix_colors(first, second, share):
+    """Return the colour that lies `share` (0 to 1) of the way from first to second."""
+    return tuple(int(one + (two - one) * share) for one, two in zip(first, second))
+
+
+class DemoCanvas:
+    """An RGB picture with one primitive, the convex shape; drawing units are those of a 640 by 400 picture."""
+
+    def __init__(self, width, height):
+        self.width, self.height = width, height
+        self.across, self.down = width / 640, height / 400
+        self.rows = [bytearray(3 * width) for _ in range(height)]
+
+    def fill(self, top, bottom, first, second):
+        """Paint the full width between two heights with a gradient."""
+        low, high = round(top * self.down), round(bottom * self.down)
+        for y in range(low, min(high, self.height)):
+            self.rows[y][:] = bytes(mix_colors(first, second, (y - low) / (high - low))) * self.width
+
+    def blend(self, y, left, right, color, opacity):
+        """Lay a colour over the pixels left to right of a row."""
+        if opacity >= 1:
+            self.rows[y][3 * left:3 * right] = bytes(color) * (right - left)
+            return
+        for channel, value in enumerate(color):
+            table = bytes(int(old + (value - old) * opacity) for old in range(256)) if right - left > 40 else None
+            part = self.rows[y][3 * left + channel:3 * right:3]
+            self.rows[y][3 * left + channel:3 * right:3] = part.translate(table) if table else \
+                bytes(int(old + (value - old) * opacity) for old in part)
+
+    def span(self, y, left, right, color, opacity):
+        """Lay a colour between two fractional places of a row, softly at the ends."""
+        left, right = max(left, 0), min(right, self.width)
+        if right <= left:
+            return
+        first, last = math.ceil(left), math.floor(right)
+        if first > last:
+            return self.blend(y, last, last + 1, color, opacity * (right - left))
+        self.blend(y, first, last, color, opacity) if last > first else None
+        self.blend(y, first - 1, first, color, opacity * (first - left)) if first > left else None
+        self.blend(y, last, last + 1, color, opacity * (right - last)) if right > last else None
+
+    def shape(self, points, color, opacity=1):
+        """Paint the convex polygon through the points."""
+        points = [(x * self.across, y * self.down) for x, y in points]
+        edges = [(one, two) for one, two in zip(points, points[1:] + points[:1]) if one[1] != two[1]]
+        top = max(0, math.floor(min(y for _, y in points)))
+        for y in range(top, min(self.height, math.ceil(max(y for _, y in points)))):
+            middle = y + 0.5
+            places = [one[0] + (two[0] - one[0]) * (middle - one[1]) / (two[1] - one[1]) for one, two in edges
+                      if min(one[1], two[1]) <= middle < max(one[1], two[1])]
+            if places:
+                self.span(y, min(places), max(places), color, opacity)
+
+    def box(self, x, y, width, height, color, opacity=1):
+        """Paint a rectangle."""
+        self.shape([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], color, opacity)
+
+    def oval(self, x, y, wide, high, color, opacity=1):
+        """Paint an ellipse around a middle."""
+        turns = [math.pi * 2 * step / 48 for step in range(48)]
+        self.shape([(x + wide * math.cos(turn), y + high * math.sin(turn)) for turn in turns], color, opacity)
+
+    def ripple(self, x, y, wide, high, color, opacity):
+        """Paint a flat lozenge around a middle."""
+        self.shape([(x - wide, y), (x, y - high), (x + wide, y), (x, y + high)], color, opacity)
+
+    def line(self, start, end, thickness, color, opacity=1):
+        """Paint a straight stroke."""
+        length = math.hypot(end[0] - start[0], end[1] - start[1]) or 1
+        x, y = (start[1] - end[1]) / length * thickness / 2, (end[0] - start[0]) / length * thickness / 2
+        self.shape([(start[0] + x, start[1] + y), (end[0] + x, end[1] + y), (end[0] - x, end[1] - y),
+                    (start[0] - x, start[1] - y)], color, opacity)
+
+    def digits(self, x, y, text, color, size=2.5):
+        """Write a number, three by five dots a digit."""
+        for place, sign in enumerate(text):
+            dots = [(column, row) for row, shape in enumerate(DEMO_DIGITS[sign])
+                    for column in range(3) if shape[column] == '#']
+            for column, row in dots:
+                self.box(x + (place * 4 + column) * size, y + row * size, size, size, color)
+
+    def png(self):
+        """Return the picture as a PNG file (RFC 2083)."""
+        head = struct.pack('>IIBBBBB', self.width, self.height, 8, 2, 0, 0, 0)
+        pixels = zlib.compress(b''.join(b'\0' + bytes(row) for row in self.rows), 6)
+        chunks = ((b'IHDR', head), (b'IDAT', pixels), (b'IEND', b''))
+        return b'\x89PNG\r\n\x1a\n' + b''.join(
+            struct.pack('>I', len(data)) + name + data + struct.pack('>I', zlib.crc32(name + data) & 0xffffffff)
+            for name, data in chunks)
+
+
+def draw_gauge(canvas, chance):
+    """A brass dial on a pipe, in a dim engine room."""
+    canvas.fill(0, 400, (44, 58, 60), (14, 22, 24))
+    for _ in range(14):
+        color = chance.choice(((240, 180, 58), (60, 130, 136), (120, 60, 40)))
+        canvas.oval(chance.uniform(0, 640), chance.uniform(0, 230), *[chance.uniform(14, 44)] * 2, color=color, opacity=0.13)
+    canvas.fill(290, 306, (16, 58, 62), (60, 160, 160))
+    canvas.fill(306, 366, (60, 160, 160), (8, 36, 40))
+    canvas.fill(366, 380, (8, 22, 24), (14, 22, 24))
+    for x in (96, 500):
+        canvas.box(x, 280, 34, 96, (150, 158, 158))
+        canvas.box(x, 280, 12, 96, (206, 212, 210), 0.7)
+    middle = 320 + chance.uniform(-40, 40)
+    canvas.box(middle - 17, 250, 34, 46, (140, 104, 40))
+    canvas.oval(middle + 6, 160, 128, 128, (0, 0, 0), 0.3)
+    for radius, color in ((126, (120, 82, 24)), (122, (232, 184, 92)), (112, (150, 108, 40)), (107, (246, 243, 234))):
+        canvas.oval(middle, 152, radius, radius, color)
+    draw_dial(canvas, middle, chance.uniform(0.15, 0.95))
+
+
+def draw_dial(canvas, middle, value):
+    """Ticks, numbers and the needle; value from 0 to 1."""
+    def around(share, radius):
+        turn = math.pi * (0.75 + 1.5 * share)
+        return middle + radius * math.cos(turn), 152 + radius * math.sin(turn)
+    for tick in range(51):
+        color = (31, 138, 85) if tick < 38 else (191, 58, 29)
+        canvas.line(around(tick / 50, 94), around(tick / 50, 101), 9, color)
+        canvas.line(around(tick / 50, 76 if tick % 10 == 0 else 84), around(tick / 50, 91), 3 if tick % 10 == 0 else 1.6, (40, 48, 50))
+    for number in range(6):
+        x, y = around(number / 5, 62)
+        canvas.digits(x - 5, y - 7, str(number), (40, 48, 50), 2.8)
+    canvas.line(around(value, -26), around(value, 84), 6, (178, 48, 24))
+    canvas.oval(middle, 152, 12, 12, (60, 66, 66))
+    canvas.oval(middle - 2, 149, 5, 5, (190, 196, 194))
+
+
+def draw_sea(canvas, chance):
+    """Horizon, waves and a low sun."""
+    upper, lower, sun, near, far = chance.choice(DEMO_HOURS_OF_LIGHT)
+    horizon, x = chance.uniform(170, 220), chance.uniform(140, 500)
+    height = horizon - chance.uniform(14, 90)
+    canvas.fill(0, horizon, upper, lower)
+    for _ in range(9):
+        canvas.oval(chance.uniform(0, 640), chance.uniform(20, horizon - 40), chance.uniform(60, 190), chance.uniform(3, 11), sun, 0.16)
+    for radius in (150, 110, 80, 58, 42):
+        canvas.oval(x, height, radius, radius, sun, 0.11)
+    canvas.oval(x, height, 30, 30, sun)
+    canvas.fill(horizon, 400, far, near)
+    for _ in range(900):
+        y = horizon + (400 - horizon) * chance.random() ** 1.6
+        scale = (y - horizon) / 200 + 0.06
+        place, wide = chance.uniform(-20, 660), chance.uniform(14, 60) * scale
+        canvas.ripple(place, y, wide, 4.5 * scale, chance.choice((near, near, lower)), 0.3)
+    for _ in range(260):
+        y = horizon + 1 + (396 - horizon) * chance.random() ** 1.3
+        scale = (y - horizon) / 200 + 0.1
+        canvas.ripple(chance.gauss(x, 14 + 50 * scale), y, chance.uniform(8, 30) * scale, 3 * scale, sun, 0.6)
+
+
+def draw_sky(canvas, chance):
+    """A night with stars, the Milky Way and an aurora above a dark sea, with a ship."""
+    canvas.fill(0, 330, (6, 10, 30), (28, 52, 78))
+    slope, height = chance.uniform(-0.5, 0.5), chance.uniform(110, 190)
+    for _ in range(70):
+        x = chance.uniform(-20, 660)
+        canvas.oval(x, height + slope * (x - 320) + chance.gauss(0, 26), chance.uniform(14, 60), chance.uniform(8, 26), (150, 160, 205), 0.045)
+    draw_aurora(canvas, chance)
+    for _ in range(480):
+        size, light = chance.choice((1, 1, 1.2, 1.6, 2.4)), chance.uniform(0.3, 1)
+        canvas.box(chance.uniform(0, 640), chance.uniform(0, 326), size, size, chance.choice(((255, 255, 255), (206, 222, 255), (255, 232, 200))), light)
+    canvas.fill(330, 400, (14, 30, 44), (4, 8, 14))
+    mast, night = chance.uniform(420, 540), (3, 6, 10)
+    canvas.shape([(mast - 150, 400), (mast - 170, 366), (mast + 150, 360), (mast + 130, 400)], night)
+    canvas.shape([(mast - 80, 366), (mast - 66, 322), (mast + 44, 322), (mast + 60, 366)], night)
+    canvas.shape([(mast - 5, 330), (mast - 2, 190), (mast + 2, 190), (mast + 5, 330)], night)
+    for x, y in ((mast - 160, 366), (mast + 146, 362)):
+        canvas.line((mast, 196), (x, y), 1.4, night)
+    for y, wide in ((226, 14), (252, 24), (286, 30)):
+        canvas.box(mast - wide, y, 2 * wide, 3, night)
+    for place in range(6):
+        canvas.box(mast - 54 + place * 17, 333, 7, 6, (240, 190, 110), 0.8)
+    for radius, light in ((12, 0.15), (6, 0.3), (2.5, 1)):
+        canvas.oval(mast, 190, radius, radius, (255, 226, 160), light)
+
+
+def draw_aurora(canvas, chance):
+    """Green curtains of light."""
+    phase = chance.uniform(0, 6)
+    feet = [(x, 210 + 46 * math.sin(x / 90 + phase) + 18 * math.sin(x / 31 + phase),
+             110 + 50 * math.sin(x / 23 + phase * 2)) for x in range(0, 651, 8)]
+    for (left, foot, tall), (right, next_foot, next_tall) in zip(feet, feet[1:]):
+        for part, color in ((1, (96, 70, 160)), (0.7, (50, 180, 130)), (0.35, (110, 240, 160))):
+            canvas.shape([(left, foot - tall * part), (right, next_foot - next_tall * part), (right, next_foot), (left, foot)],
+                         color, 0.2)
+
+
+def draw_chart(canvas, chance):
+    """Three curves of readings over a grid."""
+    canvas.fill(0, 400, (252, 251, 248), (252, 251, 248))
+    step = chance.choice((1, 2, 5, 10, 25))
+    for number in range(6):
+        y = 348 - number * 60
+        canvas.box(60, y, 552, 1.2, (222, 217, 208))
+        label = str(number * step)
+        canvas.digits(46 - 10 * len(label), y - 6, label, DEMO_INK)
+    for hour in range(0, 25, 4):
+        canvas.box(60 + hour * 23, 348, 1.2, 7, DEMO_INK)
+        canvas.digits(60 + hour * 23 - 5 * len(str(hour)), 364, str(hour), DEMO_INK)
+    for color in DEMO_LINES:
+        value, points, phase = chance.uniform(110, 290), [], chance.uniform(0, 6)
+        for place in range(97):
+            value = min(325, max(64, value + chance.gauss(0, 5) + 2.4 * math.sin(place / 12 + phase)))
+            points.append((60 + place * 5.75, value))
+        for start, end in zip(points, points[1:]):
+            canvas.line(start, end, 3, color)
+        canvas.oval(*points[-1], wide=5, high=5, color=color)
+    canvas.box(60, 348, 552, 1.6, DEMO_INK)
+
+
+def sonar_palette():
+    """Return 256 colours for echo strengths, two pixels wide each."""
+    colors = []
+    for (low, first), (high, second) in zip(DEMO_SONAR, DEMO_SONAR[1:]):
+        colors.extend(bytes(mix_colors(first, second, (value - low) / (high - low))) * 2 for value in range(low, high))
+    return colors + [bytes(DEMO_SONAR[-1][1]) * 2]
+
+
+def draw_plot(canvas, chance):
+    """An echogram: noise, scattering layers, a fish school or two and the sea floor."""
+    palette, columns = sonar_palette(), (canvas.width + 1) // 2
+    phase, floor, layer = chance.uniform(0, 6), chance.uniform(250, 310), chance.uniform(70, 130)
+    waves = [math.sin(x / 47 + phase) * 18 + math.sin(x / 17 + phase * 2) * 5 for x in range(columns)]
+    depths = [floor + 1.6 * wave + chance.gauss(0, 1) for wave in waves]
+    layers = [layer - wave * 0.8 + 24 * math.sin(x / 130 + phase) for x, wave in enumerate(waves)]
+    noise = [chance.randrange(38) for _ in range(4096)]
+    for top in range(0, canvas.height, 2):
+        y, shift = top / canvas.down, chance.randrange(4096)
+        row = [noise[(shift + x) & 4095] + sonar_echo(y, depths[x], layers[x]) for x in range(columns)]
+        pixels = b''.join([palette[min(value, 255)] for value in row])[:3 * canvas.width]
+        for line in canvas.rows[top:top + 2]:
+            line[:] = pixels
+    for _ in range(chance.randint(2, 5)):
+        x, y, wide = chance.uniform(60, 560), chance.uniform(120, 215), chance.uniform(10, 34)
+        for share, color in ((1, (44, 160, 160)), (0.7, (240, 206, 84)), (0.4, (214, 78, 40))):
+            canvas.oval(x, y, wide * share, wide * 0.45 * share, color, 0.75)
+    for number in range(1, 5):
+        canvas.box(0, number * 80, 640, 1, (255, 255, 255), 0.25)
+        canvas.digits(8, number * 80 - 16, str(number * 50), (255, 255, 255))
+
+
+def sonar_echo(y, depth, layer):
+    """Return the echo strength at a height, above or below the floor."""
+    if y > depth:
+        return max(int(225 - (y - depth) * 2.4), 20)
+    away = abs(y - layer)
+    return int(120 - away * 4) if away < 30 else 8
+
+
+DEMO_PICTURES = {'gauge': draw_gauge, 'sea': draw_sea, 'chart': draw_chart, 'sky': draw_sky, 'plot': draw_plot}
+
+
+def draw_picture(kind, seed, width=640, height=400):
+    """Return a PNG file of one of the DEMO_PICTURES, always the same for the same arguments."""
+    canvas = DemoCanvas(width, height)
+    DEMO_PICTURES[kind](canvas, random.Random(seed))
+    return canvas.png()
+
+
+# -- into a folder
+
+DEMO_PASSWORD = 'anchors aweigh'
+DEMO_READER = 'jonah'            # who has unread messages
+
+
+class DemoFolder:
+    """Writes the demonstration into the empty store of an app."""
+
+    def __init__(self, app, chance):
+        self.app, self.chance, self.now = app, chance, app.clock.now()
+        self.users, self.channels, self.messages, self.pictures = {}, {}, [], {}
+
+    def fill(self, change):
+        self.now = change.now
+        self._make_people(change)
+        self._make_channels(change)
+        clock = time.localtime(self.now / 1000)
+        for number, message in enumerate(demo_messages(self.chance, clock=clock.tm_hour * 60 + clock.tm_min)):
+            self._post(change, number, message)
+        change.execute('UPDATE members SET read_to = (SELECT max(id) FROM messages)')
+        for key, unread in (('engine-room', 3), ('science-lab', 5), ('all-hands', 2), ('ann+jonah', 1)):
+            self._leave_unread(change, self.channels[key], unread)
+
+    def _make_people(self, change):
+        hashed = self.app.passwords.hash(DEMO_PASSWORD)
+        for person in DEMO_PEOPLE:
+            user_id = self.users[person.username] = add_account(self.app, change, person.username, hashed, person.role)
+            change.update('users', user_id, display_name=person.display_name, title=person.title, color=person.color,
+                          bio=person.bio)
+
+    def _make_channels(self, change):
+        owner = self.users['ann']
+        for channel in DEMO_CHANNELS:
+            self.channels[channel.key] = channel_id = self._make_channel(change, channel, owner)
+            for username in channel.members:
+                add_member(change, channel_id, self.users[username])
+
+    def _make_channel(self, change, channel, owner):
+        if channel.kind == 'direct':
+            people = sorted(self.users[username] for username in channel.members)
+            return add_channel(change, 'direct', owner, direct_key='-'.join(map(str, people)))
+        row = change.execute('SELECT id FROM channels WHERE name_key = ?', (channel.key,)).fetchone()
+        channel_id = row['id'] if row else add_channel(change, channel.kind, owner, name=channel.key)
+        change.update('channels', channel_id, topic=channel.topic)
+        return channel_id
+
+    def _post(self, change, number, message):
+        author, channel_id = self.users[message.author], self.channels[message.channel]
+        files = [self._keep_picture(change, author, *picture) for picture in message.pictures]
+        files += [self._keep_file(change, author, name, demo_attachment(spec)) for name, spec in message.attachments]
+        mentions = find_mentions(change, message.text, channel_id, True)
+        message_id = change.insert(
+            'messages', channel_id=channel_id, user_id=author, kind='text', client_id='demo-%06d' % number,
+            text=message.text, mentions=json.dumps(mentions), attached=len(files),
+            reply_to=None if message.reply_to is None else self.messages[message.reply_to],
+            created_at=self.now - int(message.minutes_ago * 60000))
+        self.messages.append(message_id)
+        attach(change, author, message_id, files)
+        store_mentions(change, message_id, channel_id, mentions)
+
+    def _keep_picture(self, change, author, name, kind, seed):
+        """Pictures are drawn in a few variants, since drawing takes its time."""
+        variant = kind, seed % 3
+        if variant not in self.pictures:
+            self.pictures[variant] = draw_picture(*variant)
+        return self._keep_file(change, author, name, self.pictures[variant])
+
+    def _keep_file(self, change, author, name, content):
+        key = token(self.app.random_bytes, 18)
+        with open(self.app.file_path(key), 'wb') as file:
+            file.write(content)
+        file_type = type_by_bytes(content[:4096])
+        width, height = image_size(io.BytesIO(content), file_type)
+        return change.insert('files', key=key, user_id=author, name=name, type=file_type, size=len(content), width=width,
+                             height=height, created_at=self.now, created_second=0)
+
+    def _leave_unread(self, change, channel_id, count):
+        change.execute('UPDATE members SET read_to = (SELECT id FROM messages WHERE channel_id = ? ORDER BY id DESC '
+                       'LIMIT 1 OFFSET ?) WHERE channel_id = ? AND user_id = ?',
+                       (channel_id, count, channel_id, self.users[DEMO_READER]))
+
+
+def fill_demo_folder(folder, settings):
+    if os.path.exists(os.path.join(folder, DATABASES[0][1])):
+        raise Trouble('There is a chat in %s already; --data names an empty folder for the demonstration.' % folder)
+    app = App(folder, settings, plain=True)
+    app.open()
+    app.store.write(DemoFolder(app, random.Random(7)).fill)
+    app.forget_setup_code()
+    app.close()
+
+
+@command('demo', *SERVE_ARGUMENTS)
+def demo(options):
+    """Serve a ship's crew with two weeks of talk, from an empty folder or, without --data, from a passing one."""
+    with tempfile.TemporaryDirectory() as folder:
+        if options.data == DATA_FOLDER:
+            options.data = os.path.join(folder, 'data')
+        settings = serving_settings(options)
+        settings.name = DEMO_NAME
+        fill_demo_folder(options.data, settings)
+        print('Sign in as %s (or %s, the owner) with the password: %s\n' % (DEMO_READER, 'ann', DEMO_PASSWORD))
+        serve_with(options, settings)
+
+
+# ---- 18. BENCH -------------------------------------------------------
+
+BENCH_PASSWORD = 'measure twice, cut once'
+
+
+class Peer:
+    """One keep-alive connection of the benchmark: requests go out whole, answers come in whole."""
+
+    def __init__(self, port, cookie=''):
+        sock = socket.create_connection(('127.0.0.1', port))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        self.socket, self.cookie, self.buffer = context.wrap_socket(sock), cookie, b''
+
+    def send(self, method, path, body=None):
+        head = '%s %s HTTP/1.1\r\nHost: 127.0.0.1\r\nX-MiniMost: 1\r\nCookie: %s\r\n' % (method, path, self.cookie)
+        if body is not None:
+            head += 'Content-Type: application/json\r\nContent-Length: %d\r\n' % len(body)
+        self.socket.sendall(head.encode('ascii') + b'\r\n' + (body or b''))
+
+    def receive(self):
+        """The head and the body of an answer, or None while it is not complete."""
+        try:
+            piece = self.socket.recv(65536)
+        except ssl.SSLWantReadError:
+            return None
+        if not piece:
+            raise Trouble('The server closed a connection in the middle of the benchmark.')
+        self.buffer += piece
+        head, end, rest = self.buffer.partition(b'\r\n\r\n')
+        length = re.search(rb'Content-Length: (\d+)', head)
+        size = int(length.group(1)) if length else 0
+        if not end or len(rest) < size:
+            return None
+        self.buffer = rest[size:]
+        return head, rest[:size]
+
+    def ask(self, method, path, value=None):
+        """One request and its answer, waited for; returns the head and the parsed body."""
+        self.socket.setblocking(True)
+        self.send(method, path, None if value is None else encode(value))
+        answer = None
+        while answer is None:
+            answer = self.receive()
+        return answer[0], json.loads(answer[1].decode('utf-8')) if answer[1] else None
+
+
+class Bench:
+    """A private server in a process of its own, and the peers that measure it from this one."""
+
+    def __init__(self, folder):
+        self.folder, self.process, self.port = folder, None, None
+
+    def start(self):
+        """Start the server; returns the seconds from its spawn to its first answer over HTTPS."""
+        settings = os.path.join(self.folder, 'settings.json')
+        with open(settings, 'w', encoding='utf-8') as file:
+            json.dump({'rate_limit_enabled': False}, file)
+        begun = time.perf_counter()
+        self.process = subprocess.Popen(
+            [sys.executable, os.path.abspath(__file__), 'serve', '--port', '0', '--quiet', '--settings', settings,
+             '--data', os.path.join(self.folder, 'data')], stdout=subprocess.PIPE)
+        while self.port is None:
+            line = self.process.stdout.readline()
+            if not line:
+                raise Trouble('The server of the benchmark did not start.')
+            found = re.search(rb'https://127\.0\.0\.1:(\d+)', line)
+            self.port = int(found.group(1)) if found else None
+        Peer(self.port).ask('GET', '/health')
+        return time.perf_counter() - begun
+
+    def stop(self):
+        self.process.terminate()
+        self.process.stdout.close()
+        self.process.wait(10)
+        self.port = None
+
+    def sign_up(self, name):
+        """Returns: the cookie of a new user."""
+        head, _ = Peer(self.port).ask('POST', '/signup', {'username': name, 'password': BENCH_PASSWORD})
+        return re.search(rb'Set-Cookie: (__Host-minimost=[^;]+)', head).group(1).decode('ascii')
+
+    def memory(self):
+        """Resident KiB of the server, or None where there is no /proc."""
+        try:
+            with open('/proc/%d/status' % self.process.pid, encoding='ascii') as file:
+                return int(re.search(r'VmRSS:\s+(\d+)', file.read()).group(1))
+        except FileNotFoundError:
+            return None
+
+    def processor_seconds(self):
+        try:
+            with open('/proc/%d/stat' % self.process.pid, encoding='ascii') as file:
+                fields = file.read().rpartition(') ')[2].split()
+        except FileNotFoundError:
+            return None
+        return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+
+class Audience:
+    """Many peers that wait in polls, watched together."""
+
+    def __init__(self, bench, cookies, count):
+        self.selector, self.sender = selectors.DefaultSelector(), Peer(bench.port, cookies[0])
+        self.count, self.heard = count, None
+        cursor = self.sender.ask('GET', '/snapshot')[1]['cursor']
+        for number in range(count):
+            peer = Peer(bench.port, cookies[number % len(cookies)])
+            peer.socket.setblocking(False)
+            peer.send('GET', '/poll?after=%s' % cursor)
+            self.selector.register(peer.socket, selectors.EVENT_READ, peer)
+        self.settle()
+
+    def settle(self, quiet=0.4):
+        """Let the polls go round until nothing more comes."""
+        while self.turn(quiet):
+            pass
+
+    def turn(self, timeout):
+        """Take the answers that are there, and poll again; returns how many there were."""
+        answers = 0
+        for key, _ in self.selector.select(timeout):
+            answer = key.data.receive()
+            if answer is None:
+                continue
+            if self.heard is not None:
+                self._note(key.data, answer[1])
+            cursor = re.match(rb'{"cursor":"([^"]+)"', answer[1]).group(1).decode('ascii')
+            key.data.send('GET', '/poll?after=%s' % cursor)
+            answers += 1
+        return answers
+
+    def _note(self, peer, body):
+        at = time.perf_counter()
+        for client_id in re.findall(rb'"client_id":"([^"]+)"', body):
+            self.heard.setdefault(client_id.decode('ascii'), []).append((peer, at))
+
+    def deliver(self, client_id):
+        """Post a message; returns the seconds after which each listener had it, in order of arrival."""
+        self.heard = {}
+        begun = time.perf_counter()
+        self.sender.send('POST', '/channels/1/messages', encode({'text': 'How long does this take?', 'client_id': client_id}))
+        while len(self.heard.get(client_id, ())) < self.count:
+            if time.perf_counter() - begun > 30:
+                raise Trouble('Not everybody heard a message within 30 seconds.')
+            self.turn(0.2)
+        while self.sender.receive() is None:
+            pass
+        if len({peer for peer, _ in self.heard[client_id]}) != self.count:
+            raise Trouble('Somebody heard a message twice.')
+        return [at - begun for _, at in self.heard[client_id]]
+
+    def close(self):
+        for key in list(self.selector.get_map().values()):
+            key.data.socket.close()
+        self.sender.socket.close()
+        self.selector.close()
+
+
+def percentile(values, share):
+    values = sorted(values)
+    return values[min(len(values) - 1, int(len(values) * share))]
+
+
+def measure_delivery(bench, cookies, count, rounds):
+    """Returns: a line with the delivery times for so many listeners, and the memory that each takes."""
+    before = bench.memory()
+    audience = Audience(bench, cookies, count)
+    rounds = [audience.deliver('bench-%d-%d' % (count, number)) for number in range(rounds)]
+    grown = (bench.memory() - before) / count if before else 0
+    audience.close()
+    times = [seconds * 1000 for round_ in rounds for seconds in round_]
+    last = percentile([round_[-1] * 1000 for round_ in rounds], 0.5)
+    return 'p50 %.1f ms, p99 %.1f ms, last of %d %.1f ms, %.0f KiB each' % (
+        percentile(times, 0.5), percentile(times, 0.99), count, last, grown)
+
+
+def measure_rate(bench, cookies, peers, seconds, make_request):
+    """Closed loops: every peer sends its next request when its last is answered; returns answers per second."""
+    selector, answered, numbers = selectors.DefaultSelector(), 0, iter(range(10 ** 9))
+    for number in range(peers):
+        peer = Peer(bench.port, cookies[number % len(cookies)])
+        peer.socket.setblocking(False)
+        selector.register(peer.socket, selectors.EVENT_READ, peer)
+        peer.send(*make_request(next(numbers)))
+    begun = time.perf_counter()
+    while time.perf_counter() - begun < seconds:
+        for key, _ in selector.select(1):
+            answer = key.data.receive()
+            if answer is not None:
+                if not answer[0].startswith(b'HTTP/1.1 2'):
+                    raise Trouble('The server answered %s.' % answer[0][:60])
+                answered += 1
+                key.data.send(*make_request(next(numbers)))
+    return answered / (time.perf_counter() - begun)
+
+
+def measure_idle(bench, cookies, count, seconds):
+    """The share of a core that so many waiting listeners cost."""
+    audience = Audience(bench, cookies, count)
+    audience.settle(2)
+    before = bench.processor_seconds()
+    begun = time.perf_counter()
+    while time.perf_counter() - begun < seconds:
+        audience.turn(0.5)
+    after = bench.processor_seconds()
+    audience.close()
+    return 'unknown here' if before is None else '%.2f %% of a core' % (100 * (after - before) / seconds)
+
+
+def measure_bystander(bench, cookies, count):
+    """The worst answers to somebody while so many TLS handshakes stand half-way."""
+    silent = [socket.create_connection(('127.0.0.1', bench.port)) for _ in range(count)]
+    for sock in silent:
+        sock.sendall(b'\x16\x03\x01')
+    peer, times = Peer(bench.port, cookies[0]), []
+    for _ in range(200):
+        begun = time.perf_counter()
+        peer.ask('GET', '/me')
+        times.append((time.perf_counter() - begun) * 1000)
+    for sock in silent:
+        sock.close()
+    return 'p50 %.1f ms, p99 %.1f ms' % (percentile(times, 0.5), percentile(times, 0.99))
+
+
+def post_request(number):
+    return 'POST', '/channels/1/messages', encode({'text': 'Message number %d' % number,
+                                                   'client_id': 'rate-%s-%d' % (time.time(), number)}).replace(b'.', b'-')
+
+
+BENCHMARKS = (                   # name, function(bench, cookies) that gives a line
+    ('delivery to 1', lambda bench, cookies: measure_delivery(bench, cookies, 1, 200)),
+    ('delivery to 100', lambda bench, cookies: measure_delivery(bench, cookies, 100, 50)),
+    ('delivery to 200', lambda bench, cookies: measure_delivery(bench, cookies, 200, 30)),
+    ('delivery to 1000', lambda bench, cookies: measure_delivery(bench, cookies, 1000, 10)),
+    ('messages, 1 sender', lambda bench, cookies: '%.0f per second' % measure_rate(bench, cookies, 1, 3, post_request)),
+    ('messages, 8 senders', lambda bench, cookies: '%.0f per second' % measure_rate(bench, cookies, 8, 3, post_request)),
+    ('small GETs, 8 peers', lambda bench, cookies: '%.0f per second' % measure_rate(
+        bench, cookies, 8, 3, lambda number: ('GET', '/me'))),
+    ('idle, 100 listeners', lambda bench, cookies: measure_idle(bench, cookies, 100, 10)),
+    ('500 half handshakes', lambda bench, cookies: measure_bystander(bench, cookies, 500)),
+)
+
+
+@command('bench', argument('only', nargs='*', help='words that the names of the measurements to make contain'))
+def bench(options):
+    """Measure how fast the chat is on this machine, with a private server and its own clients."""
+    raise_descriptor_limit()
+    with tempfile.TemporaryDirectory() as folder:
+        one = Bench(folder)
+        print('%-22s %.2f s' % ('first start ever', one.start()), flush=True)
+        one.stop()
+        print('%-22s %.2f s' % ('start later', one.start()), flush=True)
+        try:
+            cookies = [one.sign_up('user%d' % number) for number in range(10)]
+            for name, measure in BENCHMARKS:
+                if not options.only or any(word in name for word in options.only):
+                    print('%-22s %s' % (name, measure(one, cookies)), flush=True)
+        finally:
+            one.stop()
+
+
+# ---- 19. COMMAND LINE ------------------------------------------------
 
 def read_command_line(words):
     """The command and its options; without a command it is serve."""

@@ -1,0 +1,155 @@
+/** Starts the page: who is here, the frame, the features, then news. */
+import {ApiError, get} from './core/api.js';
+import {fill, find, loadSprite, useWords} from './core/dom.js';
+import {loadSnapshot, startFeed} from './core/feed.js';
+import {startOutbox} from './core/outbox.js';
+import {addressOf, apply, listen, readRoute, state, tell} from './core/state.js';
+import {keep, kept} from './core/store.js';
+import {words} from './text/words.js';
+import {showAppearance} from './views/appearance.js';
+import {fillNotice, startComposer} from './views/composer.js';
+import {startSidebar} from './views/sidebar.js';
+import {showChannel, showEmpty, startTimeline} from './views/timeline.js';
+import {startTopbar} from './views/topbar.js';
+import './features/connection.js';
+import './features/drafts.js';
+import './features/editing.js';
+import './features/formatting.js';
+import './features/message-actions.js';
+import './features/reading.js';
+import './features/replies.js';
+import './features/uploads.js';
+
+/* What a person may never open is fetched when its button is first used. */
+const ON_FIRST_USE = {
+  '#add-channel, #join-channel': () => import('./features/channels.js'),
+  '#channel-menu, #members': () => import('./features/channel-menu.js'),
+  '#profile': () => import('./features/account.js'),
+};
+
+const PHONE = matchMedia('(max-width: 719px)');
+const RETRY = 3000;
+
+function loadOnFirstUse(event) {
+  for (const [selector, load] of Object.entries(ON_FIRST_USE)) {
+    const button = event.target.closest(selector);
+    if (!button) continue;
+    delete ON_FIRST_USE[selector];
+    event.stopPropagation();
+    /* News may have drawn the button anew meanwhile. */
+    load().then(() => (button.isConnected ? button : find(selector)).click(), () => { ON_FIRST_USE[selector] = load; });
+  }
+}
+
+async function start() {
+  loadSprite('/static/icons.svg');
+  useWords(words);
+  showAppearance();
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', showAppearance);
+  await signIn();
+  find('#app').replaceChildren(fill('frame'));
+  document.addEventListener('click', loadOnFirstUse, true);
+  startViews();
+  loadDrawer();
+  route();
+  startFeed();
+  await startOutbox();
+  requestAnimationFrame(() => find('#announcer').setAttribute('aria-live', 'polite'));
+}
+
+/* Wide windows have no drawer. */
+function loadDrawer() {
+  if (PHONE.matches) import('./features/drawer.js');
+  else PHONE.addEventListener('change', loadDrawer, {once: true});
+}
+
+async function signIn() {
+  for (;;) {
+    try {
+      return await loadSnapshot();
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      if (error.status === 401) await showSignIn();
+      else await explainAndWait(error);
+    }
+  }
+}
+
+async function showSignIn() {
+  const {signInPage} = await import('./views/sign-in.js');
+  await signInPage();
+}
+
+function explainAndWait(error) {
+  find('#app').replaceChildren(fill('banner', {title: words.noLinkTitle, text: error.message}));
+  return new Promise(resolve => setTimeout(resolve, RETRY));
+}
+
+function startViews() {
+  startTimeline();
+  startTopbar();
+  startComposer();
+  startSidebar();
+  listen('notice-drawn', offerToJoin);
+  listen('joined', fetchChannel);
+  listen('channel', onChannel);
+  addEventListener('hashchange', route);
+  document.addEventListener('click', followAgain);
+}
+
+/** Opens what the address bar names, else the channel that was open last. */
+function route() {
+  const {channelId, messageId} = readRoute();
+  if (!channelId) return goHome();
+  const place = history.state && history.state.place;
+  state.channelId = channelId;
+  if (state.channels.has(channelId)) keep('last-channel', channelId);
+  tell('route');
+  if (state.channels.has(channelId)) return showChannel(channelId, messageId, place);
+  return visit(channelId, messageId);
+}
+
+function goHome() {
+  const mine = [...state.channels.values()].filter(channel => channel.joined);
+  const home = mine.find(channel => channel.id === kept('last-channel')) || mine.find(channel => channel.name === 'general') || mine[0];
+  if (home) return location.replace(addressOf(home.id));
+  state.channelId = null;
+  tell('route');
+  showEmpty(words.noChannelTitle, words.noChannelText);
+}
+
+/* A public channel one has not joined is not in the snapshot, but may be read. */
+async function visit(channelId, messageId) {
+  if (await fetchChannel(channelId) && state.channelId === channelId) showChannel(channelId, messageId);
+  else if (state.channelId === channelId) showEmpty(words.notFoundTitle, words.notFoundText);
+}
+
+async function fetchChannel(channelId) {
+  try {
+    const {channel} = await get(`/channels/${channelId}`);
+    apply({kind: 'channel', value: channel});
+    return true;
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    return false;
+  }
+}
+
+function onChannel(channel) {
+  if (channel.gone && channel.id === state.channelId) goHome();
+}
+
+/* A link to where one already is changes no address, but still leads there. */
+function followAgain(event) {
+  const link = event.target.closest('a[href^="#/"]');
+  if (link && link.hash === location.hash && !event.defaultPrevented) route();
+}
+
+function offerToJoin(notice) {
+  const channel = state.channels.get(state.channelId);
+  if (channel.joined || channel.archived || channel.kind !== 'public') return;
+  fillNotice(notice, words.join, () => {});
+  find('button', notice).id = 'join-channel';
+}
+
+start();

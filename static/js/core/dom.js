@@ -1,0 +1,161 @@
+/** Templates become elements here, and nowhere does text become markup. */
+
+const SVG = 'http://www.w3.org/2000/svg';
+let words = {};
+
+/** Hands over the table of words that `data-word`, `data-label` and `data-label-only` name. */
+export function useWords(table) {
+  words = table;
+}
+
+export function find(selector, root = document) {
+  return root.querySelector(selector);
+}
+
+export function findAll(selector, root = document) {
+  return [...root.querySelectorAll(selector)];
+}
+
+/** An element with properties and children; a string child becomes a text node. */
+export function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) setProperty(element, name, value);
+  element.append(...children.filter(child => child !== null && child !== undefined));
+  return element;
+}
+
+function setProperty(element, name, value) {
+  if (value === undefined || value === null) return;
+  if (name.includes('-') || !(name in element)) element.setAttribute(name, value);
+  else element[name] = value;
+}
+
+/**
+ * Takes the sprite into the page. Pointing at the file from each icon would do, but Chromium then asks the server again for
+ * every icon drawn later, and draws none while the link is lost.
+ */
+export function loadSprite(address) {
+  const asking = new XMLHttpRequest();
+  asking.open('GET', address);
+  asking.responseType = 'document';
+  asking.onload = () => {
+    const sprite = asking.responseXML && document.adoptNode(asking.responseXML.documentElement);
+    if (!sprite) return;
+    sprite.setAttribute('class', 'drawings');
+    sprite.setAttribute('aria-hidden', 'true');
+    document.body.append(sprite);
+  };
+  asking.send();
+}
+
+/** One icon of the sprite; decorative, so the control around it carries the name. */
+export function icon(name, size = 20) {
+  const drawing = drawingOf(size, size);
+  drawing.classList.add('icon');
+  drawing.append(useOf(`#icon-${name}`));
+  return drawing;
+}
+
+export function drawingOf(width, height, viewBox) {
+  const drawing = document.createElementNS(SVG, 'svg');
+  drawing.setAttribute('width', width);
+  drawing.setAttribute('height', height);
+  drawing.setAttribute('aria-hidden', 'true');
+  if (viewBox) drawing.setAttribute('viewBox', viewBox);
+  return drawing;
+}
+
+export function useOf(address) {
+  const use = document.createElementNS(SVG, 'use');
+  use.setAttribute('href', address);
+  return use;
+}
+
+export function drawingText(text, x, y, size) {
+  const element = document.createElementNS(SVG, 'text');
+  for (const [name, value] of Object.entries({x, y, 'font-size': size, 'text-anchor': 'middle'})) element.setAttribute(name, value);
+  element.textContent = text;
+  return element;
+}
+
+/** A copy of `<template id="NAME-template">` with its slots filled; one element, or a fragment when the template has several. */
+export function fill(name, slots = {}) {
+  const copy = document.getElementById(`${name}-template`).content.cloneNode(true);
+  sayWords(copy);
+  for (const [slot, value] of Object.entries(slots)) setSlot(copy, slot, value);
+  return copy.childElementCount === 1 ? copy.firstElementChild : copy;
+}
+
+function sayWords(root) {
+  for (const element of findAll('[data-word]', root)) element.textContent = words[element.dataset.word];
+  for (const element of findAll('[data-label]', root)) label(element, words[element.dataset.label]);
+  for (const element of findAll('[data-label-only]', root)) element.setAttribute('aria-label', words[element.dataset.labelOnly]);
+}
+
+/** Names a control that shows only an icon, for readers and as a tooltip. */
+export function label(element, text) {
+  element.setAttribute('aria-label', text);
+  element.title = text;
+}
+
+export function slot(root, name) {
+  return find(`[data-slot="${name}"]`, root);
+}
+
+/** Puts text, a node, or a list of nodes into a slot; nothing empties it. */
+export function setSlot(root, name, value) {
+  const target = slot(root, name);
+  if (!target) return;
+  if (value === null || value === undefined || value === '') return target.replaceChildren();
+  target.replaceChildren(...(Array.isArray(value) ? value : [value]));
+}
+
+export function firstInView(scroller) {
+  const edge = scroller.getBoundingClientRect().top;
+  return findAll('article', scroller).find(article => article.getBoundingClientRect().bottom > edge);
+}
+
+export function distanceToEnd({scrollTop, scrollHeight, clientHeight}) {
+  return scrollHeight - scrollTop - clientHeight;
+}
+
+/** Changes the content of a scroller while its first article in view stays where it is; other rows may be sticky. */
+export function keepScroll(scroller, change) {
+  const anchor = firstInView(scroller);
+  const before = anchor && anchor.getBoundingClientRect().top;
+  change();
+  const now = anchor && findAll('article', scroller).find(row => row.dataset.key === anchor.dataset.key);
+  if (now) scroller.scrollTop += now.getBoundingClientRect().top - before;
+}
+
+/** Puts text on the clipboard, also where plain HTTP hides `navigator.clipboard`. */
+export async function copyText(text) {
+  if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
+  const held = document.activeElement;
+  const area = make('textarea', {value: text, className: 'visually-hidden'});
+  const host = find('dialog[open]') || document.body;
+  host.append(area);
+  area.select();
+  document.execCommand('copy');
+  area.remove();
+  if (held) held.focus();
+}
+
+/** True while an input method is still composing; 229 is what old engines report instead. */
+export function isComposing(event) {
+  return event.isComposing || event.keyCode === 229;
+}
+
+/** A random id of 22 letters; `crypto.randomUUID` is missing on plain HTTP. */
+export function newId() {
+  const letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
+  return [...crypto.getRandomValues(new Uint8Array(22))].map(byte => letters[byte & 63]).join('');
+}
+
+export function isPhone() {
+  return matchMedia('(max-width: 719px)').matches;
+}
+
+export function isTouch() {
+  return matchMedia('(pointer: coarse)').matches;
+}

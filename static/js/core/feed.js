@@ -1,0 +1,149 @@
+/** One poll per browser: a lock elects the tab that asks, the others hear it from that tab. */
+import {ApiError, backOff, get} from './api.js';
+import {apply, listen, noteServer, state, takeSnapshot, tell} from './state.js';
+import {broadcast, hear} from './store.js';
+
+const WAIT_SECONDS = 25;
+/* A link that died silently gives no error: an answer this late (ms) is none. */
+const PATIENCE = (WAIT_SECONDS + 5) * 1000;
+
+const feed = {attempt: 0, polling: null, wake: null, resume: null, early: null, leading: false, lost: false, stale: false};
+
+/** Takes the snapshot; raises ApiError (401: nobody is signed in). */
+export async function loadSnapshot() {
+  feed.early = feed.early || [];
+  takeSnapshot(await get('/snapshot'));
+  feed.stale = false;
+  /* What another tab told while the snapshot was under way may be newer than it. */
+  const early = feed.early;
+  feed.early = null;
+  early.forEach(deliver);
+}
+
+/** Starts listening; call once, after the first snapshot. */
+export function startFeed() {
+  hear('link', setLink);
+  hear('try-now', tryNow);
+  hear('signed-out', () => tell('signed-out'));
+  hear('signed-in', () => tell('signed-in'));
+  listen('link-doubt', doubt);
+  addEventListener('online', tryNow);
+  addEventListener('offline', doubt);
+  document.addEventListener('visibilitychange', () => document.hidden || tryNow());
+  setLink({status: 'on', retryAt: 0});
+  if (navigator.locks) navigator.locks.request('minimost-poll', lead);
+  else lead();
+}
+
+/* Must be set before the first snapshot is asked for, or news of other tabs falls between. */
+hear('news', answer => feed.early ? feed.early.push(answer) : deliver(answer));
+
+/** Ends a wait between two tries, here and in the tab that polls. */
+export function tryNow() {
+  if (!feed.leading) return broadcast('try-now');
+  if (feed.wake) feed.wake();
+}
+
+/* Something failed elsewhere: ask at once instead of trusting a poll that may hang. */
+function doubt() {
+  if (!feed.lost && feed.polling) feed.polling.abort();
+}
+
+async function lead() {
+  feed.leading = true;
+  for (;;) {
+    await visibleOrElected();
+    try {
+      await askOnce();
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      await afterFailure(error);
+    }
+  }
+}
+
+/* Without locks every tab polls for itself, so a hidden one had better rest. */
+function visibleOrElected() {
+  if (navigator.locks || !document.hidden) return null;
+  return new Promise(resolve => document.addEventListener('visibilitychange', resolve, {once: true}));
+}
+
+async function askOnce() {
+  if (feed.stale) await loadSnapshot();
+  const answer = await poll(feed.lost ? 0 : WAIT_SECONDS);
+  await linkIsBack();
+  broadcast('news', answer);
+  await deliver(answer);
+}
+
+async function poll(wait) {
+  feed.polling = new AbortController();
+  const timer = setTimeout(() => feed.polling.abort(), feed.lost ? 5000 : PATIENCE);
+  try {
+    return await get(`/poll?after=${encodeURIComponent(state.cursor)}&wait=${wait}`, {signal: feed.polling.signal});
+  } finally {
+    clearTimeout(timer);
+    feed.polling = null;
+  }
+}
+
+async function deliver(answer) {
+  if (answer.reset) feed.stale = true;
+  if (feed.stale) return feed.leading ? null : loadSnapshot().catch(ignoreLink);
+  state.cursor = answer.cursor;
+  for (const event of answer.events) apply(event);
+}
+
+/* A tab that cannot take the snapshot now stays stale and tries again with the next news. */
+function ignoreLink(error) {
+  if (!(error instanceof ApiError)) throw error;
+}
+
+async function linkIsBack() {
+  feed.attempt = 0;
+  if (!feed.lost) return;
+  feed.lost = false;
+  share({status: 'on', retryAt: 0});
+  noteServer((await get('/welcome')).server);
+}
+
+async function afterFailure(error) {
+  if (error.status === 401) return waitForSignIn();
+  if (error.refused) feed.stale = true;
+  else feed.lost = true;
+  feed.attempt += 1;
+  const pause = error.retryAfter ? error.retryAfter * 1000 : backOff(feed.attempt - 1, 15000);
+  if (feed.lost) share({status: 'off', retryAt: Date.now() + pause});
+  await rest(pause);
+  if (feed.lost) share({status: 'connecting', retryAt: 0});
+}
+
+async function waitForSignIn() {
+  tell('signed-out');
+  broadcast('signed-out');
+  await new Promise(resolve => { feed.resume = resolve; });
+}
+
+/** Goes on after somebody signed in again. */
+export async function resumeFeed() {
+  await loadSnapshot();
+  if (feed.resume) feed.resume();
+  feed.resume = null;
+}
+
+function rest(pause) {
+  return new Promise(resolve => {
+    const timer = setTimeout(resolve, pause);
+    feed.wake = () => { clearTimeout(timer); resolve(); };
+  }).then(() => { feed.wake = null; });
+}
+
+function share(link) {
+  setLink(link);
+  broadcast('link', link);
+}
+
+function setLink(link) {
+  state.link = link;
+  tell('link', link);
+}

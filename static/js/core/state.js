@@ -1,0 +1,134 @@
+/** One copy of what the server told, and who wants to hear of changes. */
+
+export const state = {
+  me: null,
+  preferences: {},
+  users: new Map(),
+  channels: new Map(),
+  settings: {},
+  server: {},
+  cursor: '',
+  link: {status: 'connecting', retryAt: 0},
+  channelId: null,
+};
+
+const listeners = new Map();
+
+/** Calls `listener(value)` whenever `topic` is told. */
+export function listen(topic, listener) {
+  if (!listeners.has(topic)) listeners.set(topic, []);
+  listeners.get(topic).push(listener);
+}
+
+export function tell(topic, value) {
+  for (const listener of listeners.get(topic) || []) listener(value);
+}
+
+/** Replaces everything by a fresh snapshot. */
+export function takeSnapshot(snapshot) {
+  state.me = snapshot.me;
+  state.preferences = snapshot.preferences || {};
+  state.users = byId(snapshot.users);
+  state.channels = byId(snapshot.channels);
+  state.settings = snapshot.settings;
+  noteServer(snapshot.server);
+  state.cursor = snapshot.cursor;
+  tell('snapshot');
+}
+
+/** Keeps the first build this page ran with: a later one means the page itself is old. */
+export function noteServer(server) {
+  const changed = state.server.build && state.server.build !== server.build;
+  if (!changed) state.server = server;
+  else tell('new-version', server);
+}
+
+function byId(things) {
+  return new Map(things.map(thing => [thing.id, thing]));
+}
+
+const APPLY = {
+  user: applyUser,
+  presence: applyPresence,
+  channel: applyChannel,
+  mine: applyMine,
+  message: applyMessage,
+};
+
+/** Takes in one event of the feed, then tells those who listen to its kind. */
+export function apply({kind, value}) {
+  if (APPLY[kind]) APPLY[kind](value);
+  tell(kind, value);
+}
+
+function applyUser(user) {
+  state.users.set(user.id, user);
+  if (user.id === state.me.id) state.me = user;
+}
+
+function applyPresence({user_id: id, state: presence}) {
+  const user = state.users.get(id);
+  if (user) state.users.set(id, {...user, presence});
+}
+
+function applyChannel(channel) {
+  if (channel.gone) return state.channels.delete(channel.id);
+  state.channels.set(channel.id, {...PERSONAL, ...state.channels.get(channel.id), ...channel});
+}
+
+const PERSONAL = {joined: false, read_to: 0, unread: 0, mentions: 0, notify: 'all', hidden: false, favourite: false};
+
+function applyMine({channel_id: id, ...personal}) {
+  const known = state.channels.get(id);
+  if (!known || !known.joined) tell('joined', id);
+  if (known) state.channels.set(id, {...known, joined: true, ...personal});
+}
+
+function applyMessage(message) {
+  const channel = state.channels.get(message.channel_id);
+  if (!channel || channel.last_message_id >= message.id) return;
+  state.channels.set(channel.id, {...channel, last_message_id: message.id});
+}
+
+/** What a channel is called: a direct one by the people in it. */
+export function channelName(channel) {
+  if (channel.kind !== 'direct') return channel.name || '';
+  const others = channel.members.filter(id => id !== state.me.id);
+  return (others.length ? others : [state.me.id]).map(userName).join(', ');
+}
+
+export function userName(id) {
+  const user = state.users.get(id);
+  return user ? user.display_name || user.username : '';
+}
+
+export function openChannel() {
+  return state.channels.get(state.channelId) || null;
+}
+
+const isAdmin = () => ['admin', 'owner'].includes(state.me.role);
+
+/** Rename, topic, archive: the creator, an admin or the owner, when in the channel. */
+export function mayManage(channel) {
+  return channel.joined && channel.kind !== 'direct' && (channel.created_by === state.me.id || isAdmin());
+}
+
+export function mayWrite(channel) {
+  return channel.joined && !channel.archived && (channel.posting !== 'admins' || isAdmin());
+}
+
+export function mayDelete(message) {
+  return message.user_id === state.me.id || isAdmin();
+}
+
+export const mayCreateChannels = () => state.me.role !== 'guest';
+
+/** Where the address bar points: {channelId, messageId}, each a number or null. */
+export function readRoute() {
+  const [, channel, message] = /^#\/channel\/(\d+)(?:\/message\/(\d+))?$/.exec(location.hash) || [];
+  return {channelId: Number(channel) || null, messageId: Number(message) || null};
+}
+
+export function addressOf(channelId, messageId) {
+  return messageId ? `#/channel/${channelId}/message/${messageId}` : `#/channel/${channelId}`;
+}

@@ -1,0 +1,85 @@
+/** What this browser keeps (keyed by user, wiped at sign-out) and what its tabs tell each other. */
+import {state} from './state.js';
+
+const DATABASE = 'minimost';
+const tabs = typeof BroadcastChannel === 'function' ? new BroadcastChannel('minimost') : null;
+const hearers = new Map();
+
+if (tabs) tabs.onmessage = ({data}) => (hearers.get(data.kind) || (() => {}))(data.value);
+
+/** Tells the other tabs of this browser. */
+export function broadcast(kind, value) {
+  if (tabs) tabs.postMessage({kind, value});
+}
+
+export function hear(kind, hearer) {
+  hearers.set(kind, hearer);
+}
+
+/** Small things kept for the person signed in; storage may be full or forbidden, then they last as long as the page. */
+export function keep(name, value) {
+  write(`${state.me.id}:${name}`, value);
+}
+
+export function kept(name) {
+  return read(`${state.me.id}:${name}`);
+}
+
+/** Choices of this device, whoever is signed in. */
+export const keepForDevice = (name, value) => write(`device:${name}`, value);
+export const keptForDevice = name => read(`device:${name}`);
+
+function write(key, value) {
+  try {
+    if (value === null || value === '') localStorage.removeItem(key);
+    else localStorage.setItem(key, JSON.stringify(value));
+  } catch (error) {
+    if (!(error instanceof DOMException)) throw error;
+  }
+}
+
+function read(key) {
+  try {
+    return JSON.parse(localStorage.getItem(key));
+  } catch (error) {
+    return null;
+  }
+}
+
+let opening = null;
+
+function open() {
+  opening = opening || new Promise((resolve, reject) => {
+    const asking = indexedDB.open(DATABASE, 1);
+    asking.onupgradeneeded = () => asking.result.createObjectStore('outbox', {keyPath: 'order'});
+    asking.onsuccess = () => resolve(asking.result);
+    asking.onerror = () => reject(asking.error);
+  });
+  return opening;
+}
+
+async function transact(mode, act) {
+  const database = await open();
+  return new Promise((resolve, reject) => {
+    const transaction = database.transaction('outbox', mode);
+    const asking = act(transaction.objectStore('outbox'));
+    transaction.oncomplete = () => resolve(asking.result);
+    transaction.onerror = transaction.onabort = () => reject(transaction.error);
+  });
+}
+
+/** The waiting messages of the person signed in, in the order they were written. */
+export async function readOutbox() {
+  const entries = await transact('readonly', box => box.getAll());
+  return entries.filter(entry => entry.user_id === state.me.id);
+}
+
+export const writeOutbox = entry => transact('readwrite', box => box.put(entry));
+export const dropFromOutbox = entry => transact('readwrite', box => box.delete(entry.order));
+
+/** Forgets all that this person left here. */
+export async function wipe() {
+  const prefix = `${state.me.id}:`;
+  for (const key of Object.keys(localStorage)) if (key.startsWith(prefix)) localStorage.removeItem(key);
+  for (const entry of await readOutbox().catch(() => [])) await dropFromOutbox(entry);
+}

@@ -1,0 +1,74 @@
+/** One's own menu: theme, text size, password, signing out. */
+import {ApiError, post} from '../core/api.js';
+import {make} from '../core/dom.js';
+import {outboxSize} from '../core/outbox.js';
+import {state} from '../core/state.js';
+import {broadcast, wipe} from '../core/store.js';
+import {words} from '../text/words.js';
+import {appearance, chooseTextSize, chooseTheme} from '../views/appearance.js';
+import {ask, field, openForm, openMenu, toast} from '../views/dialog.js';
+
+document.addEventListener('click', event => {
+  const button = event.target.closest('#profile');
+  if (button) openMenu(button, words.profile, menuItems());
+});
+
+function menuItems() {
+  const {theme, textSize} = appearance();
+  return [
+    choices(words.theme, words.themes, theme, chooseTheme),
+    choices(words.textSize, words.textSizes, String(textSize), size => chooseTextSize(Number(size))),
+    'rule',
+    {icon: 'key', label: words.changePassword, run: changePassword},
+    {icon: 'logout', label: words.signOut, run: signOut},
+  ];
+}
+
+function choices(title, labels, chosen, choose) {
+  const buttons = Object.entries(labels).map(([value, text]) => (
+    make('button', {type: 'button', role: 'menuitemradio', value, 'aria-checked': String(value === chosen)}, text)));
+  const segment = make('div', {className: 'segment'}, ...buttons);
+  segment.addEventListener('click', event => {
+    const button = event.target.closest('button');
+    if (!button) return;
+    choose(button.value);
+    for (const other of buttons) other.setAttribute('aria-checked', String(other === button));
+  });
+  return make('div', {className: 'menu-choice', role: 'group', 'aria-label': title}, make('span', {}, title), segment);
+}
+
+function changePassword() {
+  const shortest = state.settings.password_min_length;
+  openForm(words.changePassword, [
+    make('input', {name: 'username', value: state.me.username, autocomplete: 'username', hidden: true, readOnly: true}),
+    field('current', words.currentPassword, {type: 'password', autocomplete: 'current-password'}),
+    field('new', words.newPassword, {type: 'password', autocomplete: 'new-password', hint: words.passwordHint(shortest)}),
+  ], words.save, savePassword);
+}
+
+async function savePassword(values) {
+  const shortest = state.settings.password_min_length;
+  if ([...values.new].length < shortest) throw new ApiError(400, {error: words.passwordShort(shortest), field: 'new'});
+  try {
+    await post('/password', {current: values.current, new: values.new});
+  } catch (error) {
+    const wrong = error instanceof ApiError && [401, 403].includes(error.status) && !error.field;
+    throw wrong ? new ApiError(400, {error: error.message || words.wrongPassword, field: 'current'}) : error;
+  }
+  toast(words.passwordChanged, {name: 'key'});
+}
+
+/* The server must hear it first: with no link the session would live on behind an empty page. */
+async function signOut() {
+  const waiting = outboxSize();
+  if (waiting && !await ask(words.signOutQuestion, words.signOutWaiting(waiting), words.signOut, {danger: true})) return;
+  try {
+    await post('/logout');
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    if (error.status !== 401) return toast(error.message || words.noServer, {name: 'warn'});
+  }
+  await wipe();
+  broadcast('goodbye');
+  location.assign('/');
+}

@@ -1,0 +1,71 @@
+/** Says when the link is lost, when the session ended, and when the server runs a newer version. */
+import {ApiError} from '../core/api.js';
+import {resumeFeed, tryNow} from '../core/feed.js';
+import {find} from '../core/dom.js';
+import {flush} from '../core/outbox.js';
+import {listen, state} from '../core/state.js';
+import {broadcast, hear} from '../core/store.js';
+import {words} from '../text/words.js';
+import {banner, toast} from '../views/dialog.js';
+
+let ticking = 0;
+let wasLost = false;
+let asking = false;
+
+listen('link', link => {
+  clearInterval(ticking);
+  if (link.status === 'on') return showBack();
+  wasLost = true;
+  showLost(link);
+  if (link.retryAt) ticking = setInterval(showLost, 1000, link);
+});
+
+function showBack() {
+  banner('connection-banner', null);
+  if (wasLost) toast(words.backOnLan, {name: 'plug'});
+  wasLost = false;
+}
+
+function showLost({retryAt}) {
+  const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
+  banner('connection-banner', {
+    kind: 'lost', icon: 'unplug', title: words.noLinkTitle, text: words.noLinkText, label: words.tryNow, run: tryNow,
+    countdown: retryAt ? words.nextTry(seconds) : words.connecting,
+  });
+}
+
+listen('new-version', () => banner('version-banner', {
+  kind: 'info', icon: 'info', title: words.newVersionTitle, text: words.newVersionText, label: words.reload, run: () => location.reload(),
+}));
+
+/* The page and what is being written stay; only who is asking must be settled. */
+listen('signed-out', async () => {
+  if (asking || !state.me) return;
+  asking = true;
+  const {signInOverlay} = await import('../views/sign-in.js');
+  const user = await signInOverlay(state.me.username);
+  broadcast('signed-in');
+  await goOn(user);
+});
+
+listen('signed-in', async () => {
+  const overlay = find('dialog.sign-in-again');
+  if (overlay) overlay.close();
+  await goOn(null);
+});
+
+/* Another person must find nothing of the one before. */
+async function goOn(user) {
+  asking = false;
+  if (user && user.id !== state.me.id) return location.reload();
+  try {
+    const before = state.me.id;
+    await resumeFeed();
+    if (state.me.id !== before) location.reload();
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+  }
+  flush();
+}
+
+hear('goodbye', () => location.reload());

@@ -1,0 +1,90 @@
+/** Editing a message where it stands, and a refused one before it is sent again. */
+import {patch} from '../core/api.js';
+import {fill, find, isComposing, make} from '../core/dom.js';
+import {discard, outboxOf, retry} from '../core/outbox.js';
+import {listen, mayWrite, openChannel, state, tell} from '../core/state.js';
+import {words} from '../text/words.js';
+import {grow, messageBox} from '../views/composer.js';
+import {submitted} from '../views/dialog.js';
+import {addMessageAction, onMessageDrawn} from '../views/message.js';
+import {articleOf, lastOwnMessage, redraw} from '../views/timeline.js';
+
+addMessageAction({
+  name: 'edit', icon: 'edit', label: words.edit, key: 'e', order: 20, quick: true,
+  may: message => message.id && message.user_id === state.me.id && message.kind === 'text' && !message.deleted && mayWrite(openChannel()),
+  run: (message, article) => startEditing(article, message.text, text => saveEdit(message, text)),
+});
+
+async function saveEdit(message, text) {
+  if (text === message.text) return;
+  const answer = await patch(`/messages/${message.id}`, {text});
+  tell('message', answer.message);
+}
+
+/* The row is marked `editing`, so that news about the message does not throw the text away. */
+function startEditing(article, text, save) {
+  if (article.classList.contains('editing')) return;
+  const form = fill('edit-form');
+  const box = form.elements.text;
+  box.value = text;
+  box.setAttribute('aria-label', words.editMessage);
+  article.classList.add('editing');
+  find('.body', article).append(form);
+  grow(box);
+  box.focus();
+  box.setSelectionRange(text.length, text.length);
+  wireForm(form, article, save);
+}
+
+function wireForm(form, article, save) {
+  const box = form.elements.text;
+  box.addEventListener('input', () => grow(box));
+  box.addEventListener('keydown', event => onKey(event, form, article));
+  form.elements.cancel.addEventListener('click', () => stopEditing(form, article));
+  form.addEventListener('submit', async event => {
+    event.preventDefault();
+    if (await submitted(form, values => save(values.text.trimEnd()))) stopEditing(form, article);
+  });
+}
+
+function onKey(event, form, article) {
+  if (isComposing(event)) return;
+  event.stopPropagation();
+  if (event.key === 'Escape') stopEditing(form, article);
+  if (event.key !== 'Enter' || event.shiftKey) return;
+  event.preventDefault();
+  form.requestSubmit();
+}
+
+function stopEditing(form, article) {
+  form.remove();
+  article.classList.remove('editing');
+  redraw();
+  if (messageBox()) messageBox().focus();
+}
+
+listen('composer-drawn', () => messageBox().addEventListener('keydown', event => {
+  if (event.key !== 'ArrowUp' || messageBox().value || isComposing(event)) return;
+  const message = lastOwnMessage();
+  const article = message && articleOf(message.id);
+  if (!article) return;
+  event.preventDefault();
+  article.scrollIntoView({block: 'nearest'});
+  startEditing(article, message.text, text => saveEdit(message, text));
+}));
+
+onMessageDrawn((article, message) => {
+  if (message.id || message.status !== 'failed') return;
+  const entry = outboxOf(message.channel_id).find(other => other.client_id === message.client_id);
+  find('.delivery-actions', article).append(
+    action(words.retry, () => retry(entry)),
+    action(words.edit, () => startEditing(article, entry.text, text => retry(entry, text))),
+    action(words.delete, () => discard(entry)),
+  );
+});
+
+function action(label, run) {
+  const button = make('button', {type: 'button'}, label);
+  button.addEventListener('click', run);
+  return button;
+}

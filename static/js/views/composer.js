@@ -1,0 +1,172 @@
+/** The box one writes in; features add what goes along with the text. */
+import {fill, find, isComposing, isTouch, make, setSlot, slot} from '../core/dom.js';
+import {send} from '../core/outbox.js';
+import {channelName, listen, mayWrite, openChannel, state, tell} from '../core/state.js';
+import {words} from '../text/words.js';
+
+const COUNTER_FROM = 1000;
+
+const contributors = [];
+const composer = {channelId: null};
+
+/** Adds what a feature sends along: {ready(channelId), take(channelId)}; `take` gives parts of the message and empties itself. */
+export function addContributor(contributor) {
+  contributors.push(contributor);
+}
+
+export const messageBox = () => find('#message-text');
+
+/** Wires the composer to what is told. */
+export function startComposer() {
+  for (const topic of ['snapshot', 'channel', 'mine', 'route']) listen(topic, draw);
+  find('.skip-link').addEventListener('click', skip);
+  draw();
+}
+
+/* The address after the # names a channel here, so the jump is made by hand. */
+function skip(event) {
+  event.preventDefault();
+  (messageBox() || find('#timeline')).focus();
+}
+
+/* What is being written must survive every change of the channel that still allows writing. */
+function draw() {
+  const channel = openChannel();
+  const writing = channel && mayWrite(channel);
+  if (!writing) return drawNotice(channel);
+  if (!find('#composer')) mount();
+  if (composer.channelId !== channel.id) enter(channel);
+  messageBox().placeholder = words.messageTo(channel.kind === 'direct' ? channelName(channel) : `#${channel.name}`);
+  messageBox().setAttribute('aria-label', messageBox().placeholder);
+}
+
+function drawNotice(channel) {
+  composer.channelId = null;
+  if (!channel) return find('#foot').replaceChildren();
+  const notice = fill('notice', {text: noticeFor(channel)});
+  find('#foot').replaceChildren(notice);
+  tell('notice-drawn', notice);
+}
+
+function noticeFor(channel) {
+  if (channel.archived) return words.archivedNotice;
+  return channel.joined ? words.adminsOnlyNotice : words.joinNotice(channel.name);
+}
+
+function mount() {
+  const form = fill('composer');
+  find('#foot').replaceChildren(form);
+  form.addEventListener('submit', event => { event.preventDefault(); submit(); });
+  messageBox().enterKeyHint = isTouch() ? 'enter' : 'send';
+  messageBox().addEventListener('input', onInput);
+  messageBox().addEventListener('keydown', onKey);
+  tell('composer-drawn', form);
+}
+
+function enter(channel) {
+  composer.channelId = channel.id;
+  tell('composer-opened', channel.id);
+  if (!isTouch()) messageBox().focus({preventScroll: true});
+}
+
+/** Replaces the text, as if it had been typed. */
+export function setText(text) {
+  messageBox().value = text;
+  onInput();
+}
+
+function onInput() {
+  grow(messageBox());
+  drawCounter();
+  tell('composer-input', composer.channelId);
+}
+
+/** Lets a text box grow with its text: the style sheet lays the same text behind it. */
+export function grow(box) {
+  box.parentElement.dataset.text = `${box.value}\n`;
+}
+
+const length = text => [...text].length;
+const limit = () => state.settings.max_message_length || 10000;
+
+function drawCounter() {
+  const counter = find('#counter');
+  const {value} = messageBox();
+  /* Code points are at most as many as code units, so a short text need not be counted. */
+  const left = value.length < limit() - COUNTER_FROM ? COUNTER_FROM + 1 : limit() - length(value);
+  counter.hidden = left > COUNTER_FROM;
+  counter.classList.toggle('over', left < 0);
+  counter.textContent = counter.hidden ? '' : words.charactersLeft(left);
+}
+
+function onKey(event) {
+  if (event.key !== 'Enter' || event.shiftKey || event.altKey || event.defaultPrevented || isComposing(event)) return;
+  /* Screen keyboards have no Shift+Enter: there Enter breaks the line and the button sends. */
+  if (isTouch() && !event.ctrlKey && !event.metaKey) return;
+  event.preventDefault();
+  submit();
+}
+
+/* Says something in the line under the box. */
+function sayBelow(text) {
+  if (find('#composer')) find('.composer-foot [data-slot="left"]').textContent = text;
+}
+
+/** Sends what is written, with what features add; an upload under way holds it back. */
+export function submit() {
+  const {channelId} = composer;
+  const text = messageBox().value.trimEnd();
+  if (length(text) > limit()) return sayBelow(words.tooLong(limit()));
+  if (!contributors.every(contributor => contributor.ready(channelId, submit))) return sayBelow(words.uploadsUnderWay);
+  const parts = Object.assign({}, ...contributors.map(contributor => contributor.take(channelId)));
+  if (!text.trim() && !(parts.files || []).length) return;
+  setText('');
+  sayBelow('');
+  send({channel_id: channelId, text: text.trim() ? text : '', ...parts});
+  tell('sent', channelId);
+}
+
+/** Puts marks around what is selected, or takes them away again. */
+export function wrapSelection(before, after = before) {
+  const box = messageBox();
+  const {selectionStart: start, selectionEnd: end, value} = box;
+  const inside = value.slice(start, end);
+  const wrapped = value.slice(start - before.length, start) === before && value.slice(end, end + after.length) === after;
+  if (wrapped) return replaceText(start - before.length, end + after.length, inside, start - before.length, inside.length);
+  replaceText(start, end, before + inside + after, start + before.length, inside.length);
+}
+
+/** Puts a mark before each selected line. */
+export function prefixLines(prefix) {
+  const box = messageBox();
+  const start = box.value.lastIndexOf('\n', box.selectionStart - 1) + 1;
+  const lines = box.value.slice(start, box.selectionEnd).split('\n').map(line => prefix + line).join('\n');
+  replaceText(start, box.selectionEnd, lines, start + lines.length, 0);
+}
+
+/* execCommand keeps the browser's own undo working; setRangeText is for browsers that refuse it. */
+function replaceText(start, end, text, select, selected) {
+  const box = messageBox();
+  box.focus();
+  box.setSelectionRange(start, end);
+  if (!document.execCommand('insertText', false, text)) box.setRangeText(text, start, end, 'end');
+  box.setSelectionRange(select, select + selected);
+  onInput();
+}
+
+/** A button for one of the composer's tool groups, `attach` or `format`. */
+export function addTool(form, group, button) {
+  slot(form, group).append(button);
+}
+
+/** Fills a slot of the composer: `reply` or `tray`. */
+export function fillComposer(name, content) {
+  if (find('#composer')) setSlot(find('#composer'), name, content);
+}
+
+/** Adds the button of a notice that stands where the composer would. */
+export function fillNotice(notice, label, run) {
+  const button = make('button', {type: 'button', className: 'button primary small'}, label);
+  button.addEventListener('click', run);
+  setSlot(notice, 'action', button);
+}

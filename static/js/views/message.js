@@ -1,0 +1,144 @@
+/** How a message looks, everywhere; features add actions to it and fill what lies below it. */
+import {fill, icon, make, setSlot, slot} from '../core/dom.js';
+import {addressOf, state, userName} from '../core/state.js';
+import {markup} from '../text/markup.js';
+import {clockTime, fileKind, fullTime, sizeInWords} from '../text/measures.js';
+import {words} from '../text/words.js';
+import {avatar} from './avatar.js';
+
+const PICTURE = {width: 360, height: 260};
+const SYSTEM_ICONS = {renamed: 'edit', topic: 'edit', archived: 'lock', left: 'logout', removed: 'logout'};
+const UNKNOWN = {id: 0, username: '?', display_name: '?'};
+
+/** What one can do with a message: {name, icon, label, key?, danger?, quick?, order, may(message), run(message, article)}. */
+export const messageActions = [];
+
+const finishers = [];
+
+/** Registers an action of the toolbar, the menu and the sheet. */
+export function addMessageAction(action) {
+  messageActions.push(action);
+  messageActions.sort((one, other) => one.order - other.order);
+}
+
+/** Calls `finish(article, message)` after each drawing, to fill the slots `quote` and `below`. */
+export function onMessageDrawn(finish) {
+  finishers.push(finish);
+}
+
+/** One message as an article; `grouped` leaves out the author, `entry` is its place in the outbox. */
+export function drawMessage(message, {grouped = false, entry = null} = {}) {
+  const article = message.kind === 'text' ? drawText(message, grouped) : drawSystem(message);
+  article.dataset.id = message.id || '';
+  article.classList.toggle('grouped', grouped);
+  article.classList.toggle('deleted', Boolean(message.deleted));
+  article.classList.toggle('mentions-me', mentionsMe(message));
+  article.setAttribute('aria-label', words.messageBy(userName(message.user_id), fullTime(message.created_at)));
+  if (entry) drawDelivery(article, entry);
+  for (const finish of finishers) finish(article, message);
+  return article;
+}
+
+function mentionsMe(message) {
+  if (message.deleted || message.user_id === state.me.id) return false;
+  return (message.mentions || []).some(who => who === state.me.id || who === 'everyone' || who === 'here');
+}
+
+function drawText(message, grouped) {
+  const user = state.users.get(message.user_id) || {...UNKNOWN, id: message.user_id};
+  return fill('message', {
+    gutter: grouped ? timeOf(message) : avatar(user, 36),
+    author: grouped ? null : authorLine(message, user),
+    text: textOf(message),
+    files: (message.files || []).map(drawFile),
+  });
+}
+
+function authorLine(message, user) {
+  const bot = user.role === 'bot' ? make('span', {className: 'tag'}, words.roles.bot) : null;
+  return [make('b', {dir: 'auto'}, user.display_name || user.username), bot, timeOf(message)].filter(Boolean);
+}
+
+function timeOf(message) {
+  const link = message.id ? {href: addressOf(message.channel_id, message.id)} : {};
+  const time = make('time', {dateTime: new Date(message.created_at).toISOString()}, clockTime(message.created_at));
+  return make('a', {...link, className: 'time', 'data-full': fullTime(message.created_at), tabIndex: -1}, time);
+}
+
+function textOf(message) {
+  if (message.deleted) return make('p', {className: 'gone'}, words.deletedMessage);
+  const blocks = markup(message.text);
+  if (message.edited_at) noteEdited(blocks, message);
+  return blocks;
+}
+
+function noteEdited(blocks, message) {
+  const note = make('span', {className: 'edited', title: fullTime(message.edited_at)}, ` (${words.edited})`);
+  const last = blocks[blocks.length - 1];
+  if (last && last.tagName === 'P') last.append(note);
+  else blocks.push(make('p', {}, note));
+}
+
+function drawSystem(message) {
+  const {event, ...data} = message.data || {};
+  const say = words.system[event];
+  return fill('system', {
+    icon: icon(SYSTEM_ICONS[event] || 'info', 17),
+    name: userName(message.user_id),
+    text: say ? say({...data, who: userName(data.user_id)}) : words.systemOther,
+    time: timeOf(message),
+  });
+}
+
+const SHOW_FILE = {image: drawPicture, video: drawMedia, audio: drawMedia};
+
+function drawFile(file) {
+  const [family] = (file.type || '').split('/');
+  return (SHOW_FILE[family] || drawCard)(file, family);
+}
+
+/* A picture's box is reserved from its stored size, so that nothing moves when it arrives. */
+function drawPicture(file) {
+  if (!file.width || !file.height) return drawCard(file);
+  const scale = Math.min(1, PICTURE.width / file.width, PICTURE.height / file.height);
+  const image = make('img', {
+    src: file.url, alt: words.picture(file.name), loading: 'lazy', decoding: 'async',
+    width: Math.max(1, Math.round(file.width * scale)), height: Math.max(1, Math.round(file.height * scale)),
+  });
+  const link = make('a', {className: 'picture', href: file.url, target: '_blank', rel: 'noopener', title: file.name}, image);
+  image.addEventListener('error', () => link.replaceChildren(make('span', {className: 'missing-picture'}, icon('image', 20), words.missingPicture)));
+  return link;
+}
+
+function drawMedia(file, family) {
+  return make('figure', {className: 'media'},
+    make(family, {src: file.url, controls: true, preload: 'metadata'}),
+    make('figcaption', {dir: 'auto'}, `${file.name} · ${sizeInWords(file.size)}`));
+}
+
+function drawCard(file) {
+  const kind = fileKind(file.name);
+  const card = fill('file-card', {type: kind, name: file.name, about: `${kind} · ${sizeInWords(file.size)}`});
+  card.href = file.url;
+  card.download = file.name;
+  card.title = file.name;
+  slot(card, 'type').dataset.kind = kind;
+  return card;
+}
+
+const DELIVERY = {waiting: ['clock', () => words.waiting], sending: ['clock', () => words.sending], failed: ['warn', entry => words.notSent(entry.error)]};
+
+function drawDelivery(article, entry) {
+  const status = entry.status === 'waiting' && state.link.status === 'on' ? 'sending' : entry.status;
+  const [name, say] = DELIVERY[status];
+  const line = fill('delivery', {icon: icon(name, 14), text: say(entry)});
+  line.classList.add(status);
+  article.classList.add('pending', status);
+  article.dataset.clientId = entry.client_id;
+  slot(article, 'below').append(line);
+}
+
+/** Puts nodes under a message's text. */
+export function fillQuote(article, node) {
+  setSlot(article, 'quote', node);
+}

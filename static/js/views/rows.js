@@ -1,0 +1,123 @@
+/** The rows of the timeline: what stands there, and the least change of the page that shows it. */
+import {fill} from '../core/dom.js';
+import {outboxOf} from '../core/outbox.js';
+import {channelName, state} from '../core/state.js';
+import {dayKey, dayName} from '../text/measures.js';
+import {words} from '../text/words.js';
+import {drawMessage} from './message.js';
+
+const GROUP_TIME = 5 * 60 * 1000;
+
+/** The rows of a view {window, dividerAfter, hidden}: each {key, stamp, draw}. */
+export function rowsOf(view) {
+  const rows = view.window.moreBefore ? [] : [startRow(view)];
+  let previous = null;
+  for (const {message, entry} of shownMessages(view)) {
+    const newDay = !previous || dayKey(previous.created_at) !== dayKey(message.created_at);
+    const divided = dividesAt(view, previous, message);
+    if (newDay) rows.push(dayRow(message));
+    if (divided) rows.push(newRow());
+    rows.push(messageRow(message, entry, !newDay && !divided && groups(previous, message)));
+    previous = message;
+  }
+  return rows;
+}
+
+function shownMessages({window, hidden}) {
+  const there = window.messages.filter(message => !hidden.has(message.id)).map(message => ({message, entry: null}));
+  if (window.moreAfter || !window.loaded) return there;
+  const waiting = outboxOf(window.channelId).filter(entry => !window.hasClientId(entry.user_id, entry.client_id));
+  return [...there, ...waiting.map(entry => ({message: asMessage(entry), entry}))];
+}
+
+/** What waits in the outbox, in the shape of a message. */
+function asMessage(entry) {
+  return {...entry, id: 0, kind: 'text', mentions: [], created_at: entry.at, edited_at: null, deleted: false};
+}
+
+function dividesAt({dividerAfter, window}, previous, message) {
+  if (dividerAfter === null || !message.id || message.id <= dividerAfter || message.user_id === state.me.id) return false;
+  return previous ? previous.id <= dividerAfter || onlyOwnSince(window, dividerAfter, message) : !window.moreBefore;
+}
+
+/* One's own messages are never new, so the divider stands after them. */
+function onlyOwnSince(window, dividerAfter, message) {
+  return window.messages.every(other => other.id <= dividerAfter || other.id >= message.id || other.user_id === state.me.id);
+}
+
+function groups(previous, message) {
+  return previous && previous.user_id === message.user_id && previous.kind === 'text' && message.kind === 'text'
+    && Math.abs(message.created_at - previous.created_at) < GROUP_TIME;
+}
+
+function startRow({window}) {
+  const channel = state.channels.get(window.channelId);
+  const name = channel.kind === 'direct' ? channelName(channel) : `#${channel.name}`;
+  const notebook = channel.kind === 'direct' && channel.members.length === 1;
+  const text = channel.topic || (notebook ? words.notebookText : words.startText);
+  return {key: 'start', stamp: `${name} ${text}`, draw: () => fill('start', {title: words.startOf(name), text})};
+}
+
+function dayRow(message) {
+  const key = dayKey(message.created_at);
+  return {key: `day ${key}`, stamp: key, draw: () => fill('day', {text: dayName(message.created_at)})};
+}
+
+const newRow = () => ({key: 'new', stamp: 'new', draw: () => fill('new')});
+
+function messageRow(message, entry, grouped) {
+  const {id, client_id: clientId, user_id: userId} = message;
+  return {
+    key: clientId ? `${userId} ${clientId}` : String(id),
+    stamp: entry ? [entry, grouped, state.link.status] : [message, grouped, lookOf(userId)],
+    draw: () => drawMessage(message, {grouped, entry}),
+    message,
+  };
+}
+
+function lookOf(userId) {
+  const {display_name: name, avatar, color} = state.users.get(userId) || {};
+  return `${name} ${avatar} ${color}`;
+}
+
+const drawn = new WeakMap();
+
+/** The message an article shows. */
+export function messageOf(article) {
+  const row = article && drawn.get(article);
+  return row ? row.message : null;
+}
+
+/** Makes the children of `container` show `rows`; elements that still fit stay the same, and one that is being edited is left alone. */
+export function showRows(container, rows) {
+  const old = new Map([...container.children].map(element => [element.dataset.key, element]));
+  let place = container.firstElementChild;
+  for (const row of rows) {
+    const element = elementFor(row, old.get(row.key));
+    if (element === place) place = place.nextElementSibling;
+    else container.insertBefore(element, place);
+  }
+  removeFrom(place);
+}
+
+function elementFor(row, old) {
+  if (old && (sameStamp(drawn.get(old).stamp, row.stamp) || old.classList.contains('editing'))) return old;
+  const element = row.draw();
+  element.dataset.key = row.key;
+  drawn.set(element, row);
+  if (old && old.contains(document.activeElement)) queueMicrotask(() => element.focus({preventScroll: true}));
+  return element;
+}
+
+function sameStamp(one, other) {
+  if (!Array.isArray(one) || !Array.isArray(other)) return one === other;
+  return one.length === other.length && one.every((part, index) => part === other[index]);
+}
+
+function removeFrom(place) {
+  while (place) {
+    const next = place.nextElementSibling;
+    place.remove();
+    place = next;
+  }
+}

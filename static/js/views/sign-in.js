@@ -1,0 +1,148 @@
+/** Signing in and signing up, on a page of its own or over the page that was open. */
+import {ApiError, get, post} from '../core/api.js';
+import {fill, find, findAll, label, make, setSlot, slot} from '../core/dom.js';
+import {words} from '../text/words.js';
+import {clearErrors, openDialog, showError} from './dialog.js';
+
+const BUSY_TRIES = 30;
+const SIGN_IN_ONLY = {owner: true, registration: 'closed', password_min_length: 0};
+
+/* Whoever is signed in already never needs these looks. */
+function loadLooks() {
+  if (find('#sign-in-looks')) return null;
+  const link = make('link', {id: 'sign-in-looks', rel: 'stylesheet', href: '/static/css/sign-in.css'});
+  document.head.append(link);
+  return new Promise(resolve => { link.onload = link.onerror = resolve; });
+}
+
+/** Shows the sign-in page; resolves when somebody is signed in. */
+export async function signInPage() {
+  const [welcome] = await Promise.all([get('/welcome'), loadLooks()]);
+  const page = fill('sign-in-page', {title: words.signInTo(welcome.name), foot: words.version(welcome.server.version)});
+  document.title = words.signInTo(welcome.name);
+  slot(page, 'title').dataset.place = welcome.name;
+  find('#app').replaceChildren(page);
+  await new Promise(resolve => {
+    setSlot(page, 'forms', buildForms(welcome, resolve));
+    chooseTab(page, welcome.owner ? 'sign-in' : 'sign-up');
+  });
+}
+
+/** Asks for the password over the page; resolves to the user who signed in. */
+export async function signInOverlay(username) {
+  await loadLooks();
+  return new Promise(resolve => {
+    const body = buildForms(SIGN_IN_ONLY, user => { dialog.close(); resolve(user); });
+    setSlot(body, 'lead', words.signInAgainLead);
+    const dialog = openDialog(words.signInAgain, body, {locked: true, className: 'sign-in-again'});
+    const form = find('#sign-in', dialog);
+    form.elements.username.value = username;
+    form.elements.password.focus();
+  });
+}
+
+function buildForms(welcome, done) {
+  const forms = document.createElement('div');
+  forms.append(fill('sign-in-forms', {
+    lead: welcome.owner ? words.signInLead : words.firstAccountLead,
+    'password-hint': words.passwordHint(welcome.password_min_length),
+  }));
+  slot(forms, 'tabs').hidden = welcome.owner && welcome.registration !== 'open';
+  if (welcome.setup_code_needed) askCode(forms);
+  for (const tab of findAll('[role="tab"]', forms)) tab.addEventListener('click', () => chooseTab(forms, tab.getAttribute('aria-controls')));
+  slot(forms, 'tabs').addEventListener('keydown', event => event.key.startsWith('Arrow') && switchTab(forms));
+  for (const eye of findAll('.eye', forms)) eye.addEventListener('click', () => toggleEye(eye));
+  wireForm(find('#sign-in', forms), '/login', welcome, forms, done);
+  wireForm(find('#sign-up', forms), '/signup', welcome, forms, done);
+  return forms;
+}
+
+function chooseTab(root, name) {
+  const title = find('.page-title');
+  if (title) title.textContent = (name === 'sign-up' ? words.joinPlace : words.signInTo)(title.dataset.place);
+  for (const tab of findAll('[role="tab"]', root)) {
+    const chosen = tab.getAttribute('aria-controls') === name;
+    tab.setAttribute('aria-selected', String(chosen));
+    tab.tabIndex = chosen ? 0 : -1;
+    find(`#${tab.getAttribute('aria-controls')}`, root).hidden = !chosen;
+  }
+  const first = findAll(`#${name} input`, root).find(input => !input.closest('[hidden]') && !input.value);
+  if (first) first.focus();
+}
+
+function switchTab(root) {
+  const other = find('[role="tab"][aria-selected="false"]', root);
+  chooseTab(root, other.getAttribute('aria-controls'));
+  other.focus();
+}
+
+function askCode(forms) {
+  slot(forms, 'code-field').hidden = false;
+}
+
+function toggleEye(eye) {
+  const input = eye.parentElement.querySelector('input');
+  const show = input.type === 'password';
+  input.type = show ? 'text' : 'password';
+  eye.setAttribute('aria-pressed', String(show));
+  label(eye, show ? words.hidePassword : words.showPassword);
+}
+
+function wireForm(form, path, welcome, forms, done) {
+  form.addEventListener('submit', async event => {
+    event.preventDefault();
+    if (form.dataset.busy) return;
+    form.dataset.busy = 'yes';
+    try {
+      clearErrors(form);
+      const body = readForm(form, path, welcome);
+      const {user} = await postPatiently(form, path, body);
+      done(user);
+    } catch (error) {
+      explain(form, forms, error);
+    } finally {
+      delete form.dataset.busy;
+    }
+  });
+}
+
+function readForm(form, path, welcome) {
+  const {username, password, code} = form.elements;
+  const body = {username: username.value.trim(), password: password.value};
+  if (!body.username) throw new ApiError(400, {error: words.usernameMissing, field: 'username'});
+  if (!body.password) throw new ApiError(400, {error: words.passwordMissing, field: 'password'});
+  if (path === '/login') return body;
+  const shortest = welcome.password_min_length || 0;
+  if ([...body.password].length < shortest) throw new ApiError(400, {error: words.passwordShort(shortest), field: 'password'});
+  return code.value.trim() ? {...body, code: code.value.trim()} : body;
+}
+
+/* Hashing is slow on purpose: a crowd that signs in together makes the server say "busy", and the wait is ours. */
+async function postPatiently(form, path, body) {
+  for (let left = BUSY_TRIES; ; left -= 1) {
+    try {
+      return await post(path, body);
+    } catch (error) {
+      if (error.status !== 503 || !left) throw error;
+      const seconds = error.retryAfter || 1;
+      find('.form-note', form).textContent = words.busyRetrying(seconds);
+      await new Promise(resolve => setTimeout(resolve, seconds * 1000));
+    }
+  }
+}
+
+function explain(form, forms, error) {
+  if (!(error instanceof ApiError)) throw error;
+  if (error.code === 'setup_code_needed') return explainCode(form, forms, error);
+  const wait = error.retryAfter && words.wait(error.retryAfter);
+  if (error.status === 429 && wait) return showError(form, new ApiError(429, {error: words.waitBefore(wait)}));
+  if (error.status === 423 && wait) return showError(form, new ApiError(423, {error: words.accountLocked(wait)}));
+  showError(form, error);
+}
+
+function explainCode(form, forms, error) {
+  askCode(forms);
+  find('[name="code"]', form).focus();
+  showError(form, new ApiError(403, {error: error.message, field: 'code'}));
+}
+

@@ -1,0 +1,249 @@
+/** The messages of the open channel: opening, following, paging, jumping. */
+import {ApiError} from '../core/api.js';
+import {distanceToEnd, find, findAll, firstInView, keepScroll, make, setSlot} from '../core/dom.js';
+import {listen, openChannel, state, tell} from '../core/state.js';
+import {MessageWindow} from '../core/window.js';
+import {words} from '../text/words.js';
+import {toast} from './dialog.js';
+import {messageOf, rowsOf, showRows} from './rows.js';
+
+const PAGING_EDGE = 800;
+const END_SLACK = 40;
+const PILL_DISTANCE = 400;
+const MARKED_TIME = 2400;
+
+/* The one view there is: its window, the New divider, messages hidden until an undo runs out, news below. */
+const view = {window: null, dividerAfter: null, hidden: new Set(), news: 0, following: true, jumping: false};
+
+const scroller = () => find('#timeline');
+const rows = () => find('#messages');
+
+/** Wires the timeline to what is told; call once the frame stands. */
+export function startTimeline() {
+  scroller().addEventListener('scroll', onScroll, {passive: true});
+  find('#jump-to-latest').addEventListener('click', jumpToLatest);
+  document.addEventListener('click', rememberPlace, true);
+  new ResizeObserver(stayAtEnd).observe(scroller());
+  new ResizeObserver(stayAtEnd).observe(rows());
+  listen('message', onMessage);
+  listen('outbox', channelId => (channelId === null || channelId === state.channelId) && redraw());
+  listen('sent', onSent);
+  listen('link', redraw);
+  listen('user', redraw);
+  listen('snapshot', refresh);
+}
+
+/** Opens a channel at a message, at a place one comes back to, at the New divider, or at the end. */
+export async function showChannel(channelId, messageId, placeId) {
+  if (!view.window || view.window.channelId !== channelId) startView(channelId);
+  const goal = messageId || placeId;
+  const {window} = view;
+  try {
+    if (!window.loaded || (goal ? !window.has(goal) : window.moreAfter)) await load(window, goal);
+  } catch (error) {
+    return showFailure(window, error);
+  }
+  if (view.window !== window) return;
+  draw();
+  land(messageId, placeId);
+  page();
+  tell('timeline-moved');
+}
+
+/** Empties the conversation, with a title and a text that say why. */
+export function showEmpty(title, text, action = null) {
+  view.window = null;
+  rows().replaceChildren(make('div', {className: 'empty'}, make('h2', {}, title), make('p', {}, text), action));
+  updatePill();
+}
+
+function startView(channelId) {
+  const channel = state.channels.get(channelId);
+  Object.assign(view, {
+    window: new MessageWindow(channelId), hidden: new Set(), news: 0, following: true,
+    dividerAfter: channel.unread ? channel.read_to : null,
+  });
+  rows().replaceChildren(make('p', {className: 'loading'}, words.loading));
+}
+
+function load(window, goal) {
+  if (goal) return window.openAround(goal);
+  return view.dividerAfter === null ? window.openLatest() : window.openAround(view.dividerAfter);
+}
+
+function showFailure(window, error) {
+  if (!(error instanceof ApiError)) throw error;
+  if (view.window !== window) return;
+  const again = make('button', {type: 'button', className: 'button secondary'}, words.tryAgain);
+  again.addEventListener('click', () => showChannel(window.channelId));
+  const missing = error.status === 404 || error.status === 403;
+  showEmpty(missing ? words.notFoundTitle : words.loadFailed, missing ? words.notFoundText : error.message, missing ? null : again);
+}
+
+function draw() {
+  showRows(rows(), rowsOf(view));
+  updatePill();
+}
+
+/** Shows what changed; the end stays the end, otherwise nothing moves. */
+export function redraw() {
+  if (!view.window || !view.window.loaded || !openChannel()) return;
+  if (view.following) {
+    draw();
+    toEnd();
+  } else {
+    keepScroll(scroller(), draw);
+  }
+}
+
+function land(messageId, placeId) {
+  const article = articleOf(messageId || placeId);
+  if (messageId && article) return markArticle(article);
+  if (messageId) toast(words.messageGone, {name: 'info'});
+  if (placeId && article) return article.scrollIntoView({block: 'start'});
+  const divider = find('.new-divider', rows());
+  if (divider) scroller().scrollTop += divider.getBoundingClientRect().top - scroller().getBoundingClientRect().top - scroller().clientHeight * .2;
+  else toEnd();
+  noteFollowing();
+}
+
+/** The article that shows a message, when it is in the window. */
+export function articleOf(messageId) {
+  return messageId ? find(`[data-id="${messageId}"]`, rows()) : null;
+}
+
+function markArticle(article) {
+  article.scrollIntoView({block: 'center'});
+  noteFollowing();
+  for (const marked of findAll('.marked', rows())) marked.classList.remove('marked');
+  article.classList.add('marked');
+  setTimeout(() => article.classList.remove('marked'), MARKED_TIME);
+  article.focus({preventScroll: true});
+}
+
+const atEnd = () => !view.window.moreAfter && distanceToEnd(scroller()) < END_SLACK;
+
+function noteFollowing() {
+  if (!view.window) return;
+  view.following = atEnd();
+  if (view.following) view.news = 0;
+  updatePill();
+}
+
+function toEnd() {
+  scroller().scrollTop = scroller().scrollHeight;
+}
+
+function stayAtEnd() {
+  if (view.window && view.following) toEnd();
+}
+
+function onScroll() {
+  if (!view.window || !view.window.loaded) return;
+  noteFollowing();
+  page();
+  tell('timeline-moved');
+}
+
+function page() {
+  if (view.window.moreBefore && scroller().scrollTop < PAGING_EDGE) extend('before');
+  else if (view.window.moreAfter && distanceToEnd(scroller()) < PAGING_EDGE) extend('after');
+}
+
+async function extend(end) {
+  const {window} = view;
+  try {
+    await window.extend(end, change => view.window === window && keepScroll(scroller(), () => { change(); draw(); }));
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+  }
+}
+
+function updatePill() {
+  const pill = find('#jump-to-latest');
+  const far = view.window && view.window.loaded && (view.window.moreAfter || distanceToEnd(scroller()) > PILL_DISTANCE);
+  pill.hidden = !(far || view.news);
+  pill.classList.toggle('has-news', view.news > 0);
+  pill.dataset.count = view.news;
+  setSlot(pill, 'text', view.news ? words.newBelow(view.news) : words.jumpToLatest);
+}
+
+/** Goes to the newest message. */
+export async function jumpToLatest() {
+  const {window} = view;
+  view.jumping = true;
+  try {
+    if (window.moreAfter) await window.openLatest();
+  } finally {
+    view.jumping = false;
+  }
+  if (view.window !== window) return;
+  draw();
+  toEnd();
+  noteFollowing();
+  tell('timeline-moved');
+}
+
+function onMessage(message) {
+  const {window} = view;
+  if (!window || !window.loaded || message.channel_id !== window.channelId) return;
+  const newestBefore = window.newestId;
+  const what = window.take(message, view.following);
+  if (what === 'elsewhere') return;
+  if (what !== 'changed' && message.user_id !== state.me.id) onNews(message, newestBefore);
+  redraw();
+  tell('timeline-moved');
+}
+
+function onNews(message, newestBefore) {
+  if (!view.following) view.news += 1;
+  const away = document.hidden || !document.hasFocus() || !view.following;
+  if (away && view.dividerAfter === null) view.dividerAfter = newestBefore;
+  tell('news', message);
+}
+
+function onSent(channelId) {
+  if (!view.window || channelId !== view.window.channelId) return;
+  view.dividerAfter = null;
+  view.following = true;
+  if (view.window.moreAfter) jumpToLatest();
+  else redraw();
+}
+
+async function refresh() {
+  const {window} = view;
+  if (!window || !window.loaded) return;
+  const place = view.following || view.jumping ? null : firstVisible();
+  try {
+    await (place && place.id ? window.openAround(place.id) : window.openLatest());
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+  }
+  if (view.window === window) redraw();
+}
+
+const firstVisible = () => messageOf(firstInView(scroller()));
+
+/* Following a link from the middle of a channel: Back returns to what was in view. */
+function rememberPlace(event) {
+  if (!event.target.closest('a[href^="#/"]') || !view.window || view.following) return;
+  const place = firstVisible();
+  if (place && place.id) history.replaceState({place: place.id}, '');
+}
+
+/** The id of the newest message when it is in view, else 0. */
+export function newestInView() {
+  return view.window && view.window.loaded && atEnd() ? view.window.newestId : 0;
+}
+
+/** Hides a message until an undo runs out, or shows it again. */
+export function setHidden(messageId, hidden) {
+  view.hidden[hidden ? 'add' : 'delete'](messageId);
+  redraw();
+}
+
+/** The newest message of one's own in view that may be edited. */
+export function lastOwnMessage() {
+  const mine = message => message.user_id === state.me.id && message.kind === 'text' && !message.deleted;
+  return view.window ? view.window.messages.filter(mine).pop() : null;
+}
