@@ -744,13 +744,13 @@ class Change:
 
 
 class Event:
-    """A pointer to what changed; `value` is the thing as JSON bytes once it has been published."""
+    """A pointer to what changed; `wire` is how polls tell it, once it has been published."""
 
-    __slots__ = ('id', 'kind', 'ref', 'channel_id', 'user_id', 'value', 'wire', 'heard_by')
+    __slots__ = ('id', 'kind', 'ref', 'channel_id', 'user_id', 'wire', 'heard_by')
 
     def __init__(self, event_id, kind, ref, channel_id=None, user_id=None):
         self.id, self.kind, self.ref, self.channel_id, self.user_id = event_id, kind, ref, channel_id, user_id
-        self.value = self.wire = self.heard_by = None
+        self.wire = self.heard_by = None
 
     def __lt__(self, event_id):
         return self.id < event_id
@@ -805,6 +805,7 @@ class Store:
             raise Trouble('MiniMost needs SQLite 3.22 or newer; this Python has %s.' % sqlite3.sqlite_version)
         os.makedirs(os.path.join(self.folder, 'users'), exist_ok=True)
         self._refuse_half_a_folder()
+        drop_broken_database(os.path.join(self.folder, 'presence.db'))
         try:
             self._connection = self._connect()
             migrate(self._connection, self.folder)
@@ -975,6 +976,20 @@ class Store:
             self.publish(self._connection, events)
 
 
+def drop_broken_database(path):
+    """Remove a database that holds nothing that is missed, when it is broken; it is then made anew."""
+    if not os.path.exists(path):
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            broken = connection.execute('PRAGMA quick_check').fetchone()[0] != 'ok'
+    except sqlite3.DatabaseError:
+        broken = True
+    for end in ('', '-wal', '-shm') if broken else ():
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + end)
+
+
 def migrate(connection, folder):
     """Bring every database to the newest version, each in one transaction, with a copy of the old one kept."""
     for schema, file, synchronous in DATABASES:
@@ -1012,8 +1027,9 @@ def set_meta(change, name, value):
 # A lasting event is a row in the events table; after the commit it is rendered once, as the thing is now, and
 # kept in memory for the polls. A passing event lives in memory alone, under numbers of its own.
 
-RING = 8192                      # lasting events kept rendered in memory
-PASSING = 2048                   # passing events kept in memory
+MOST_IN_RING = 16384             # lasting events kept rendered in memory
+MOST_BYTES_IN_RING = 2 ** 26
+MOST_PASSING = 4096              # passing events kept in memory
 MOST_EVENTS = 500                # in one answer
 EVENTS_KEPT = 50000              # rows kept in the events table
 
@@ -1097,6 +1113,10 @@ class Passing:
         return self.number < number
 
 
+class Overtaken(Exception):
+    """The events after a cursor are no longer in memory."""
+
+
 class Listener:
     """Somebody who waits for news from a cursor on."""
 
@@ -1107,8 +1127,13 @@ class Listener:
 
 
 def wire(kind, value):
-    """An event as the page reads it, from its kind and its value in JSON bytes."""
-    return b'{"kind":"%s","value":%s}' % (kind.encode('ascii'), value)
+    """An event as polls tell it."""
+    return b'{"kind":"%s","value":%s}' % (kind.encode('ascii'), encode(value))
+
+
+def value_of(event):
+    """The JSON bytes of the thing that a published event shows."""
+    return event.wire.partition(b'"value":')[2][:-1]
 
 
 class News:
@@ -1120,7 +1145,7 @@ class News:
         self.passing_last = 0
         self.greetings = []              # functions that give the passing state anew to one from another boot
         self.on_news = lambda audiences: None
-        self._ring, self._floor = [], 0
+        self._ring, self._floor, self._weight = [], 0, 0
         self._passing = []
         self._rolls, self._guests = {}, None
         self._lock = threading.Lock()
@@ -1156,7 +1181,7 @@ class News:
         for event in reversed(events):       # the last telling of a thing serves the earlier ones as well
             if event.thing not in rendered:
                 rendered[event.thing] = self._render(db, event)
-            event.value, event.wire = rendered[event.thing]
+            event.wire = rendered[event.thing]
         self._keep([event for event in events if event.wire])
         self.last = events[-1].id
         self._answers = {}
@@ -1164,16 +1189,17 @@ class News:
 
     def _render(self, db, event):
         value = SHOWS[event.kind].render(self.app, db, event)
-        if value is None:
-            return None, None
-        value = encode(value)
-        return value, wire(SHOWS[event.kind].wire, value)
+        return None if value is None else wire(SHOWS[event.kind].wire, value)
 
     def _keep(self, events):
+        """Add to the ring; its older half goes when it is too long or too heavy."""
         ring = self._ring
-        if len(ring) > 2 * RING:
-            self._floor = ring[-RING - 1].id
-            ring = ring[-RING:]
+        self._weight += sum(len(event.wire) for event in events)
+        if len(ring) > MOST_IN_RING or self._weight > MOST_BYTES_IN_RING and ring:
+            half = len(ring) // 2
+            self._floor = ring[half].id
+            ring = ring[half + 1:]
+            self._weight = sum(len(event.wire) for event in ring + events)
         ring.extend(events)
         self._ring = ring
 
@@ -1181,8 +1207,8 @@ class News:
         """Tell of something that is not kept: audience is a container of user ids."""
         with self._lock:
             number = self.passing_last + 1
-            passing = self._passing if len(self._passing) < 2 * PASSING else self._passing[-PASSING:]
-            passing.append(Passing(number, wire(kind, encode(value)), audience))
+            passing = self._passing if len(self._passing) < MOST_PASSING else self._passing[MOST_PASSING // 2:]
+            passing.append(Passing(number, wire(kind, value), audience))
             self._passing, self.passing_last = passing, number
             self._answers = {}
         self.on_news([audience])
@@ -1231,68 +1257,81 @@ class News:
             return None
         return cursor
 
-    def is_recent(self, cursor):
-        """Whether all that came after the cursor is still in memory."""
-        return cursor.event >= self._floor
-
     def answer(self, db, listener):
         """The poll's answer as JSON bytes from memory, or None while there is nothing to hear.
 
-        The position is read before the events: what the writer adds meanwhile is told twice rather than never,
-        and the position then follows the last event told.
+        The position is read before the events, and the floor after them: what the writer does meanwhile is told
+        twice rather than never, and the position then follows the last event told.
+        Raises: Overtaken when memory does not reach back to the cursor.
         """
         cursor, user_id, last, ring = listener.cursor, listener.session.user_id, self.last, self._ring
-        events = [event for event in ring[bisect.bisect_left(ring, cursor.event + 1):]
-                  if user_id in self.audience(db, event)]
+        if cursor.event < self._floor:
+            raise Overtaken()
+        events = last_tellings([event for event in ring[bisect.bisect_left(ring, cursor.event + 1):]
+                         if user_id in self.audience(db, event)])
         passing, number = self._passing_since(cursor, user_id)
         if not events and not passing and cursor.boot == self.boot:
             listener.cursor = cursor._replace(event=max(last, cursor.event), passing=number)
             return None
-        if len(events) > MOST_EVENTS:
-            events = events[:MOST_EVENTS]
-            last = events[-1].id
+        if len(passing) > MOST_EVENTS:
+            return self.reset_answer()
+        room = MOST_EVENTS - len(passing)
+        if len(events) > room:
+            events = events[:room]
+            last = events[-1].id if events else cursor.event
         return self._compose(events, passing, max(last, cursor.event, events[-1].id if events else 0), number)
 
     def _passing_since(self, cursor, user_id):
-        """Returns: the passing events for a user, rendered, and the number up to which they go."""
+        """Returns: the passing events for a user, rendered, and the number up to which they go.
+
+        One who knew another boot, or was away while some fell out of memory, hears the whole state anew.
+        """
         passing = self._passing
         length = len(passing)
         number = passing[length - 1].number if length else self.passing_last
-        if cursor.boot != self.boot:
+        if cursor.boot != self.boot or length and cursor.passing + 1 < passing[0].number:
             return [greeting for greet in self.greetings for greeting in greet()], number
-        first = bisect.bisect_left(passing, cursor.passing + 1, 0, length)
-        return [one.wire for one in passing[first:length] if user_id in one.heard_by], number
+        heard = [one for one in passing[bisect.bisect_left(passing, cursor.passing + 1, 0, length):length]
+                 if user_id in one.heard_by]
+        if len(heard) > MOST_EVENTS // 2:
+            heard = heard[:MOST_EVENTS // 2]
+            number = heard[-1].number
+        return [one.wire for one in heard], number
 
     def _compose(self, events, passing, position, number):
         """Put an answer together; listeners who hear the same share it."""
         key = (tuple([event.id for event in events]), tuple(passing), position, number)
         answer = self._answers.get(key)
         if answer is None:
-            merged = collections.OrderedDict()
-            for event in events:
-                merged.pop(event.thing, None)        # only the last telling of a thing counts
-                merged[event.thing] = event.wire
             answer = self._answers[key] = b'{"cursor":"%s","events":[%s]}' % (
-                self.cursor(position, number).encode('ascii'), b','.join(list(merged.values()) + passing))
+                self.cursor(position, number).encode('ascii'), b','.join([event.wire for event in events] + passing))
         return answer
 
+    def reset_answer(self):
+        """Sends the page back to the snapshot."""
+        return encode({'cursor': self.cursor(self.last, self.passing_last), 'events': [], 'reset': True})
+
     def answer_from_table(self, db, listener):
-        """The poll's answer for one who was away for long; None sends the reader back to the snapshot."""
-        cursor, user_id = listener.cursor, listener.session.user_id
+        """The poll's answer for one who was away for longer than memory reaches; only of what is published."""
+        cursor, user_id, last = listener.cursor, listener.session.user_id, self.last
         first = db.execute('SELECT min(id) AS id FROM events').fetchone()['id']
-        if first is None or first > cursor.event + 1:
-            return None
-        told, position = collections.OrderedDict(), cursor.event
-        for row in db.execute('SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?', (cursor.event, MOST_EVENTS)):
-            event = Event(row['id'], row['kind'], row['ref'], row['channel_id'], row['user_id'])
-            position = event.id
-            if user_id in self.audience(db, event):
-                told.pop(event.thing, None)
-                told[event.thing] = event
-        for event in told.values():
-            event.value, event.wire = self._render(db, event)
         passing, number = self._passing_since(cursor, user_id)
-        return self._compose([event for event in told.values() if event.wire], passing, position, number)
+        if first is None or first > cursor.event + 1 or len(passing) >= MOST_EVENTS:
+            return self.reset_answer()
+        rows = db.execute('SELECT * FROM events WHERE id > ? AND id <= ? ORDER BY id LIMIT ?',
+                          (cursor.event, last, MOST_EVENTS - len(passing))).fetchall()
+        events = [Event(row['id'], row['kind'], row['ref'], row['channel_id'], row['user_id']) for row in rows]
+        told = last_tellings([event for event in events if user_id in self.audience(db, event)])
+        for event in told:
+            event.wire = self._render(db, event)
+        return self._compose([event for event in told if event.wire], passing,
+                             events[-1].id if events else cursor.event, number)
+
+
+def last_tellings(events):
+    """Of several tellings of one thing only the last: an older one shows what is no more."""
+    last = {event.thing: event for event in events}
+    return [event for event in events if last[event.thing] is event]
 
 
 def call_roll(db, channel_id):
@@ -1396,11 +1435,11 @@ def check_new_password(password, username, least, field='password'):
 class Session:
     """A signed-in browser: whose it is, and when it was last used, in seconds of service."""
 
-    __slots__ = ('id', 'cookie', 'user_id', 'role', 'active_second', 'ended')
+    __slots__ = ('id', 'cookie', 'user_id', 'role', 'active_second')
 
     def __init__(self, row, cookie, role):
         self.id, self.cookie, self.user_id = row['id'], cookie, row['user_id']
-        self.active_second, self.role, self.ended = row['active_second'], role, False
+        self.active_second, self.role = row['active_second'], role
 
 
 class Sessions:
@@ -1410,7 +1449,7 @@ class Sessions:
         self.secret, self.store, self.service, self.random_bytes = secret, store, service, random_bytes
         self.idle_seconds = settings.session_idle_minutes * 60
         self.noted_every = min(ACTIVITY_SECONDS, self.idle_seconds // 10)
-        self.on_end = lambda session: None
+        self.on_end = lambda session_ids: None
         self._known = {}
         self._lock = threading.Lock()
 
@@ -1469,10 +1508,8 @@ class Sessions:
         with self._lock:
             ended = [session for session in self._known.values() if session.id in session_ids]
             for session in ended:
-                session.ended = True
                 del self._known[session.cookie]
-        for session in ended:
-            self.on_end(session)
+        self.on_end(session_ids)
 
     def purge(self, change):
         """Delete the sessions that nobody used for too long."""
@@ -2154,9 +2191,10 @@ def path_id(text):
 
 @route('GET', '/welcome', public=True)
 def get_welcome(request):
-    """What a page must know before sign-in."""
+    """What a page must know before sign-in, and whether it needs one."""
     app, owner = request.app, has_owner(request.db)
     return Reply(200, {
+        'signed_in': request.session is not None,
         'name': app.settings.name, 'registration': app.settings.registration, 'owner': owner,
         'setup_code_needed': not owner and not request.is_local,
         'password_min_length': app.settings.password_min_length, 'server': app.about()})
@@ -2828,7 +2866,7 @@ def show_message(app, db, event):
 
 def message_reply(status, event):
     """The answer to a write: the message as its event has just shown it to everybody."""
-    return Reply(status, content=b'{"message":' + event.value + b'}')
+    return Reply(status, content=b'{"message":' + value_of(event) + b'}')
 
 
 # -- mentions
@@ -3301,9 +3339,9 @@ class Presence:
             self._note(user_id, change)
 
     def _greet(self):
-        """All presence, for a page that knew another boot of the server."""
-        return [wire('presence', encode({'user_id': user_id, 'state': state}))
-                for user_id, (state, until) in list(self._states.items())]
+        """All presence, for a page that knew another boot of the server, of those who are gone as well."""
+        return [wire('presence', {'user_id': user_id, 'state': self.of(user_id)[0]})
+                for user_id in set(self._seen) | set(self._states)]
 
 
 @route('PUT', '/me/presence', limit='change')
@@ -3355,14 +3393,9 @@ def poll(request, after: Text(1, 100), wait: Whole(0) = LONGEST_WAIT):
     app = request.app
     cursor = app.news.read_cursor(request.db, after)
     if cursor is None:
-        return reset_reply(app)
+        return Reply(200, content=app.news.reset_answer())
     app.presence.polled(request.user_id)
     return Parked(Listener(request.session, cursor, app.clock.steady() + min(wait, LONGEST_WAIT)))
-
-
-def reset_reply(app):
-    """Sends the page back to the snapshot."""
-    return Reply(200, {'cursor': app.news.cursor(app.news.last, app.news.passing_last), 'events': [], 'reset': True})
 
 
 def quiet_reply(app, listener):
@@ -4106,7 +4139,7 @@ def get_authority(request):
 CREW, LINGERING = 10, 8          # workers, and how many of them may wait for the next request of a busy peer
 LINGER = 0.02                    # seconds that they wait
 LONG_THREADS, LONG_PER_ADDRESS = 256, 16
-CONNECTIONS = 4096
+CONNECTIONS, RESERVED_DESCRIPTORS = 4096, 160       # the latter for the databases of every thread, and files
 HANDSHAKE_SECONDS = HEAD_SECONDS = 10
 IDLE_SECONDS, PROXY_IDLE_SECONDS = 30, 75
 WINDOW_SECONDS, WINDOW_BYTES = 10, 10240     # how slowly a body may come
@@ -4344,8 +4377,8 @@ class Lot:
         """A worker gives a connection back."""
         self.order(self._settle, connection)
 
-    def end_session(self, session):
-        self.order(self._answer_ended, session)
+    def end_sessions(self, session_ids):
+        self.order(self._answer_ended, session_ids)
 
     def stop(self):
         """Answer every poll, close every connection, end the thread."""
@@ -4393,6 +4426,9 @@ class Lot:
             self._attempt(self._send, connection)
         except OSError:
             self._drop(connection)
+        except Exception:                    # the edge of this thread: one connection ends, the lot goes on
+            traceback.print_exc()
+            self._drop(connection)
 
     def _watch(self, connection, events=selectors.EVENT_READ):
         held = self._held.get(connection)
@@ -4419,9 +4455,8 @@ class Lot:
 
     def _admit(self, connection):
         self._addresses[connection.peer] += 1
-        settings = self.app.settings
-        exempt = is_loopback(connection.peer) or connection.peer in settings.trusted_proxies
-        if not exempt and self._addresses[connection.peer] > settings.max_connections_per_address:
+        share = self.app.settings.max_connections_per_address
+        if self._addresses[connection.peer] > share and not self.app.is_trusted(connection.peer):
             return self._turn_away(connection)
         if sum(self._addresses.values()) > self.app.most_connections:
             self.close_idlest()
@@ -4547,25 +4582,37 @@ class Lot:
             put_reply(connection, request, reply)
             return self._send(connection)
         connection.signed_in = True
-        if not self.app.news.is_recent(reply.listener.cursor):
-            connection.listener = reply.listener
-            self._let_go(connection)
-            return self.app.crew.work(connection)
         connection.listener, connection.state = reply.listener, 'poll'
         connection.deadline = reply.listener.deadline
-        if not self._tell(connection):
+        if self._tell(connection):
+            return
+        if connection.deadline <= self.app.clock.steady():
+            self._expire(connection)
+        else:
             self._listeners.setdefault(reply.listener.session.user_id, set()).add(connection)
             self._watch(connection)
 
     def _tell(self, connection):
-        """Answer a poll if there is news for it; returns whether there was."""
-        body = self.app.news.answer(self.app.store.reader(), connection.listener)
+        """Answer a poll if there is news for it, or leave it to the crew; returns whether it waits no more."""
+        try:
+            body = self.app.news.answer(self.app.store.reader(), connection.listener)
+        except Overtaken:
+            self._leave_to_crew(connection)
+            return True
         if body is None:
             return False
         if body is not self._wired[0]:
             self._wired = body, Reply(200, content=body).wire()
         self._answer(connection, self._wired[1])
         return True
+
+    def _leave_to_crew(self, connection):
+        """The answer must come from the table, which may take a moment."""
+        listener = connection.listener
+        self._unlisten(connection)
+        connection.listener = listener
+        self._let_go(connection)
+        self.app.crew.work(connection)
 
     def _answer(self, connection, data):
         """Send a poll's answer; one that came with "Connection: close" ends after it."""
@@ -4598,10 +4645,10 @@ class Lot:
         if not connection.fill(MOST_HEAD) or len(connection.buffer) > MOST_HEAD:
             self._drop(connection)
 
-    def _answer_ended(self, session):
+    def _answer_ended(self, session_ids):
         reply = error_reply(Refusal(401, 'sign_in', 'This session has ended. Sign in again.')).wire()
-        for connection in list(self._listeners.get(session.user_id, ())):
-            if connection.listener.session is session:
+        for connection in [one for waiting in self._listeners.values() for one in waiting]:
+            if connection.listener.session.id in session_ids:
                 self._attempt(lambda one: self._answer(one, reply), connection)
 
     # -- time
@@ -4746,9 +4793,10 @@ class Crew:
 
     def _catch_up(self, connection):
         """Answer the poll of one who was away for longer than memory reaches."""
-        body = self.app.news.answer_from_table(self.app.store.reader(), connection.listener)
-        connection.listener = None
-        put_reply(connection, connection.request, reset_reply(self.app) if body is None else Reply(200, content=body))
+        request, listener = connection.request, connection.listener
+        connection.request = connection.listener = None
+        body = self.app.news.answer_from_table(self.app.store.reader(), listener)
+        put_reply(connection, request, Reply(200, content=body))
         connection.flush()
         return True
 
@@ -4884,7 +4932,7 @@ class App:
         self.presence.open(self.store.reader())
         self.sessions = Sessions(read_secret(os.path.join(self.folder, 'secret.key'), self.random_bytes), self.store,
                                  self.service, self.settings, self.random_bytes)
-        self.sessions.on_end = self.lot.end_session
+        self.sessions.on_end = self.lot.end_sessions
         self.news.on_news = self.lot.news
         self.origin = self.store.write(self._first_start)
         sweep_folder(self)
@@ -4939,6 +4987,10 @@ class App:
         self.setup_code = ''
         unlink(self.path('setup-code'))
 
+    def is_trusted(self, peer):
+        """Whether many people may come from an address: this machine, or a proxy."""
+        return is_loopback(peer) or peer in self.settings.trusted_proxies
+
     # -- running requests
 
     def run(self, connection):
@@ -4953,8 +5005,8 @@ class App:
     def run_long(self, work, connection):
         """Run work on a thread that then owns the connection; returns whether there was a thread to be had."""
         with self._long_lock:
-            if sum(self._long.values()) >= LONG_THREADS or self._long[connection.peer] >= LONG_PER_ADDRESS * (
-                    16 if is_loopback(connection.peer) else 1):
+            share = LONG_THREADS if self.is_trusted(connection.peer) else LONG_PER_ADDRESS
+            if sum(self._long.values()) >= LONG_THREADS or self._long[connection.peer] >= share:
                 return False
             self._long[connection.peer] += 1
         self.server.start_thread(lambda connection: self._run_long(work, connection), connection)
@@ -5016,11 +5068,12 @@ def raise_descriptor_limit():
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
-    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(16, min(CONNECTIONS, soft - 64))
+    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(16, min(CONNECTIONS, soft - RESERVED_DESCRIPTORS))
 
 
 # -- what is done now and then
 
+FIRST_CHORES = 60                # seconds after the start: a server that never runs for long is swept as well
 CHORES = (                       # every so many seconds: function(app)
     (5, lambda app: app.presence.sweep(app.store)),
     (30, App.refresh_certificate),
@@ -5041,7 +5094,8 @@ class Keeper(threading.Thread):
         self.app, self.ending = app, threading.Event()
 
     def run(self):
-        due = [(self.app.clock.steady() + seconds, number) for number, (seconds, chore) in enumerate(CHORES)]
+        due = [(self.app.clock.steady() + min(seconds, FIRST_CHORES), number)
+               for number, (seconds, chore) in enumerate(CHORES)]
         while not self.ending.wait(max(0, min(due)[0] - self.app.clock.steady())):
             at, number = min(due)
             due.remove((at, number))
@@ -5185,20 +5239,20 @@ def stop_on_signals():
 
 def wait_for_end(app, stopping, dev):
     """Wait for a signal; in development also for a changed script, which it returns True for."""
-    script, page = newest(os.path.abspath(__file__)), newest(os.path.join(HERE, 'static'))
+    script, page = last_changed(os.path.abspath(__file__)), last_changed(os.path.join(HERE, 'static'))
     while not stopping.wait(0.5 if dev else 1):      # a wait without end cannot be interrupted on Windows
         if not dev:
             continue
-        if newest(os.path.abspath(__file__)) != script:
+        if last_changed(os.path.abspath(__file__)) != script:
             return True
-        if newest(os.path.join(HERE, 'static')) != page:
-            page = newest(os.path.join(HERE, 'static'))
+        if last_changed(os.path.join(HERE, 'static')) != page:
+            page = last_changed(os.path.join(HERE, 'static'))
             app.assets = Assets(os.path.join(HERE, 'static'))
             app.news.pass_on('notice', {'code': 'reload'}, EVERYBODY)
     return False
 
 
-def newest(path):
+def last_changed(path):
     """When a file, or anything in a folder, was last changed."""
     times = [os.stat(os.path.join(parent, name)).st_mtime for parent, _, names in os.walk(path) for name in names]
     return max(times, default=0) if os.path.isdir(path) else os.stat(path).st_mtime

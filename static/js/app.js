@@ -50,17 +50,18 @@ async function start() {
   find('#app').replaceChildren(fill('frame'));
   document.addEventListener('click', loadOnFirstUse, true);
   startViews();
-  loadDrawer();
+  loadForPhones();
   route();
   startFeed();
   await startOutbox();
   requestAnimationFrame(() => find('#announcer').setAttribute('aria-live', 'polite'));
 }
 
-/* Wide windows have no drawer. */
-function loadDrawer() {
-  if (PHONE.matches) import('./features/drawer.js');
-  else PHONE.addEventListener('change', loadDrawer, {once: true});
+/* Wide windows have neither drawer nor screen keyboard. */
+function loadForPhones() {
+  if (!PHONE.matches) return PHONE.addEventListener('change', loadForPhones, {once: true});
+  import('./features/drawer.js');
+  import('./features/screen-keyboard.js');
 }
 
 async function signIn() {
@@ -69,15 +70,19 @@ async function signIn() {
       return await loadSnapshot();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      if (error.status === 401) await showSignIn();
-      else await explainAndWait(error);
+      await (error.status === 401 ? showSignIn() : explainAndWait(error));
     }
   }
 }
 
 async function showSignIn() {
   const {signInPage} = await import('./views/sign-in.js');
-  await signInPage();
+  try {
+    await signInPage();
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    await explainAndWait(error);
+  }
 }
 
 function explainAndWait(error) {

@@ -110,11 +110,11 @@ const isAdmin = () => ['admin', 'owner'].includes(state.me.role);
 
 /** Rename, topic, archive: the creator, an admin or the owner, when in the channel. */
 export function mayManage(channel) {
-  return channel.joined && channel.kind !== 'direct' && (channel.created_by === state.me.id || isAdmin());
+  return Boolean(channel) && channel.joined && channel.kind !== 'direct' && (channel.created_by === state.me.id || isAdmin());
 }
 
 export function mayWrite(channel) {
-  return channel.joined && !channel.archived && (channel.posting !== 'admins' || isAdmin());
+  return Boolean(channel) && channel.joined && !channel.archived && (channel.posting !== 'admins' || isAdmin());
 }
 
 export function mayDelete(message) {

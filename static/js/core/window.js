@@ -13,6 +13,8 @@ export class MessageWindow {
     this.loaded = false;
     this.loading = null;
     this.turn = 0;
+    this.asking = 0;
+    this.early = [];
   }
 
   get newestId() {
@@ -42,10 +44,23 @@ export class MessageWindow {
     const page = await this.fetchPage(query);
     if (turn !== this.turn) return;
     Object.assign(this, {messages: page.messages, moreBefore: page.more_before, moreAfter: page.more_after, loaded: true});
+    this.catchUp();
   }
 
-  fetchPage(query) {
-    return get(`/channels/${this.channelId}/messages?limit=${PAGE}${query && `&${query}`}`);
+  async fetchPage(query) {
+    this.asking += 1;
+    try {
+      return await get(`/channels/${this.channelId}/messages?limit=${PAGE}${query && `&${query}`}`);
+    } finally {
+      this.asking -= 1;
+    }
+  }
+
+  /* A page may have been read before news that arrived ahead of it. */
+  catchUp() {
+    const {early} = this;
+    this.early = this.asking ? early : [];
+    for (const message of early) this.insert(message, true);
   }
 
   /** Fetches the page before or after; `commit` is called around the change, so that the view can stay put. */
@@ -66,12 +81,14 @@ export class MessageWindow {
     this.messages = [...page.messages, ...this.messages];
     this.moreBefore = page.more_before;
     this.trimEnd();
+    this.catchUp();
   }
 
   putAfter(page) {
     this.messages = merge(this.messages, page.messages);
     this.moreAfter = page.more_after;
     this.trimStart();
+    this.catchUp();
   }
 
   trimEnd() {
@@ -91,6 +108,11 @@ export class MessageWindow {
    * `following` says that the view stands at the end, so that old messages may go.
    */
   take(message, following) {
+    if (this.asking) this.early.push(message);
+    return this.loaded ? this.insert(message, following) : 'elsewhere';
+  }
+
+  insert(message, following) {
     const at = this.messages.findIndex(other => other.id === message.id);
     if (at >= 0) return this.change(at, message);
     if (message.id < this.newestId) return 'elsewhere';

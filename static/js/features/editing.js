@@ -74,13 +74,15 @@ listen('composer-drawn', () => messageBox().addEventListener('keydown', event =>
 }));
 
 onMessageDrawn((article, message) => {
-  if (message.id || message.status !== 'failed') return;
+  if (message.id || article.classList.contains('sending')) return;
   const entry = outboxOf(message.channel_id).find(other => other.client_id === message.client_id);
-  find('.delivery-actions', article).append(
+  const actions = find('.delivery-actions', article);
+  /* What only waits may have reached the server already: it can be dropped here, but not become another message. */
+  if (entry.status === 'failed') actions.append(
     action(words.retry, () => retry(entry)),
     action(words.edit, () => startEditing(article, entry.text, text => retry(entry, text))),
-    action(words.delete, () => discard(entry)),
   );
+  actions.append(action(words.delete, () => discard(entry)));
 });
 
 function action(label, run) {

@@ -166,7 +166,7 @@ async function offerAsFile(text) {
 /* Dropping works on the whole conversation; elsewhere it must not make the browser leave the page. */
 const carriesFiles = event => event.dataTransfer && [...event.dataTransfer.types].includes('Files');
 const target = () => find('#drop-target');
-const mayDrop = () => openChannel() && mayWrite(openChannel());
+const mayDrop = () => mayWrite(openChannel());
 
 addEventListener('dragover', event => {
   if (!carriesFiles(event)) return;

@@ -32,8 +32,7 @@ function skip(event) {
 /* What is being written must survive every change of the channel that still allows writing. */
 function draw() {
   const channel = openChannel();
-  const writing = channel && mayWrite(channel);
-  if (!writing) return drawNotice(channel);
+  if (!mayWrite(channel)) return drawNotice(channel);
   if (!find('#composer')) mount();
   if (composer.channelId !== channel.id) enter(channel);
   messageBox().placeholder = words.messageTo(channel.kind === 'direct' ? channelName(channel) : `#${channel.name}`);

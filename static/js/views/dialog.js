@@ -1,5 +1,5 @@
 /** Dialogs, questions, menus and toasts. */
-import {fill, find, icon, isPhone, make, setSlot} from '../core/dom.js';
+import {fill, find, icon, isPhone, make, setSlot, slot} from '../core/dom.js';
 import {words} from '../text/words.js';
 
 const TOAST_TIME = 5000;
@@ -171,6 +171,8 @@ export function toast(text, {name = 'check', action = null, after = null} = {}) 
   note.addEventListener('focusin', () => clearTimeout(timer));
   note.addEventListener('pointerleave', () => { timer = setTimeout(end, TOAST_TIME, after); });
   setSlot(note, 'action', action && toastButton(action, end));
+  /* The same words twice say nothing new. */
+  for (const other of find('#toasts').children) if (!action && slot(other, 'text').textContent === text) other.hidden = true;
   find('#toasts').append(note);
 }
 

@@ -36,7 +36,7 @@ export function startTimeline() {
 /** Opens a channel at a message, at a place one comes back to, at the New divider, or at the end. */
 export async function showChannel(channelId, messageId, placeId) {
   if (!view.window || view.window.channelId !== channelId) startView(channelId);
-  const goal = messageId || placeId;
+  const goal = messageId || placeId || null;
   const {window} = view;
   try {
     if (!window.loaded || (goal ? !window.has(goal) : window.moreAfter)) await load(window, goal);
@@ -67,8 +67,8 @@ function startView(channelId) {
 }
 
 function load(window, goal) {
-  if (goal) return window.openAround(goal);
-  return view.dividerAfter === null ? window.openLatest() : window.openAround(view.dividerAfter);
+  const around = goal || view.dividerAfter;
+  return around === null ? window.openLatest() : window.openAround(around);
 }
 
 function showFailure(window, error) {
@@ -126,17 +126,15 @@ const atEnd = () => !view.window.moreAfter && distanceToEnd(scroller()) < END_SL
 function noteFollowing() {
   if (!view.window) return;
   view.following = atEnd();
-  if (view.following) view.news = 0;
+  if (view.following) {
+    view.news = 0;
+    if (history.state && history.state.place) history.replaceState(null, '');
+  }
   updatePill();
 }
 
-function toEnd() {
-  scroller().scrollTop = scroller().scrollHeight;
-}
-
-function stayAtEnd() {
-  if (view.window && view.following) toEnd();
-}
+const toEnd = () => { scroller().scrollTop = scroller().scrollHeight; };
+const stayAtEnd = () => view.window && view.following && toEnd();
 
 function onScroll() {
   if (!view.window || !view.window.loaded) return;
@@ -186,7 +184,7 @@ export async function jumpToLatest() {
 
 function onMessage(message) {
   const {window} = view;
-  if (!window || !window.loaded || message.channel_id !== window.channelId) return;
+  if (!window || message.channel_id !== window.channelId) return;
   const newestBefore = window.newestId;
   const what = window.take(message, view.following);
   if (what === 'elsewhere') return;

@@ -1,0 +1,6860 @@
+#!/usr/bin/env python3
+"""The tests of MiniMost.
+
+`python3 test_minimost.py` runs them all; words choose those whose class or test has one of them in its name,
+as in `python3 test_minimost.py Law`. `--thorough` makes the long ones longer. Real servers, real sockets, and real
+browsers where chromedriver is: the environment variable CHROMEDRIVER names it, `none` leaves the browsers out, and
+with REQUIRE_BROWSER=1 a test that lacks its browser fails rather than being skipped.
+
+Parts: TOOLS; A SERVER FOR EACH CLASS; LAW; DOCUMENTS; HTTP; THE CHAT; LIVE; TLS; DEMO; BENCH; BROWSERS.
+"""
+import ast
+import atexit
+import base64
+import collections
+import contextlib
+import gzip
+import hashlib
+import html.parser
+import http.client
+import http.server
+import inspect
+import io
+import ipaddress
+import itertools
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import ssl
+import stat
+import struct
+import subprocess
+import symtable
+import sys
+import tempfile
+import threading
+import time
+import unittest
+import urllib.parse
+import zlib
+from unittest import mock
+
+sys.dont_write_bytecode = True       # nothing is left beside the script
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import minimost
+
+THOROUGH = '--thorough' in sys.argv
+
+
+# ======================================================================
+# TOOLS: waiting, browsers, the wire, a client
+# ======================================================================
+
+# ---- Waiting and connecting -----------------------------------------------------------------------------------------
+
+def wait_until(condition, timeout=10, message='the condition', every=0.03):
+    """Call `condition` until it returns something true, and return that.
+
+    After `timeout` seconds AssertionError tells `message`, a text or a function that makes one.
+    """
+    end = time.monotonic() + timeout
+    while True:
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() > end:
+            text = message() if callable(message) else message
+            raise AssertionError('not within %g s: %s' % (timeout, text))
+        time.sleep(every)
+
+
+def lacking(what):
+    """Skip the test for want of `what`, or fail it where REQUIRE_BROWSER=1 asks for browsers."""
+    if os.environ.get('REQUIRE_BROWSER') == '1':
+        raise AssertionError('REQUIRE_BROWSER=1, but ' + what)
+    raise unittest.SkipTest(what)
+
+
+IGNORE_UNEXPECTED_EOF = 0x80    # OpenSSL 3's SSL_OP_...: Python before 3.10 raises a nameless SSLError at such an end
+
+
+def trusting_context():
+    """A TLS client context that takes any certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if ssl.OPENSSL_VERSION_INFO >= (3,):
+        context.options |= IGNORE_UNEXPECTED_EOF
+    return context
+
+
+def dial(host, port, tls=None, timeout=10):
+    """A connected socket.
+
+    `port` None: `host` is the path of a Unix socket. `tls`: None, True (takes any certificate) or a context.
+    """
+    if port is None:
+        connected = socket.socket(socket.AF_UNIX)
+        connected.settimeout(timeout)
+        connected.connect(host)
+    else:
+        connected = socket.create_connection((host, port), timeout)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if not tls:
+        return connected
+    context = trusting_context() if tls is True else tls
+    try:
+        return context.wrap_socket(connected, server_hostname=host)
+    except (OSError, ValueError):
+        connected.close()
+        raise
+
+
+# ---- Browsers: W3C WebDriver, https://www.w3.org/TR/webdriver2/ -----------------------------------------------------
+
+ELEMENT = 'element-6066-11e4-a52e-4f735466cecf'     # WebDriver section 12.1: the key of an element's reference
+BROWSER_FLAGS = (
+    '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync',
+    '--disable-background-networking', '--disable-component-update', '--disable-dev-shm-usage', '--no-proxy-server',
+    '--host-resolver-rules=MAP *.com ~NOTFOUND')    # Chromium's own errands all go to .com names
+NO_BROWSER = ('cannot find Chrome binary', 'only supports Chrome version')
+PASSING = ('no such element', 'stale element reference', 'element not interactable', 'element click intercepted',
+           'javascript error', 'no such execution context', 'aborted by navigation')
+KEYS = {
+    'Null': '\ue000', 'Backspace': '\ue003', 'Tab': '\ue004', 'Enter': '\ue007', 'Shift': '\ue008',
+    'Control': '\ue009', 'Alt': '\ue00a', 'Escape': '\ue00c', 'Space': ' ', 'PageUp': '\ue00e',
+    'PageDown': '\ue00f', 'End': '\ue010', 'Home': '\ue011', 'ArrowLeft': '\ue012', 'ArrowUp': '\ue013',
+    'ArrowRight': '\ue014', 'ArrowDown': '\ue015', 'Delete': '\ue017', 'F1': '\ue031', 'Meta': '\ue03d',
+    'Plus': '+'}
+
+
+class BrowserError(AssertionError):
+    """What WebDriver refused; `kind` is its error code (WebDriver section 6.6)."""
+
+    def __init__(self, kind, message):
+        super().__init__('%s: %s' % (kind, message))
+        self.kind = kind
+
+
+def remove_folder(folder):
+    """Remove a folder that ending processes may still write to."""
+    def gone():
+        shutil.rmtree(folder, ignore_errors=True)
+        return not os.path.exists(folder)
+    wait_until(gone, message=folder + ' is removed')
+
+
+class Driver:
+    """A chromedriver process and the folder for all that its browsers write.
+
+    `prefix` is put before the command; `connect((host, port), timeout)` makes the sockets to it: a network namespace
+    needs both.
+    """
+
+    def __init__(self, prefix=(), connect=socket.create_connection):
+        program = self._program()
+        self.connect = connect
+        self.browsers = []
+        self.folder = tempfile.mkdtemp(prefix='browser-')
+        self.process = self._launch(list(prefix) + [program, '--port=0'])
+        atexit.register(self.end)       # an interrupted test run must leave no browser behind
+        try:
+            self.port = wait_until(self._listening, 20, self._output)
+            wait_until(lambda: self.command('GET', '/status')['ready'], 20, 'chromedriver is ready')
+        except (AssertionError, OSError):
+            self.end()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.end()
+
+    @staticmethod
+    def _program():
+        wanted = os.environ.get('CHROMEDRIVER') or 'chromedriver'
+        if wanted == 'none':
+            lacking('CHROMEDRIVER=none: no browser is wanted')
+        return shutil.which(wanted) or lacking('chromedriver is missing (looked for %r)' % wanted)
+
+    def _launch(self, command):
+        surroundings = dict(os.environ, TMPDIR=self.folder, HOME=self.folder)
+        with open(os.path.join(self.folder, 'output'), 'wb') as output:
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                                    env=surroundings, start_new_session=True)
+
+    def _output(self):
+        with open(os.path.join(self.folder, 'output'), encoding='utf-8', errors='replace') as output:
+            return output.read()
+
+    def _listening(self):
+        found = re.search(r'started successfully on port (\d+)', self._output())
+        if not found and self.process.poll() is not None:
+            raise AssertionError('chromedriver ended: ' + self._output())
+        return found and int(found.group(1))
+
+    def command(self, method, path, body=None):
+        """The value that WebDriver answers, or BrowserError."""
+        connection = http.client.HTTPConnection('127.0.0.1', self.port)
+        connection.sock = self.connect(('127.0.0.1', self.port), 90)
+        try:
+            connection.request(method, path, None if method != 'POST' else json.dumps(body or {}))
+            reply = connection.getresponse()
+            value = json.loads(reply.read().decode())['value']
+        finally:
+            connection.close()
+        if reply.status >= 400:
+            raise BrowserError(value['error'], value['message'].split('\n')[0])
+        return value
+
+    def end(self):
+        """Quit the browsers, end the whole process group, remove the folder."""
+        if not self.folder:
+            return
+        atexit.unregister(self.end)
+        for browser in list(self.browsers):
+            browser.quit()
+        self._kill()
+        self.process.wait()
+        remove_folder(self.folder)
+        self.folder = None
+
+    def _kill(self):
+        if os.name == 'nt':
+            subprocess.call(['taskkill', '/F', '/T', '/PID', str(self.process.pid)], stdout=subprocess.DEVNULL)
+            return
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+class Browser:
+    """One person's browser with a fresh profile.
+
+    `size` is the viewport in CSS pixels; `mobile` makes it a phone. A `target` is a CSS selector or what `find`
+    returned. Everything that needs an element waits for it, at most `timeout` seconds.
+    """
+
+    def __init__(self, driver, size=(1280, 800), mobile=False, dark=False, touch=False, flags=(), capabilities=None,
+                 insecure=True, timeout=10):
+        self.driver, self.size, self.mobile, self.touch, self.timeout = driver, size, mobile, touch, timeout
+        self.log = []
+        self.profile = tempfile.mkdtemp(prefix='profile-', dir=driver.folder)
+        wanted = {'browserName': 'chrome', 'acceptInsecureCerts': insecure, 'goog:loggingPrefs': {'browser': 'ALL'},
+                  'timeouts': {'script': 30000, 'pageLoad': 30000, 'implicit': 0},
+                  'goog:chromeOptions': self._options(dark, flags)}
+        wanted.update(capabilities or {})
+        self.path = '/session/' + self._session(wanted)
+        driver.browsers.append(self)
+        self._prepare_tab()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.quit()
+
+    def _options(self, dark, flags):
+        arguments = BROWSER_FLAGS + ('--user-data-dir=' + self.profile, '--window-size=%d,%d' % self.size)
+        arguments += ('--blink-settings=preferredColorScheme=%d' % (0 if dark else 1),)
+        options = {'args': list(arguments + tuple(flags))}
+        if self.mobile:
+            metrics = {'width': self.size[0], 'height': self.size[1], 'pixelRatio': 2, 'mobile': True, 'touch': True}
+            options['mobileEmulation'] = {'deviceMetrics': metrics}
+        return options
+
+    def _session(self, capabilities):
+        try:
+            made = self.driver.command('POST', '/session', {'capabilities': {'alwaysMatch': capabilities}})
+        except BrowserError as error:
+            if any(sign in str(error) for sign in NO_BROWSER):
+                lacking('Chromium is missing: %s' % error)
+            raise
+        return made['sessionId']
+
+    def _get(self, path):
+        return self.driver.command('GET', self.path + path)
+
+    def _post(self, path, **body):
+        return self.driver.command('POST', self.path + path, body)
+
+    def _delete(self, path=''):
+        return self.driver.command('DELETE', self.path + path)
+
+    # -- Pages and tabs
+
+    def open(self, url):
+        """Go to `url` and wait until it is loaded."""
+        self._post('/url', url=url)
+
+    def reload(self):
+        """Load the page again."""
+        self._post('/refresh')
+
+    def back(self):
+        """Press the browser's back button."""
+        self._post('/back')
+
+    def url(self):
+        """The address of the page."""
+        return self._get('/url')
+
+    def tab(self):
+        """The handle of the tab that is driven now."""
+        return self._get('/window')
+
+    def new_tab(self, url=None):
+        """Open a tab, drive it from now on and return its handle."""
+        handle = self._post('/window/new', type='tab')['handle']
+        self.switch(handle)
+        self._prepare_tab()
+        if url:
+            self.open(url)
+        return handle
+
+    def switch(self, handle):
+        """Drive another tab from now on."""
+        self._post('/window', handle=handle)
+
+    def close_tab(self):
+        """Close the tab that is driven now and return the handles of the others; `switch` to one of them."""
+        return self._delete('/window')
+
+    def _prepare_tab(self):
+        if not self.mobile:
+            self.resize(*self.size)
+        if self.touch:
+            self.cdp('Emulation.setTouchEmulationEnabled', enabled=True, maxTouchPoints=5)
+
+    def resize(self, width, height):
+        """Give the viewport this size, also one smaller than a window can be."""
+        self.size = (width, height)
+        self.cdp('Emulation.setDeviceMetricsOverride', width=width, height=height, deviceScaleFactor=0,
+                 mobile=self.mobile)
+
+    def quit(self):
+        """End the browser and forget its profile."""
+        if self not in self.driver.browsers:
+            return
+        self.driver.browsers.remove(self)
+        try:
+            self._delete()
+        except (BrowserError, OSError, http.client.HTTPException):
+            pass        # it crashed; what is left of it goes with the driver's process group
+        shutil.rmtree(self.profile, ignore_errors=True)
+
+    # -- Looking
+
+    def find_all(self, css):
+        """The elements that match now, without waiting."""
+        return self._post('/elements', using='css selector', value=css)
+
+    def find(self, css):
+        """The first element that matches."""
+        return self.wait_for(css)
+
+    def wait_for(self, condition, timeout=None, what=None):
+        """Wait for a CSS selector, a script (a text that begins with `return `) or a function; return what it gives.
+
+        An error that may pass (an element drawn anew, a script that fails so far) counts as "not yet".
+        """
+        look, trouble = self._look(condition), []
+
+        def attempt():
+            try:
+                return look()
+            except BrowserError as error:
+                if error.kind not in PASSING:
+                    raise BrowserError(error.kind, self._explain(what or condition, error)) from None
+                trouble[:] = [error]
+            return None
+        limit = self.timeout if timeout is None else timeout
+        return wait_until(attempt, limit, lambda: self._explain(what or condition, *trouble))
+
+    def _look(self, condition):
+        if callable(condition):
+            return condition
+        if condition.startswith('return '):
+            return lambda: self.run(condition)
+        return lambda: self._element(condition)
+
+    def _explain(self, what, *trouble):
+        try:
+            page = self.run('return [location.href, document.title, document.body ? document.body.innerText : ""]')
+        except BrowserError as error:
+            page = ['no page', '', str(error)]
+        lines = ['%s' % (what,)] + ['  %s' % error for error in trouble]
+        lines += ['  page: %s "%s"' % tuple(page[:2]), '  text: ' + ' | '.join(page[2].split('\n'))[:600]]
+        return '\n'.join(lines)
+
+    def _element(self, target):
+        if isinstance(target, dict):
+            return target
+        return self._post('/element', using='css selector', value=target)
+
+    def _with(self, target, act):
+        def attempt():
+            element = self._element(target)
+            return (act('/element/' + element[ELEMENT]),)       # a tuple: an empty answer is an answer too
+        return self.wait_for(attempt, what=target)[0]
+
+    def see(self, text, css='body'):
+        """Wait until `text` is visible in the first element that matches."""
+        self.wait_for(lambda: text in self._get('/element/%s/text' % self._element(css)[ELEMENT]),
+                      what='%r in %s' % (text, css))
+
+    def gone(self, css):
+        """Wait until nothing that matches takes up room on the page."""
+        self.wait_for('return !Array.from(document.querySelectorAll(%s)).some(e => e.getClientRects().length)'
+                      % json.dumps(css), what='%s is gone' % css)
+
+    def text(self, target):
+        """The visible text of an element."""
+        return self._with(target, lambda path: self._get(path + '/text'))
+
+    def property(self, target, name):
+        """A DOM property of an element, such as `value` or `checked`."""
+        return self._with(target, lambda path: self._get('%s/property/%s' % (path, name)))
+
+    def screenshot(self, path):
+        """Save what the viewport shows as PNG."""
+        with open(path, 'wb') as picture:
+            picture.write(base64.b64decode(self._get('/screenshot')))
+
+    def console(self, level='SEVERE'):
+        """What the tab's console was told at this level since the start: failed loads, uncaught errors."""
+        self.log += self._post('/se/log', type='browser')
+        return [entry['message'] for entry in self.log if entry['level'] == level]
+
+    # -- Acting
+
+    def click(self, target):
+        """Click in the middle of an element as soon as nothing covers it."""
+        self._with(target, lambda path: self._post(path + '/click'))
+
+    def clear(self, target):
+        """Empty a field."""
+        self._with(target, lambda path: self._post(path + '/clear'))
+
+    def type(self, target, text):
+        """Put the cursor into a field and type; a line break is the Enter key."""
+        wide = max(text, default='') > '\uffff'        # chromedriver's keyboard ends at U+FFFF
+        self._with(target, lambda path: self._post(path + '/value', text=KEYS['Null'] if wide else text))
+        for number, line in enumerate(text.split('\n') if wide else ()):
+            if number:
+                self.keys('Enter')
+            self.cdp('Input.insertText', text=line)
+
+    def upload(self, target, *paths):
+        """Choose files in a file field, which may be hidden."""
+        names = '\n'.join(os.path.abspath(path) for path in paths)
+        self._with(target, lambda path: self._post(path + '/value', text=names))
+
+    def keys(self, *chords):
+        """Press keys where the focus is: `keys('Control+k', 'Enter', 'a')`."""
+        steps = []
+        for chord in chords:
+            pressed = [KEYS.get(name, name) for name in chord.split('+')]
+            steps += [{'type': 'keyDown', 'value': key} for key in pressed]
+            steps += [{'type': 'keyUp', 'value': key} for key in reversed(pressed)]
+        self._post('/actions', actions=[{'type': 'key', 'id': 'keyboard', 'actions': steps}])
+
+    def hover(self, target):
+        """Move the mouse over an element."""
+        def act(path):
+            origin = {ELEMENT: path.split('/')[-1]}
+            self._point('mouse', [{'type': 'pointerMove', 'origin': origin, 'x': 0, 'y': 0, 'duration': 0}])
+        self._with(target, act)
+
+    def centre(self, target):
+        """The middle of an element, `(x, y)` in the viewport."""
+        element = self._with(target, lambda path: {ELEMENT: path.split('/')[-1]})
+        x, y, width, height = self.run('const {x, y, width, height} = arguments[0].getBoundingClientRect();'
+                                       'return [x, y, width, height]', element)
+        return int(x + width / 2), int(y + height / 2)
+
+    def gesture(self, *points, kind='touch', hold=0):
+        """Put a finger (or `kind='mouse'`) down at the first point, hold it, draw it through the others, lift it."""
+        moves = [{'type': 'pointerMove', 'x': x, 'y': y, 'duration': 60} for x, y in points]
+        down = [{'type': 'pointerDown', 'button': 0}, {'type': 'pause', 'duration': int(hold * 1000)}]
+        self._point(kind, moves[:1] + down + moves[1:] + [{'type': 'pointerUp', 'button': 0}])
+
+    def _point(self, kind, steps):
+        self._post('/actions', actions=[{'type': 'pointer', 'id': kind, 'parameters': {'pointerType': kind},
+                                         'actions': steps}])
+
+    def run(self, script, *arguments):
+        """The value that a script `return`s."""
+        return self._post('/execute/sync', script=script, args=arguments)
+
+    def run_async(self, script, *arguments):
+        """The value with which a script calls its last argument, or that its promise holds."""
+        return self._post('/execute/async', script=script, args=arguments)
+
+    def cdp(self, method, **parameters):
+        """Run a DevTools command in the tab."""
+        return self._post('/goog/cdp/execute', cmd=method, params=parameters)
+
+    def network(self, offline=False, latency=0, throughput=-1):
+        """Cut or slow the tab's network: milliseconds, bytes a second (-1: unlimited)."""
+        self._post('/chromium/network_conditions', network_conditions={
+            'offline': offline, 'latency': latency, 'download_throughput': throughput, 'upload_throughput': throughput})
+
+    def media(self, **features):
+        """Emulate media features: `media(prefers_reduced_motion='reduce', forced_colors='active')`."""
+        self.cdp('Emulation.setEmulatedMedia', features=[
+            {'name': name.replace('_', '-'), 'value': value} for name, value in features.items()])
+
+    def permit(self, name, state='granted'):
+        """Answer a permission question of this page beforehand: `granted`, `denied` or `prompt`."""
+        self._post('/permissions', descriptor={'name': name}, state=state)
+
+
+# ---- Sockets byte by byte: RFC 9112 ---------------------------------------------------------------------------------
+
+Response = collections.namedtuple('Response', 'status headers body')
+STATUS_LINE = re.compile(rb'HTTP/1\.1 ([1-5][0-9][0-9]) [\t\x20-\x7e]*\Z')
+HEADER_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?[ \t]*\Z")
+
+
+class WireError(AssertionError):
+    """The bytes that came are no well-formed answer."""
+
+
+def parse_head(head):
+    """`(status, headers)` of an answer's head without its empty line; names in lower case, several cookies on lines."""
+    first, *lines = head.split(b'\r\n')
+    status = STATUS_LINE.match(first)
+    if not status:
+        raise WireError('status line %r' % first)
+    headers = {}
+    for line in lines:
+        name, value = parse_header(line)
+        if name in headers and name != 'set-cookie':
+            raise WireError('header twice: %r' % line)
+        headers[name] = headers[name] + '\n' + value if name in headers else value
+    return int(status.group(1)), headers
+
+
+def parse_header(line):
+    """`(name, value)` of one header line."""
+    found = HEADER_LINE.match(line)
+    if not found:
+        raise WireError('header line %r' % line)
+    return found.group(1).decode().lower(), (found.group(2) or b'').decode()
+
+
+def body_length(status, headers, head=False):
+    """The number of body bytes that follow (RFC 9112 section 6.3); here Content-Length alone may say so."""
+    length = headers.get('content-length')
+    if 'transfer-encoding' in headers:
+        raise WireError('Transfer-Encoding: %s' % headers['transfer-encoding'])
+    if status < 200 or status == 204:
+        if length is not None:
+            raise WireError('Content-Length in a %d' % status)      # RFC 9110 section 8.6
+        return 0
+    if status == 304 or head:
+        return 0
+    if length is None or not re.match(r'[0-9]+\Z', length):
+        raise WireError('Content-Length: %s in a %d' % (length, status))
+    return int(length)
+
+
+class Wire:
+    """A raw connection: sends any bytes, reads answers strictly.
+
+    `rest` holds bytes that came and belong to no whole answer; `ending` is None while the peer may still send, then
+    `closed` or `reset`.
+    """
+
+    def __init__(self, host, port, tls=None, timeout=10):
+        self.socket = dial(host, port, tls, timeout)
+        self.timeout = timeout
+        self.rest = b''
+        self.ending = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+    def send(self, data, piece=None, pause=0):
+        """Send, in pieces of `piece` bytes with `pause` seconds between; a peer that hung up shows in `ending`."""
+        size = piece or len(data) or 1
+        self.socket.settimeout(self.timeout)
+        try:
+            for start in range(0, len(data), size):
+                self.socket.sendall(data[start:start + size])
+                time.sleep(pause)
+        except (ConnectionError, ssl.SSLError):
+            pass        # an answer sent before hanging up may still wait to be read
+
+    def finish(self):
+        """Say that nothing more will be sent (plain connections)."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def close(self):
+        """Hang up."""
+        self.socket.close()
+
+    def reset(self):
+        """Hang up with a TCP reset."""
+        linger = struct.pack('hh' if os.name == 'nt' else 'ii', 1, 0)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.socket.close()
+
+    def exchange(self, data, timeout=5, count=None, head=False):
+        """Send, and return the answers until the peer hangs up or `count` have come.
+
+        `timeout` is for all of it; silence until then ends the list too, with `ending` None, unless a `count` was
+        asked for: then TimeoutError. `head`: the answers are to HEAD and have no body.
+        """
+        self.send(data)
+        deadline, answers = time.monotonic() + timeout, []
+        while count is None or len(answers) < count:
+            answer = self.response(deadline - time.monotonic(), head)
+            if answer is None:
+                break
+            answers.append(answer)
+        if count is not None and len(answers) < count and not self.ending:
+            raise TimeoutError('%d of %d answers in %g s, then %r' % (len(answers), count, timeout, self.rest))
+        return answers
+
+    def response(self, timeout=5, head=False):
+        """The next answer, or None when the peer hung up or was silent for `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while True:
+            answer = self._cut(head)
+            if answer or not self._receive(deadline):
+                return answer
+
+    def hung_up(self, timeout=5):
+        """Whether the peer ends the connection within `timeout` seconds; what it sends until then is in `rest`."""
+        deadline = time.monotonic() + timeout
+        while self._receive(deadline):
+            pass
+        return self.ending is not None
+
+    def _cut(self, head):
+        start, gap, after = self.rest.partition(b'\r\n\r\n')
+        if not gap:
+            return None
+        status, headers = parse_head(start)
+        length = body_length(status, headers, head)
+        if len(after) < length:
+            return None
+        self.rest = after[length:]
+        return Response(status, headers, after[:length])
+
+    def _receive(self, deadline):
+        if self.ending:
+            return False
+        self.socket.settimeout(max(0.001, deadline - time.monotonic()))
+        try:
+            data = self.socket.recv(65536)
+        except socket.timeout:
+            return False
+        except (ConnectionError, ssl.SSLError) as error:
+            self.ending = 'closed' if 'unexpected eof' in str(error) else 'reset'
+            return False
+        self.rest += data
+        self.ending = None if data else 'closed'
+        return bool(data)
+
+
+# ---- A client for the API -------------------------------------------------------------------------------------------
+
+Answer = collections.namedtuple('Answer', 'status data headers')
+
+
+class DialledConnection(http.client.HTTPConnection):
+    """An HTTP connection over a socket from `dial`."""
+
+    def __init__(self, host, port, tls, timeout):
+        super().__init__(host if port else 'localhost', port, timeout=timeout)
+        self.default_port = 443 if tls else 80
+        self.address = (host, port, tls)
+
+    def connect(self):
+        """Dial; http.client calls this when a request finds no open socket."""
+        self.sock = dial(*self.address, timeout=self.timeout)
+
+
+class Client:
+    """One person's way to the API: keeps cookies and the connection, retries nothing.
+
+    A body is JSON, or raw bytes. An Answer is `(status, data, headers)`; `data` is parsed JSON, else bytes.
+    `token` is sent as bearer token; `headers` go with every request.
+    """
+
+    def __init__(self, host, port, tls=None, token=None, headers=None, timeout=40):
+        self.connection = DialledConnection(host, port, tls, timeout)
+        self.cookies = {}
+        self.headers = dict(headers or {})
+        if token:
+            self.headers['Authorization'] = 'Bearer ' + token
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+    def close(self):
+        """Close the connection; the next request opens another."""
+        self.connection.close()
+
+    def get(self, path, **headers):
+        """GET; header names are given with underscores, None leaves one out: `get(path, If_None_Match=tag)`."""
+        return self.request('GET', path, None, headers)
+
+    def head(self, path, **headers):
+        """HEAD."""
+        return self.request('HEAD', path, None, headers)
+
+    def post(self, path, body=None, **headers):
+        """POST."""
+        return self.request('POST', path, body, headers)
+
+    def put(self, path, body=None, **headers):
+        """PUT."""
+        return self.request('PUT', path, body, headers)
+
+    def patch(self, path, body=None, **headers):
+        """PATCH."""
+        return self.request('PATCH', path, body, headers)
+
+    def delete(self, path, body=None, **headers):
+        """DELETE."""
+        return self.request('DELETE', path, body, headers)
+
+    def poll(self, cursor, wait=25):
+        """GET /poll: what came after `cursor`, at the latest in `wait` seconds."""
+        return self.get('/poll?after=%s&wait=%d' % (urllib.parse.quote(cursor), wait))
+
+    def request(self, method, path, body=None, headers=None):
+        """One request; an error closes the connection and is raised."""
+        sent = self._headers(method, body)
+        sent.update((name.replace('_', '-'), value) for name, value in (headers or {}).items())
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        try:
+            self.connection.request(method, path, data, {name: value for name, value in sent.items() if value})
+            reply = self.connection.getresponse()
+            content = reply.read()
+        except (OSError, http.client.HTTPException):
+            self.close()
+            raise
+        self._keep_cookies(reply.headers.get_all('Set-Cookie') or ())
+        return Answer(reply.status, self._parse(reply, content), reply.headers)
+
+    def _headers(self, method, body):
+        headers = dict(self.headers)
+        if self.cookies:
+            headers['Cookie'] = '; '.join('%s=%s' % pair for pair in self.cookies.items())
+        if method not in ('GET', 'HEAD'):
+            headers['X-MiniMost'] = '1'
+        if body is not None:
+            headers['Content-Type'] = 'application/octet-stream' if isinstance(body, bytes) else 'application/json'
+        return headers
+
+    def _keep_cookies(self, lines):
+        for line in lines:
+            pair, *attributes = [part.strip() for part in line.split(';')]
+            name, _, value = pair.partition('=')
+            self.cookies[name] = value
+            if any(attribute.lower() == 'max-age=0' for attribute in attributes):
+                del self.cookies[name]
+
+    @staticmethod
+    def _parse(reply, content):
+        if content and reply.headers.get_content_type() == 'application/json':
+            return json.loads(content.decode())
+        return content
+
+
+# ======================================================================
+# A SERVER FOR EACH CLASS
+# ======================================================================
+
+PASSWORD = 'correct horse battery'
+
+minimost.SCRYPT, minimost.PBKDF2_ROUNDS = (2 ** 10, 8, 1), 2000      # hundreds of people sign up in the tests
+
+
+class ServerCase(unittest.TestCase):
+    """Tests against a running server; `settings`, `plain` and `host` are the class's own."""
+
+    settings = {}
+    plain = False
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix='minimost-test-')
+        cls.begin()
+
+    @classmethod
+    def begin(cls):
+        settings = dict({'rate_limit_enabled': False}, **cls.settings)
+        cls.app = minimost.App(os.path.join(cls.folder, 'data'), minimost.Settings(settings), plain=cls.plain)
+        cls.running = minimost.start(cls.app, '127.0.0.1', 0)
+
+    @classmethod
+    def restart(cls):
+        cls.running.stop()
+        cls.begin()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.running.stop()
+        shutil.rmtree(cls.folder)
+
+    def client(self):
+        """A stranger."""
+        client = Client('127.0.0.1', self.running.port, None if self.plain else trusting_context())
+        self.addCleanup(client.close)
+        return client
+
+    def person(self, username):
+        """Somebody signed in, signed up if new; .user is what the server says of them."""
+        client = self.client()
+        answer = client.post('/login', {'username': username, 'password': PASSWORD})
+        if answer.status == 401:
+            answer = client.post('/signup', {'username': username, 'password': PASSWORD})
+        self.assertIn(answer.status, (200, 201), answer.data)
+        client.user = answer.data['user']
+        return client
+
+
+# ======================================================================
+# LAW: the house rules, and who may see what
+# ======================================================================
+
+# ---- Law: the source ------------------------------------------------------------------------------------------------
+
+STANDARD_LIBRARY = frozenset("""
+    argparse array ast atexit base64 binascii bisect codecs collections configparser contextlib copy csv ctypes datetime decimal
+    difflib email encodings enum errno fcntl filecmp fnmatch fractions functools gc getpass glob gzip hashlib heapq hmac html
+    http inspect io ipaddress itertools json linecache locale logging lzma math mimetypes msvcrt multiprocessing numbers operator
+    os pathlib platform pprint queue random re resource sched secrets select selectors shlex shutil signal socket socketserver
+    sqlite3 ssl stat statistics string struct subprocess symtable sys sysconfig tarfile tempfile textwrap threading time token
+    tokenize traceback types unicodedata unittest urllib uuid warnings wave weakref winreg xml zipfile zlib
+""".split())                                       # modules that every Python from 3.6 to 3.14 has
+
+NEWER_THAN_3_6 = frozenset("""
+    ThreadingHTTPServer dataclass dataclasses capture_output time_ns monotonic_ns perf_counter_ns thread_time SimpleQueue
+    nullcontext AsyncExitStack fromisoformat breakpoint get_running_loop contextvars minimum_version maximum_version TLSVersion
+    subnet_of supernet_of isascii remote_exec block_on_close removeprefix removesuffix isqrt prod comb perm dist lcm nextafter
+    cached_property cache bit_count pairwise batched file_digest missing_ok dirs_exist_ok is_relative_to with_stem readlink
+    create_server has_dualstack_ipv6 raise_signal excepthook randbytes shlex_join posix_spawn waitstatus_to_exitcode pidfd_open
+    add_note ExceptionGroup zoneinfo tomllib graphlib override TypedDict Protocol Literal to_thread TaskGroup addModuleCleanup
+    enterContext addClassCleanup doClassCleanups assertNoLogs utcnow utcfromtimestamp getfqdn
+""".split())                                       # and three that warn or look names up
+
+REGISTRIES = frozenset(('ROUTES', 'ROUTES_BY_SHAPE', 'LOADERS', 'SHOWS', 'COMMANDS', 'ARRIVALS'))
+CHANGES_IN_PLACE = frozenset("""
+    append appendleft extend insert remove pop popitem popleft clear update setdefault add discard sort reverse move_to_end
+""".split())
+FOREIGN_WORDS = re.compile(
+    r'helper[ ]session|sub-?agen[t]s?\b|issue[ ]#|\btask[ ]#|/wor[k]/|/roo[t]/|pyp[i]\.org|npm[j]s|crates[.]io|'
+    r'proxy[.]golang|\bTOD[O]\b|\bFIXM[E]\b|\bXX[X]\b|lorem[ ]ipsum', re.IGNORECASE)
+BANNER = re.compile(r'^# ---- ([0-9]+)\. (.+?) -+$', re.MULTILINE)
+STATIC = os.path.join(minimost.HERE, 'static')
+
+
+def read_text(*path):
+    with open(os.path.join(*path), encoding='utf-8') as file:
+        return file.read()
+
+
+def names_from_outside(table):
+    """The names of a module, and what stands in it, that come from the module's own level."""
+    used = {symbol.get_name() for symbol in table.get_symbols()
+            if symbol.is_referenced() and (symbol.is_global() or table.get_type() == 'module')}
+    return used.union(*map(names_from_outside, table.get_children()))
+
+
+def last_line(node):
+    return getattr(node, 'end_lineno', None) or max(one.lineno for one in ast.walk(node) if hasattr(one, 'lineno'))
+
+
+def root_name(node):
+    """The name at the beginning of a.b[c].d"""
+    while isinstance(node, (ast.Attribute, ast.Subscript)):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def begins_empty(node):
+    """Whether a value is a list, dict, set or the like with nothing in it."""
+    if isinstance(node, ast.Call):
+        return not node.args and root_name(node.func) in ('collections', 'list', 'dict', 'set')
+    return isinstance(node, ast.List) and not node.elts or isinstance(node, ast.Dict) and not node.keys
+
+
+def is_guard(node):
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Call) and root_name(node.test.func) == 'hasattr'
+
+
+def code_words(tree):
+    """Every name, attribute and keyword that code uses, with its line; not what stands below `if hasattr(...)`."""
+    guarded = {one for node in ast.walk(tree) if is_guard(node) for child in node.body for one in ast.walk(child)}
+    for node in ast.walk(tree):
+        if node in guarded:
+            continue
+        if isinstance(node, ast.Name):
+            yield node.id, node.lineno
+        elif isinstance(node, ast.Attribute):
+            yield node.attr, node.lineno
+        elif isinstance(node, ast.Call):
+            yield from ((keyword.arg, node.lineno) for keyword in node.keywords)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+
+
+def foreign_words(text):
+    return ['%d: %s' % (number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if FOREIGN_WORDS.search(line)]
+
+
+class LawOfTheSource(unittest.TestCase):
+    """The rules that minimost.py keeps."""
+
+    maxDiff = None
+
+    @classmethod
+    def setUpClass(cls):
+        cls.text = read_text(minimost.HERE, 'minimost.py')
+        cls.lines = cls.text.splitlines()
+        cls.tree = ast.parse(cls.text)
+        cls.functions = [node for node in ast.walk(cls.tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+
+    def test_the_contents_are_the_banners_in_order(self):
+        contents = re.findall(r'^ *([0-9]+)\. ([A-Z]{2,}(?: [A-Z]{2,})*)\b', ast.get_docstring(self.tree), re.MULTILINE)
+        self.assertEqual(contents, BANNER.findall(self.text))
+        self.assertEqual([int(number) for number, _ in contents], list(range(1, len(contents) + 1)))
+
+    def sections(self):
+        """(name, the names it defines, the names it uses) of each section."""
+        pieces = BANNER.split(self.text)[1:]
+        for _, name, text in zip(*[iter(pieces)] * 3):
+            table = symtable.symtable(text, name, 'exec')
+            defined = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned()}
+            yield name, defined, names_from_outside(table)
+
+    def test_no_section_uses_a_name_of_a_later_one(self):
+        sections = list(self.sections())
+        home = {}
+        for name, defined, _ in sections:
+            for one in defined:
+                home.setdefault(one, name)
+        order = [name for name, _, _ in sections]
+        upwards = ['%s uses %s of %s' % (name, one, home[one]) for name, _, used in sections for one in sorted(used)
+                   if one in home and order.index(home[one]) > order.index(name)]
+        self.assertEqual(upwards, [])
+
+    def test_functions_are_short(self):
+        lengths = {'%s (line %d)' % (node.name, node.lineno): last_line(node) - node.lineno + 1 for node in self.functions}
+        self.assertEqual({name: length for name, length in lengths.items() if length > 40}, {})
+        longer = sorted(((length, name) for name, length in lengths.items() if length >= 12), reverse=True)
+        self.assertLessEqual(len(longer), len(lengths) / 5, 'of %d functions these have 12 lines or more: %s' % (len(lengths), longer))
+
+    def test_only_the_standard_library_is_imported_and_at_the_top(self):
+        first = min(node.lineno for node in self.tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef)))
+        for node in ast.walk(self.tree):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                modules = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+                self.assertEqual([name for name in modules if name.split('.')[0] not in STANDARD_LIBRARY], [])
+                self.assertLess(node.lineno, first, modules)
+
+    def test_the_source_is_python_3_6(self):
+        if sys.version_info >= (3, 8):
+            ast.parse(self.text, feature_version=(3, 6))
+        found = ['line %d: %s' % (line, word) for word, line in code_words(self.tree) if word in NEWER_THAN_3_6]
+        self.assertEqual(found, [])
+        inverses = [node.lineno for node in ast.walk(self.tree) if isinstance(node, ast.Call) and root_name(node.func) == 'pow'
+                    and len(node.args) == 3 and isinstance(node.args[1], ast.UnaryOp)]
+        self.assertEqual(inverses, [], 'pow() with a negative exponent and a modulus is of Python 3.8')
+        walruses = [number for number, line in enumerate(self.lines, 1) if ':=' in line]
+        self.assertEqual(walruses, [])
+
+    def test_what_catches_everything_is_an_edge_and_says_so(self):
+        silent = []
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.ExceptHandler) and (node.type is None or root_name(node.type) in ('Exception', 'BaseException')):
+                goes_on = isinstance(node.body[-1], ast.Raise)
+                comment = self.lines[node.lineno - 1].partition('#')[2]
+                if not goes_on and not re.search(r'\b(edge|carried)\b', comment):
+                    silent.append('line %d: %s' % (node.lineno, self.lines[node.lineno - 1].strip()))
+        self.assertEqual(silent, [])
+
+    def module_variables(self):
+        """{name: the value's node} of what is assigned at the module's own level."""
+        return {target.id: node.value for node in self.tree.body if isinstance(node, ast.Assign)
+                for target in node.targets if isinstance(target, ast.Name)}
+
+    def test_no_state_hides_in_the_module(self):
+        empty = {name for name, value in self.module_variables().items() if begins_empty(value)}
+        self.assertEqual(empty - REGISTRIES, set(), 'only registries begin empty')
+        self.assertEqual([node.lineno for node in ast.walk(self.tree) if isinstance(node, ast.Global)], [], 'global statements')
+
+    def test_only_registries_are_changed_in_functions(self):
+        constants = set(self.module_variables()) - REGISTRIES
+        changed = ['line %d: %s' % (node.lineno, self.lines[node.lineno - 1].strip()) for function in self.functions
+                   for node in ast.walk(function) if self.changed_name(node) in constants]
+        self.assertEqual(changed, [])
+
+    @staticmethod
+    def changed_name(node):
+        """The name whose thing a piece of code changes in place, or None."""
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CHANGES_IN_PLACE:
+            return root_name(node.func)
+        if isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, (ast.Store, ast.Del)):
+            return root_name(node)
+        return None
+
+    def test_every_route_setting_and_command_says_what_it_is(self):
+        words = [(one.method + ' ' + one.pattern, inspect.getdoc(one.handler)) for one in minimost.ROUTES]
+        words += [(one.name, one.help) for one in minimost.SETTINGS]
+        words += [(one.name, one.help) for one in minimost.COMMANDS.values()]
+        self.assertEqual([name for name, text in words if not text or '\n' in text or not text.endswith('.')], [])
+
+    def test_the_product_speaks_of_itself_alone(self):
+        files = [os.path.join(minimost.HERE, name) for name in ('minimost.py', 'settings.json', 'README.md')]
+        files += [os.path.abspath(__file__)] + [path for _, path in page_files()]
+        found = {os.path.basename(path): foreign_words(read_text(path)) for path in files if os.path.exists(path)}
+        self.assertEqual({name: lines for name, lines in found.items() if lines}, {})
+
+    def test_names_of_tests_are_sentences(self):
+        names = [node.name for node in ast.walk(ast.parse(read_text(os.path.abspath(__file__))))
+                 if isinstance(node, ast.FunctionDef) and node.name.startswith('test_')]
+        self.assertEqual([name for name in names if len(name.split('_')) < 4], [])
+
+
+# ---- Law: the page --------------------------------------------------------------------------------------------------
+
+LAYERS = {'core': 0, 'text': 1, 'views': 2, 'features': 3}
+JS_IMPORT = re.compile(r'''(?:\bimport\s*|\bfrom\s*|\bimport\s*\(\s*)['"]([^'"]+)['"]''')
+JS_STATIC_IMPORT = re.compile(r'''^(?:import\s*|(?:import|export)\b[^;'"(]*?\bfrom\s*)['"]([^'"]+)['"]''', re.MULTILINE)
+MARKUP_FROM_TEXT = re.compile(
+    r'innerHTML|outerHTML|insertAdjacentHTML|document\s*\.\s*write|\beval\s*\(|new\s+Function\b|setHTMLUnsafe|DOMParser|'
+    r'createContextualFragment|srcdoc|cssText|setAttribute\(\s*[\'"`](?:style|on)|javascript:|set(?:Timeout|Interval)\(\s*[\'"`]')
+CSS_COLOUR = re.compile(r':[^;{}]*?(#[0-9a-f]{3,8}\b|\b(?:rgb|hsl|hwb|lab|lch|oklab|oklch)a?\(|'
+                        r'(?<![\w-])(?:white|black|red|green|blue|gr[ae]y|orange|yellow|silver)(?![\w-]))[^{}]*?[;}]', re.IGNORECASE)
+JS_COLOUR = re.compile(r'''['"`]#(?:[0-9a-f]{3}|[0-9a-f]{6}|[0-9a-f]{8})['"`]|\b(?:rgb|hsl)a?\(''', re.IGNORECASE)
+MARKUP_COLOUR = re.compile(r'\b(?:fill|stroke|color|content|stop-color)="(?:#[0-9a-f]{3,8}|(?:rgb|hsl)a?\([^"]*)"', re.IGNORECASE)
+BUDGET = 120 * 1024                                # bytes on the wire for a first look
+
+
+def page_files(ending=''):
+    """(path below static/ with slashes, path) of the page's files."""
+    for parent, _, names in sorted(os.walk(STATIC)):
+        for name in sorted(names):
+            path = os.path.join(parent, name)
+            if name.endswith(ending):
+                yield os.path.relpath(path, STATIC).replace(os.sep, '/'), path
+
+
+def without_comments(text, ending):
+    """CSS or JavaScript with its comments as blanks; lines keep their numbers."""
+    comment = r'/\*.*?\*/' if ending == '.css' else r'/\*.*?\*/|(?<![:\'"`\\])//[^\n]*'
+    return re.sub(comment, lambda found: re.sub(r'[^\n]', ' ', found.group()), text, flags=re.DOTALL)
+
+
+def places(pattern, text):
+    """The lines where a pattern is found."""
+    return ['line %d: %s' % (text.count('\n', 0, found.start()) + 1, found.group().strip()[:100]) for found in pattern.finditer(text)]
+
+
+def layer(name):
+    """Where a module of js/ stands, from the ground up."""
+    folder, slash, _ = name[len('js/'):].partition('/')
+    return LAYERS[folder] if slash else len(LAYERS)
+
+
+class Markup(html.parser.HTMLParser):
+    """Collects what the page's policy forbids, and the addresses that the page names."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.forbidden, self.addresses, self.element = [], [], None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.element = tag
+        values = dict(attributes)
+        self.addresses += [(tag, values[name]) for name in ('src', 'href', 'xlink:href') if values.get(name)]
+        self.forbidden += ['<%s %s>' % (tag, name) for name in values if name == 'style' or name.startswith('on')]
+        if tag == 'style':
+            self.forbidden.append('<style>')
+
+    def handle_data(self, data):
+        if self.element == 'script' and data.strip():
+            self.forbidden.append('words in <script>')
+
+    def handle_endtag(self, tag):
+        self.element = None
+
+
+@unittest.skipUnless(os.path.exists(os.path.join(STATIC, 'index.html')), 'there is no page')
+class LawOfThePage(unittest.TestCase):
+    """The rules that static/ keeps."""
+
+    maxDiff = None
+
+    def check_each(self, endings, look):
+        """`look(text, name)` finds nothing in any file with one of the endings."""
+        for ending in endings:
+            for name, path in page_files(ending):
+                with self.subTest(file=name):
+                    self.assertEqual(list(look(read_text(path), name)), [])
+
+    def test_text_never_becomes_markup(self):
+        self.check_each(('.js',), lambda text, name: places(MARKUP_FROM_TEXT, text))
+
+    def test_markup_holds_no_script_and_no_style(self):
+        self.check_each(('.html', '.svg'), lambda text, name: Markup(text).forbidden)
+
+    def test_imports_only_point_down(self):
+        for name, path in page_files('.js'):
+            for target in self.imports(name, JS_IMPORT):
+                with self.subTest(file=name, imports=target):
+                    self.assertTrue(os.path.isfile(os.path.join(STATIC, target)), 'there is no such module')
+                    self.assertLessEqual(layer(target), layer(name))
+                    self.assertFalse(layer(target) == layer(name) == LAYERS['features'], 'a feature imports a feature')
+
+    @staticmethod
+    def imports(name, pattern):
+        """The modules that one imports, by their names below static/."""
+        text = without_comments(read_text(STATIC, name), '.js')
+        return [os.path.normpath(os.path.join(os.path.dirname(name), target)).replace(os.sep, '/')
+                for target in pattern.findall(text)]
+
+    def test_no_script_or_style_sheet_is_long(self):
+        self.check_each(('.js', '.css'), lambda text, name: [text.count('\n')] if text.count('\n') > 250 else [])
+
+    def test_colours_stand_in_the_tokens_alone(self):
+        self.check_each(('.css',), lambda text, name: [] if name == 'css/tokens.css' else
+                        places(CSS_COLOUR, without_comments(text, '.css')))
+        self.check_each(('.js',), lambda text, name: places(JS_COLOUR, without_comments(text, '.js')))
+        self.check_each(('.html',), lambda text, name: places(MARKUP_COLOUR, text))
+
+    def loaded(self):
+        """What the first look loads: the page, what it names, and what its modules import."""
+        names = ['index.html']
+        for tag, address in Markup(read_text(STATIC, 'index.html')).addresses:
+            name = address.partition('#')[0]
+            if name:
+                self.assertTrue(name.startswith('/static/'), address)
+                names.append(name[len('/static/'):])
+        for name in names:
+            if name.endswith('.js'):
+                names += [one for one in self.imports(name, JS_STATIC_IMPORT) if one not in names]
+        return list(collections.OrderedDict.fromkeys(names))
+
+    def test_every_file_that_the_page_names_exists(self):
+        self.assertEqual([name for name in self.loaded() if not os.path.isfile(os.path.join(STATIC, name))], [])
+
+    def test_every_module_of_the_first_look_is_preloaded(self):
+        addresses = {address for _, address in Markup(read_text(STATIC, 'index.html')).addresses}
+        self.assertEqual([name for name in self.loaded() if name.endswith('.js') and '/static/' + name not in addresses], [])
+
+    def test_the_first_look_fits_the_budget(self):
+        sizes = {}
+        for name in self.loaded():
+            with open(os.path.join(STATIC, name), 'rb') as file:
+                sizes[name] = len(gzip.compress(file.read(), 9))
+        self.assertLessEqual(sum(sizes.values()), BUDGET, sizes)
+
+
+class LawOfTheFolder(unittest.TestCase):
+    """What a run leaves behind."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix='minimost-test-')
+        self.addCleanup(shutil.rmtree, self.folder)
+        for name in ('minimost.py', 'settings.json'):
+            shutil.copy(os.path.join(minimost.HERE, name), self.folder)
+        shutil.copytree(STATIC, os.path.join(self.folder, 'static'))
+
+    def run_command(self, *words):
+        process = subprocess.Popen([sys.executable, 'minimost.py'] + list(words), cwd=self.folder, stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, universal_newlines=True)
+        self.addCleanup(process.stdout.close)
+        return process
+
+    def test_running_leaves_nothing_new_but_the_data(self):
+        before = set(os.listdir(self.folder))
+        serving = self.run_command('serve', '--port', '0', '--quiet')
+        said = itertools.takewhile(lambda line: 'Data' not in line, iter(serving.stdout.readline, ''))
+        self.assertIn('127.0.0.1', ''.join(said))
+        serving.terminate()
+        self.assertIn(serving.wait(10), (0, 1) if os.name == 'nt' else (0,))
+        settings = self.run_command('settings')
+        self.assertIn('max_upload_size_mb', settings.communicate(timeout=10)[0])
+        self.assertEqual(settings.returncode, 0)
+        self.assertEqual(set(os.listdir(self.folder)) - before, {'data'})
+
+
+# ---- Law: who may see what ------------------------------------------------------------------------------------------
+
+PEOPLE = ('owner', 'outsider', 'guest', 'removed', 'late', 'member', 'author')      # the author last: what he does changes things
+KINDS = ('public', 'private', 'direct', 'group')
+STANDING = {                                       # how people stand to the planted channel of a kind; otherwise 'out'
+    'public': {'author': 'author', 'member': 'in', 'late': 'in', 'removed': 'looks', 'outsider': 'looks', 'owner': 'looks'},
+    'private': {'author': 'author', 'member': 'in', 'late': 'late'},
+    'direct': {'author': 'author', 'member': 'in'},
+    'group': {'author': 'author', 'member': 'in'},
+}
+TITLES = ('name', 'topic')
+PAST = ('text', 'edited', 'quote', 'spare', 'file-name', 'file-bytes')
+SHOWN = {'author': TITLES + PAST + ('new',), 'in': TITLES + PAST + ('new',), 'looks': TITLES + PAST + ('new',),
+         'late': TITLES + ('new',), 'out': ()}     # planted words that one may read; what is edited away or deleted nobody may
+
+STATUS_OF_EVERYBODY = {                            # route: status
+    'GET /': 200, 'GET /static/<asset>': 200, 'GET /favicon.ico': 200, 'GET /health': 200, 'GET /welcome': 200,
+    'POST /signup': 201, 'POST /login': 200, 'GET /ca.pem': 404,
+}
+STATUS_OF_MEMBERS = {                              # route: status; strangers get 401; guests 403 where the role is more than theirs
+    'POST /logout': 204, 'POST /password': 204, 'GET /me': 200, 'PATCH /me': 200, 'GET /me/sessions': 200,
+    'DELETE /me/sessions/<number>': 404, 'GET /users': 200, 'GET /channels': 200, 'POST /channels': 201,
+    'POST /direct': 201, 'POST /files': 201, 'PUT /me/presence': 204, 'GET /snapshot': 200, 'GET /poll': 200,
+}
+STATUS_BY_STANDING = {                             # route: status of author, in, late, looks; 'out' gets 404, strangers 401
+    'GET /channels/<channel>': (200, 200, 200, 200),
+    'PATCH /channels/<channel>': (200, 403, 403, 403),
+    'GET /channels/<channel>/members': (200, 200, 200, 200),
+    'POST /channels/<channel>/members': (200, 200, 200, 403),
+    'DELETE /channels/<channel>/members/<number>': (204, 403, 403, 403),
+    'PATCH /channels/<channel>/me': (200, 200, 200, 403),
+    'POST /channels/<channel>/read': (204, 204, 204, 403),
+    'POST /channels/<channel>/typing': (204, 204, 204, 403),
+    'POST /channels/<channel>/messages': (201, 201, 201, 403),
+    'GET /channels/<channel>/messages': (200, 200, 200, 200),
+    'GET /messages/<message>': (200, 200, 404, 200),
+    'PATCH /messages/<message>': (200, 403, 404, 403),
+    'DELETE /messages/<message>': (204, 403, 404, 403),
+    'GET /files/<file>': (200, 200, 404, 200),
+}
+STATUS_IN_DIRECT = {                               # route: status of those in a direct channel, where it is another
+    'PATCH /channels/<channel>': 403,
+    'POST /channels/<channel>/members': 409,
+    'DELETE /channels/<channel>/members/<number>': 409,
+}
+BODIES = {                                         # route: function(case, person, thing) that makes a body
+    'POST /signup': lambda case, person, thing: {'username': 'new-%d' % next(case.numbers), 'password': PASSWORD},
+    'POST /login': lambda case, person, thing: {'username': 'bystander', 'password': PASSWORD},
+    'POST /password': lambda case, person, thing: {'current': PASSWORD, 'new': PASSWORD},
+    'PATCH /me': lambda case, person, thing: {'title': 'Cook'},
+    'POST /channels': lambda case, person, thing: {'name': 'made-%d' % next(case.numbers), 'kind': 'public'},
+    'POST /direct': lambda case, person, thing: {'users': []},
+    'POST /files': lambda case, person, thing: b'noise',
+    'PUT /me/presence': lambda case, person, thing: {'state': 'active'},
+    'PATCH /channels/<channel>': lambda case, person, thing: {'topic': thing.words['topic']},
+    'POST /channels/<channel>/members': lambda case, person, thing: {'users': [case.ids['bystander']]},
+    'PATCH /channels/<channel>/me': lambda case, person, thing: {'notify': 'all'},
+    'POST /channels/<channel>/read': lambda case, person, thing: {'message_id': 0},
+    'POST /channels/<channel>/messages': lambda case, person, thing: {'text': 'noise', 'client_id': case.client_id()},
+    'PATCH /messages/<message>': lambda case, person, thing: {'text': 'noise'},
+}
+QUERIES = {                                        # route: functions(case, person, thing) that make what follows the path
+    'POST /files': [lambda case, person, thing: '?name=noise'],
+    'GET /poll': [lambda case, person, thing: '?wait=0&after=' + case.cursors.get(person, 'x')],
+    'GET /channels/<channel>/messages': [
+        lambda case, person, thing: '', lambda case, person, thing: '?after=0',
+        lambda case, person, thing: '?before=1000000', lambda case, person, thing: '?around=%d' % thing.messages['text']],
+}
+CHANGED_MESSAGE = {'PATCH': ('spare',), 'DELETE': ('spare',)}      # by method: the messages asked for
+
+
+def route_name(route):
+    return route.method + ' ' + route.pattern
+
+
+class Thing:
+    """A channel with planted words in all its corners."""
+
+    def __init__(self, kind):
+        self.kind, self.messages = kind, {}
+        self.words = {what: 'secret-%s-%s' % (kind, what) for what in TITLES + PAST + (
+            'new', 'edited-away', 'deleted', 'deleted-name', 'deleted-bytes')}
+
+    def standing(self, person):
+        return STANDING[self.kind].get(person, 'out')
+
+    def hidden_from(self, person):
+        return {word for what, word in self.words.items() if what not in SHOWN[self.standing(person)]}
+
+
+class Planted(ServerCase):
+    """A server with planted words, the people of the matrix, and one more, the bystander."""
+
+    plain, maxDiff = True, None
+    settings = {'channels': []}
+    numbers = itertools.count(1)
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        try:
+            cls.gather()
+        except BaseException:
+            cls.tearDownClass()
+            raise
+
+    @classmethod
+    def gather(cls):
+        cls.people, cls.ids = {}, {}
+        for name in PEOPLE + ('bystander',):
+            cls.people[name] = Client('127.0.0.1', cls.running.port)
+            cls.ids[name] = cls.people[name].post('/signup', {'username': name, 'password': PASSWORD}).data['user']['id']
+        cls.app.store.write(lambda change: change.update('users', cls.ids['guest'], role='guest'))
+        cls.people['guest'].post('/login', {'username': 'guest', 'password': PASSWORD})
+        cls.cursors = {name: client.get('/snapshot').data['cursor'] for name, client in cls.people.items()}
+        cls.people['stranger'] = Client('127.0.0.1', cls.running.port)
+        cls.things = {kind: cls.plant(Thing(kind)) for kind in KINDS}
+
+    @classmethod
+    def tearDownClass(cls):
+        for client in cls.people.values():
+            client.close()
+        super().tearDownClass()
+
+    @classmethod
+    def done(cls, method, path, body=None, person='author'):
+        """What a request answers that must succeed."""
+        answer = cls.people[person].request(method, path, body)
+        assert answer.status < 300, (method, path, answer)
+        return answer.data
+
+    @classmethod
+    def client_id(cls):
+        return 'client-%06d' % next(cls.numbers)
+
+    @classmethod
+    def open_channel(cls, thing):
+        if thing.kind in ('direct', 'group'):
+            users = [cls.ids['member']] + ([cls.ids['bystander']] if thing.kind == 'group' else [])
+            return cls.done('POST', '/direct', {'users': users})['channel']['id']
+        members = [cls.ids[name] for name in ('member', 'removed', 'bystander')]
+        return cls.done('POST', '/channels', {'kind': thing.kind, 'name': thing.words['name'],
+                                              'topic': thing.words['topic'], 'members': members})['channel']['id']
+
+    @classmethod
+    def post(cls, thing, what, text=None, **values):
+        body = dict({'text': text or thing.words[what], 'client_id': cls.client_id()}, **values)
+        thing.messages[what] = cls.done('POST', '/channels/%d/messages' % thing.channel, body)['message']['id']
+
+    @classmethod
+    def upload(cls, name, content):
+        return cls.done('POST', '/files?name=' + name, content.encode())['file']
+
+    @classmethod
+    def plant(cls, thing):
+        words = thing.words
+        thing.channel = cls.open_channel(thing)
+        cls.post(thing, 'text')
+        cls.post(thing, 'edited', words['edited-away'])
+        cls.done('PATCH', '/messages/%d' % thing.messages['edited'], {'text': words['edited']})
+        thing.file = cls.upload(words['file-name'], words['file-bytes'])
+        cls.post(thing, 'file', 'noise', files=[thing.file['id']])
+        cls.post(thing, 'quote', reply_to=thing.messages['text'])
+        cls.post(thing, 'spare')
+        thing.lost_file = cls.upload(words['deleted-name'], words['deleted-bytes'])
+        cls.post(thing, 'deleted', files=[thing.lost_file['id']])
+        cls.done('DELETE', '/messages/%d' % thing.messages['deleted'])
+        cls.change_members(thing)
+        cls.post(thing, 'new')
+        return thing
+
+    @classmethod
+    def change_members(cls, thing):
+        members = '/channels/%d/members' % thing.channel
+        if thing.kind in ('public', 'private'):
+            cls.done('DELETE', '%s/%d' % (members, cls.ids['removed']))
+            cls.done('POST', members, {'users': [cls.ids['late']]})
+
+    def setUp(self):
+        self.wrong, self.seen = [], {name: set() for name in self.people}
+
+    def ask(self, person, method, path, body=None, thing=None, expected=None, **headers):
+        """Make a request; note a wrong status, and every planted word that this person should not get."""
+        client = self.people[person]
+        cookies = dict(client.cookies)
+        answer = client.request(method, path, body, headers)
+        client.cookies = cookies
+        said = json.dumps(answer.data) if isinstance(answer.data, (dict, list)) else answer.data.decode('latin-1')
+        said += str(answer.headers)
+        everything = {word for one in self.things.values() for word in one.words.values()}
+        hidden = everything if person == 'stranger' else set().union(*(one.hidden_from(person) for one in self.things.values()))
+        self.seen[person] |= {word for word in everything if word in said}
+        leaks = sorted(word for word in hidden if word in said)
+        if leaks or expected is not None and answer.status != expected:
+            self.wrong.append((person, method, path, thing and thing.kind, 'answered', answer.status, 'not', expected, leaks))
+        return answer
+
+
+class WhoMaySeeWhat(Planted):
+    """Every route, for everybody, on everything."""
+
+    def paths(self, route, person, thing):
+        """The addresses to try for a route: of its things, and with its queries."""
+        paths = [route.pattern]
+        if thing:
+            names = CHANGED_MESSAGE.get(route.method, thing.messages)
+            fillings = {'<channel>': [thing.channel], '<file>': [thing.file['key']], '<number>': [self.ids['bystander']],
+                        '<message>': [thing.messages[name] for name in names if name != 'new']}
+        else:
+            fillings = {'<asset>': ['index.html'], '<number>': [1000000]}
+        for mark, values in fillings.items():
+            paths = [path.replace(mark, str(value), 1) for path in paths for value in (values if mark in path else [0])]
+        return [path + query(self, person, thing) for path in paths
+                for query in QUERIES.get(route_name(route), [lambda *ignored: ''])]
+
+    def try_route(self, route, person, expected, thing=None):
+        make = BODIES.get(route_name(route), lambda *ignored: None)
+        for path in self.paths(route, person, thing):
+            self.ask(person, route.method, path, make(self, person, thing), thing, expected)
+            if route.method == 'GET' and route.lane != 'lot':
+                self.ask(person, 'HEAD', path, None, thing, expected)
+
+    def expected(self, name, thing, person):
+        standing = thing.standing(person)
+        if standing == 'out':
+            return 404
+        if thing.kind in ('direct', 'group') and name in STATUS_IN_DIRECT:
+            return STATUS_IN_DIRECT[name]
+        return STATUS_BY_STANDING[name][('author', 'in', 'late', 'looks').index(standing)]
+
+    def routes(self, table):
+        return [route for route in minimost.ROUTES if route_name(route) in table]
+
+    def test_every_route_stands_in_one_table(self):
+        names = [route_name(route) for route in minimost.ROUTES]
+        tables = [*STATUS_OF_EVERYBODY, *STATUS_OF_MEMBERS, *STATUS_BY_STANDING]
+        self.assertEqual(sorted(tables), sorted(names), 'a route is closed until a table here opens it')
+        self.assertEqual({route_name(route) for route in minimost.ROUTES if route.public}, set(STATUS_OF_EVERYBODY))
+
+    def test_strangers_are_asked_to_sign_in(self):
+        for route in self.routes({**STATUS_OF_MEMBERS, **STATUS_BY_STANDING}):
+            for thing in self.things.values():
+                self.try_route(route, 'stranger', 401, thing)
+        self.assertEqual(self.wrong, [])
+
+    def test_public_routes_answer_everybody_and_tell_nothing(self):
+        for route in self.routes(STATUS_OF_EVERYBODY):
+            for person in self.people:
+                self.try_route(route, person, STATUS_OF_EVERYBODY[route_name(route)])
+        self.assertEqual(self.wrong, [])
+        self.assertFalse(set().union(*self.seen.values()))
+
+    def test_routes_without_a_thing_tell_each_only_what_is_theirs(self):
+        for route in self.routes(STATUS_OF_MEMBERS):
+            for person in PEOPLE:
+                forbidden = person == 'guest' and route.role != 'guest'
+                self.try_route(route, person, 403 if forbidden else STATUS_OF_MEMBERS[route_name(route)])
+                if route.pattern == '/logout':
+                    self.done('POST', '/login', {'username': person, 'password': PASSWORD}, person)
+        self.assertEqual(self.wrong, [])
+        for kind, thing in self.things.items():
+            self.assertLessEqual({thing.words['text'], thing.words['quote'], thing.words['new']}, self.seen['member'], kind)
+
+    def test_routes_with_a_thing_answer_by_the_standing_to_it(self):
+        for route in self.routes(STATUS_BY_STANDING):
+            for person in PEOPLE:
+                for thing in self.things.values():
+                    self.try_route(route, person, self.expected(route_name(route), thing, person), thing)
+        self.assertEqual(self.wrong, [])
+        self.assert_those_who_may_do_see()
+
+    def assert_those_who_may_do_see(self):
+        for thing in self.things.values():
+            shown = {thing.words[what] for what in TITLES + PAST + ('new',) if what not in TITLES or thing.kind in ('public', 'private')}
+            self.assertLessEqual(shown, self.seen['member'], thing.kind)
+        self.assertIn('secret-private-new', self.seen['late'])
+        self.assertIn('secret-public-text', self.seen['outsider'])
+
+
+class WhatIsHidden(Planted):
+    """What one may not see looks in every way as if it were not there."""
+
+    def outsiders(self, thing):
+        return [name for name in PEOPLE if thing.standing(name) == 'out']
+
+    def test_files_keep_to_their_message_however_they_are_asked_for(self):
+        for thing in self.things.values():
+            path, tag = '/files/' + thing.file['key'], '"%s"' % thing.file['key']
+            ways = (('GET', 200, {}), ('HEAD', 200, {}), ('GET', 206, {'Range': 'bytes=2-5'}), ('HEAD', 206, {'Range': 'bytes=-3'}),
+                    ('GET', 304, {'If_None_Match': tag}), ('HEAD', 304, {'If_None_Match': tag}),
+                    ('GET', 206, {'Range': 'bytes=0-3', 'If_Range': tag}), ('GET', 416, {'Range': 'bytes=1000-'}))
+            for (method, status, headers), person in itertools.product(ways, PEOPLE + ('stranger',)):
+                may = thing.standing(person) in ('author', 'in', 'looks')
+                expected = 401 if person == 'stranger' else status if may else 404
+                answer = self.ask(person, method, path, None, thing, expected, **headers)
+                if not may:
+                    self.assertFalse({'ETag', 'Content-Range', 'Content-Disposition', 'Accept-Ranges'} & set(answer.headers))
+        self.assertEqual(self.wrong, [])
+
+    def test_a_file_is_its_uploaders_alone_until_it_is_posted(self):
+        path = '/files/' + self.upload('secret-unposted', 'noise')['key']
+        self.assertEqual([self.people[person].get(path).status for person in PEOPLE], [404] * (len(PEOPLE) - 1) + [200])
+
+    def test_the_file_of_a_deleted_message_is_gone_for_all(self):
+        for thing in self.things.values():
+            for person in PEOPLE:
+                self.ask(person, 'GET', '/files/' + thing.lost_file['key'], None, thing, 404)
+        self.assertEqual(self.wrong, [])
+
+    def test_hidden_things_answer_as_things_that_do_not_exist(self):
+        for thing in self.things.values():
+            pairs = (('/channels/%s', thing.channel, 1000000), ('/messages/%s', thing.messages['text'], 1000000),
+                     ('/channels/%s/messages', thing.channel, 1000000), ('/files/%s', thing.file['key'], 'x' * 24))
+            for (path, hidden, missing), person in itertools.product(pairs, self.outsiders(thing)):
+                for method in ('GET', 'POST', 'DELETE'):
+                    one, other = (self.people[person].request(method, path % value) for value in (hidden, missing))
+                    self.assertEqual((one.status, one.data), (other.status, other.data), (person, method, path))
+
+    def test_polls_of_outsiders_hold_nothing_that_was_planted(self):
+        heard = {person: json.dumps(self.people[person].poll(self.cursors[person], 0).data) for person in PEOPLE}
+        for thing in self.things.values():
+            self.assertIn(thing.words['text'], heard['member'])
+            self.assertIn(thing.words['text'], heard['author'])
+            words = {word for what, word in thing.words.items() if what not in TITLES}
+            for person in self.outsiders(thing) + [name for name in PEOPLE if thing.standing(name) == 'looks']:
+                self.assertEqual([word for word in words if word in heard[person]], [], person)
+            for person in self.outsiders(thing):
+                self.assertEqual([word for word in thing.words.values() if word in heard[person]], [], person)
+        self.assertIn('secret-private-new', heard['late'])
+        self.assertNotIn('secret-private-text', heard['late'])
+
+    def test_an_old_message_that_changes_is_not_told_to_the_late(self):
+        thing = self.things['private']
+        cursors = {person: self.people[person].get('/snapshot').data['cursor'] for person in ('member', 'late')}
+        self.done('PATCH', '/messages/%d' % thing.messages['text'], {'text': thing.words['text'] + ' again'})
+        self.assertIn(thing.words['text'], json.dumps(self.people['member'].poll(cursors['member'], 5).data))
+        told = self.people['late'].poll(cursors['late'], 0).data['events']
+        self.assertEqual([event for event in told if event['kind'] != 'presence'], [])
+
+    def test_nobody_quotes_or_carries_what_is_hidden(self):
+        body = {'text': 'noise', 'client_id': self.client_id()}
+        place = '/channels/%d/messages' % self.things['private'].channel
+        for values, field in (({'reply_to': self.things['private'].messages['text']}, 'reply_to'),
+                              ({'reply_to': self.things['direct'].messages['text']}, 'reply_to'),
+                              ({'files': [self.things['private'].file['id']]}, 'files')):
+            answer = self.people['late'].post(place, dict(body, **values))
+            self.assertEqual((answer.status, answer.data.get('field')), (400, field))
+
+    def test_nobody_gives_away_a_past_that_is_hidden_from_him(self):
+        thing = self.things['private']
+        answer = self.people['late'].post('/channels/%d/members' % thing.channel, {'users': [self.ids['outsider']], 'history': True})
+        self.addCleanup(self.people['author'].delete, '/channels/%d/members/%d' % (thing.channel, self.ids['outsider']))
+        self.assertIn(answer.status, (200, 403))
+        said = self.people['outsider'].get('/channels/%d/messages' % thing.channel).data
+        self.assertNotIn(thing.words['text'], json.dumps(said))
+
+
+# ======================================================================
+# DOCUMENTS
+# ======================================================================
+
+class Documents(unittest.TestCase):
+    """README.md, settings.json and the command line's help."""
+
+    maxDiff = None
+
+    @classmethod
+    def setUpClass(cls):
+        cls.readme = cls.read('README.md')
+
+    @staticmethod
+    def read(name):
+        with open(os.path.join(minimost.HERE, name), encoding='utf-8') as file:
+            return file.read()
+
+    def chapter(self, name):
+        """What stands between the marks of a table."""
+        found = re.findall(r'<!-- %s -->\n(.*?)\n<!-- end -->' % name, self.readme, re.DOTALL)
+        self.assertEqual(len(found), 1, 'there must be one <!-- %s --> … <!-- end -->' % name)
+        return found[0]
+
+    def run_command(self, *words):
+        """Returns the exit status, what was said, and what was complained."""
+        process = subprocess.Popen([sys.executable, os.path.join(minimost.HERE, 'minimost.py')] + list(words),
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+        said, complaints = process.communicate(timeout=20)
+        return process.returncode, said, complaints
+
+    def test_the_readme_holds_the_tables_of_the_program(self):
+        for name, table in (('settings', minimost.settings_table()), ('commands', minimost.commands_table()),
+                            ('routes', minimost.routes_table())):
+            with self.subTest(table=name):
+                self.assertEqual(self.chapter(name), table)
+
+    def test_the_tables_list_every_setting_route_and_command(self):
+        for name, words in (('settings', [one.name for one in minimost.SETTINGS]), ('commands', list(minimost.COMMANDS)),
+                            ('routes', [one.method + ' ' + one.pattern for one in minimost.ROUTES])):
+            with self.subTest(table=name):
+                self.assertEqual(re.findall(r'^\| `([^`]+)` \|', self.chapter(name), re.MULTILINE), words)
+
+    def test_the_readme_lists_every_option_of_serve(self):
+        options = [name for names, _ in minimost.COMMANDS['serve'].arguments for name in names]
+        self.assertEqual(re.findall(r'^\| `(--[a-z-]+)', self.readme, re.MULTILINE), options)
+
+    def test_the_readme_names_the_commands_and_the_licence(self):
+        for words in ('    python3 minimost.py ', '    python3 minimost.py --lan\n', '    python3 test_minimost.py ',
+                      'python3 test_minimost.py Law'):
+            self.assertIn(words, self.readme)
+        self.assertRegex(self.readme, r'\n## Licence\n\nMIT\b')
+
+    def test_the_readme_calls_no_command_that_there_is_not(self):
+        called = re.findall(r'python3 minimost\.py ([a-z][a-z-]*)', self.readme)
+        self.assertTrue(called)
+        self.assertLessEqual(set(called), set(minimost.COMMANDS))
+
+    def test_links_within_the_readme_lead_somewhere(self):
+        titles = {re.sub(r'[^a-z0-9 -]', '', title.lower()).replace(' ', '-') for title in re.findall(r'^#+ (.+)$', self.readme, re.MULTILINE)}
+        links = re.findall(r'\]\(#([^)]+)\)', self.readme)
+        self.assertLessEqual(set(links), titles)
+
+    def test_the_numbers_in_the_readme_are_those_in_force(self):
+        for number, words in ((minimost.MOST_TEXT, '{:,} characters'), (minimost.MOST_FILES, '{} files'),
+                              (minimost.MOST_IN_GROUP, '{} people'), (6767, 'port {}'),
+                              (minimost.Settings().port, 'https://127.0.0.1:{}')):
+            self.assertIn(words.format(number), self.readme)
+
+    def test_settings_json_is_every_setting_with_its_default(self):
+        self.assertEqual(self.read('settings.json'), minimost.settings_file())
+        self.assertEqual(minimost.Settings(minimost.read_json_object(os.path.join(minimost.HERE, 'settings.json'))).problems, [])
+
+    def test_every_command_explains_itself(self):
+        for name, command in minimost.COMMANDS.items():
+            with self.subTest(command=name):
+                status, said, complaints = self.run_command(name, '--help')
+                self.assertEqual((status, complaints), (0, ''))
+                self.assertIn(command.help.split()[0], said)
+
+    def test_help_lists_every_command(self):
+        status, said, _ = self.run_command('--help')
+        self.assertEqual((status, re.findall(r'^    ([a-z][a-z-]*)', said, re.MULTILINE)), (0, list(minimost.COMMANDS)))
+
+    def test_wrong_words_end_with_status_two(self):
+        for words in (['no-such-command'], ['serve', '--no-such-option'], ['--port', 'many']):
+            with self.subTest(words=words):
+                status, said, complaints = self.run_command(*words)
+                self.assertEqual((status, said), (2, ''))
+                self.assertIn('usage', complaints)
+
+    def test_tables_are_printed_as_in_the_readme(self):
+        for name in ('settings', 'routes'):
+            self.assertEqual(self.run_command(name)[1], self.chapter(name) + '\n')
+        self.assertEqual(self.run_command('settings', '--json')[1], self.read('settings.json'))
+
+
+# ======================================================================
+# HTTP: bytes, sockets, processes
+# ======================================================================
+
+# ---- Tools ----------------------------------------------------------------------------------------------------------
+
+class MovingClock(minimost.Clock):
+    """A steady clock that can be moved ahead, so that nobody waits for deadlines."""
+
+    def __init__(self):
+        self.ahead = 0
+
+    def steady(self):
+        return time.monotonic() + self.ahead
+
+    def move(self, seconds):
+        self.ahead += seconds
+
+
+class AdoptedWire(Wire):
+    """A wire to a connection that the server takes for one from another address."""
+
+    def __init__(self, app, peer):
+        self.socket, theirs = socket.socketpair()
+        self.timeout, self.rest, self.ending = 10, b'', None
+        app.lot.adopt(theirs, peer)
+
+
+def head(*lines, host='localhost'):
+    """The bytes of a request's head; `host` None leaves the Host header to the lines."""
+    lines = lines[:1] + (() if host is None else ('Host: ' + host,)) + lines[1:]
+    return ('\r\n'.join(lines) + '\r\n\r\n').encode('latin-1')
+
+
+def post(path, body, *lines):
+    return head('POST %s HTTP/1.1' % path, 'X-MiniMost: 1', 'Content-Length: %d' % len(body), *lines) + body
+
+
+def cookie_line(client):
+    return 'Cookie: ' + '; '.join('%s=%s' % pair for pair in client.cookies.items())
+
+
+def quiet_cursor(client):
+    """A cursor after which nothing is told that has happened so far."""
+    cursor = client.get('/snapshot').data['cursor']
+    while True:
+        answer = client.poll(cursor, 0).data
+        if not answer['events']:
+            return answer['cursor']
+        cursor = answer['cursor']
+
+
+def sockets_open():
+    """How many sockets this process holds; the server's and ours."""
+    count = 0
+    for name in os.listdir('/proc/self/fd'):
+        with contextlib.suppress(OSError):
+            count += os.readlink('/proc/self/fd/' + name).startswith('socket:')
+    return count
+
+
+HEALTH = head('GET /health HTTP/1.1')
+SMUGGLED = head('GET /smuggled HTTP/1.1')        # answered with 404 by whoever takes it for a request
+HAS_PROC = os.path.isdir('/proc/self/fd')
+
+
+class WireCase(ServerCase):
+    """A server with a clock that can be moved, raw connections to it, and no traceback ever."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.stderr, sys.stderr = sys.stderr, io.StringIO()
+        cls.clock = MovingClock()
+        super().setUpClass()
+
+    @classmethod
+    def begin(cls):
+        settings = dict({'rate_limit_enabled': False}, **cls.settings)
+        cls.app = minimost.App(os.path.join(cls.folder, 'data'), minimost.Settings(settings), cls.clock, plain=cls.plain)
+        cls.running = minimost.start(cls.app, '127.0.0.1', 0)
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        sys.stderr = cls.stderr
+
+    def tearDown(self):
+        self.assertNotIn('Traceback', sys.stderr.getvalue())
+
+    def wire(self, tls=None):
+        wire = Wire('127.0.0.1', self.running.port, not self.plain if tls is None else tls)
+        wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.addCleanup(wire.close)
+        return wire
+
+    def adopted(self, peer):
+        wire = AdoptedWire(self.app, peer)
+        self.addCleanup(wire.close)
+        return wire
+
+    def cookie(self, username='ann'):
+        """A header line that signs somebody in."""
+        person = self.person(username)
+        person.close()
+        return cookie_line(person)
+
+    def asked(self, *lines, **options):
+        """The one answer to a request on a connection of its own."""
+        with self.wire() as wire:
+            is_head = lines[0].startswith('HEAD')
+            return wire.exchange(head(*lines, **options), count=1, head=is_head)[0]
+
+    def uploads(self):
+        return os.listdir(self.app.file_path(''))
+
+    def assert_alive(self, wire):
+        wire.send(HEALTH)
+        self.assertEqual(wire.response().status, 200)
+
+    def assert_last_answer(self, wire, *statuses):
+        """One answer, which says that it is the last, and then the end of the stream."""
+        answer = wire.response()
+        self.assertIsNotNone(answer, 'no answer, ' + str(wire.ending))
+        self.assertIn(answer.status, statuses)
+        self.assertEqual(answer.headers.get('connection'), 'close')
+        self.assertTrue(wire.hung_up(), 'still open')
+        self.assertEqual(wire.rest, b'', 'a second answer')
+        return answer
+
+
+# ---- Pieces: tables of cases ----------------------------------------------------------------------------------------
+
+class PiecesOfTheReader(unittest.TestCase):
+
+    def status_of(self, function, *arguments):
+        try:
+            function(*arguments)
+        except minimost.Refusal as refusal:
+            return refusal.status
+        return 200
+
+    def test_a_head_is_read_into_its_parts(self):
+        result, known = minimost.read_head(b'PUT /a/b?c=%20 HTTP/1.0\r\nHost: box:80\r\nA:  1 \t\r\na: 2\r\nEmpty:')
+        self.assertEqual(result, ('PUT', '/a/b?c=%20', 0, {'host': 'box:80', 'a': '1, 2', 'empty': ''}))
+        self.assertIs(minimost.read_head(b'GET / HTTP/1.1\r\n' + known[0], known)[0].headers, known[1])
+
+    def test_other_headers_are_read_anew(self):
+        _, known = minimost.read_head(b'GET / HTTP/1.1\r\nHost: one')
+        self.assertEqual(minimost.read_head(b'GET / HTTP/1.1\r\nHost: two', known)[0].headers, {'host': 'two'})
+        self.assertEqual(self.status_of(minimost.read_head, b'GET / HTTP/1.1', known), 400)
+
+    def test_request_lines_are_read_strictly(self):
+        cases = (
+            ('GET / HTTP/1.1', 200), ('GET /a//b HTTP/1.1', 200), ('BREW /pot HTTP/1.1', 200), ('GET / HTTP/1.0', 200),
+            ('GET  / HTTP/1.1', 400), ('GET / HTTP/1.1 ', 400), (' GET / HTTP/1.1', 400), ('GET /  HTTP/1.1', 400),
+            ('get / HTTP/1.1', 400), ('GET / http/1.1', 400), ('GET / HTTP/1.11', 400), ('GET / HTTP/1', 400),
+            ('GET /', 400), ('GET', 400), ('', 400), ('GET //x HTTP/1.1', 400), ('GET x HTTP/1.1', 400),
+            ('GET * HTTP/1.1', 400), ('GET http://box/ HTTP/1.1', 400), ('GET /a#b HTTP/1.1', 400), ('GET /\\ HTTP/1.1', 400),
+            ('GET /\xe9 HTTP/1.1', 400), ('GET /\t HTTP/1.1', 400), ('GET /"x" HTTP/1.1', 400), ('GET\t/ HTTP/1.1', 400),
+            ('GET / HTTP/2.0', 505), ('A' * 17 + ' / HTTP/1.1', 400),
+            ('GET /' + 'a' * 8178 + ' HTTP/1.1', 200), ('GET /' + 'a' * 8179 + ' HTTP/1.1', 414), ('GET /' + '\x01' * 9000, 414))
+        for line, status in cases:
+            with self.subTest(line[:40], length=len(line)):
+                self.assertEqual(self.status_of(minimost.read_head, line.encode('latin-1') + b'\r\nHost: box'), status)
+
+    def test_header_lines_are_read_strictly(self):
+        cases = (
+            ('Host: a', 200), ('HOST:a', 200), ('Host: a\r\nX: a\tb', 200), ('Host: a\r\nX: \xe9', 200), ('', 400),
+            ('X: a', 400), ('Host:', 400), ('Host: a\r\nhost: a', 400), ('Host : a', 400), ('Host: a\r\nX', 400),
+            ('Host: a\r\n: x', 400), ('Host: a\r\n X: y', 400), ('Host: a\r\nX: y\r\n z', 400), ('Host: a\r\nX: \x00', 400),
+            ('Host: a\r\nX: a\rb', 400), ('Host: a\r\nX: a\nb', 400), ('Host: a\r\nX: \x7f', 400), ('Host: a\r\nX(: y', 400),
+            ('Host: a\r\n' + 'X: y\r\n' * 62 + 'X: y', 200), ('Host: a\r\n' + 'X: y\r\n' * 63 + 'X: y', 431),
+            ('Host: a\r\nTransfer-Encoding: chunked', 501), ('Host: a\r\nExpect: 200-ok', 417),
+            ('Host: a\r\nExpect: 100-Continue', 200), ('Host: a\r\nContent-Length: 0', 200))
+        for block, status in cases:
+            with self.subTest(block[:60]):
+                self.assertEqual(self.status_of(minimost.read_headers, block.encode('latin-1')), status)
+
+    def test_lengths_are_digits_and_nothing_else(self):
+        for length in ('+3', '-1', '0x3', '0_3', '3, 3', '3 3', '3.0', '', '\xb3', 'ten', '1' * 17):
+            with self.subTest(length):
+                block = ('Host: a\r\nContent-Length: ' + length).encode('latin-1')
+                self.assertEqual(self.status_of(minimost.read_headers, block), 400)
+
+    def test_headers_that_may_stand_once_only(self):
+        for name in sorted(minimost.ONCE_ONLY):
+            with self.subTest(name):
+                block = ('Host: a\r\n%s: 1\r\n%s: 1' % (name, name.upper())).encode()
+                self.assertEqual(self.status_of(minimost.read_headers, block), 400)
+
+    def test_percent_decoding_happens_once_and_is_strict(self):
+        for text, result in (('a%20b', 'a b'), ('%C3%a9', 'é'), ('a+b', 'a+b'), ('%2541', '%41'), ('%F0%9F%98%80', '😀'), ('', '')):
+            self.assertEqual(minimost.percent_decode(text), result)
+        for text in ('%', '%4', '%zz', '%+1', '%FF', '%C3', '%C0%AF', '%ED%A0%80', '%u0041', '%C3%'):
+            with self.subTest(text):
+                self.assertEqual(self.status_of(minimost.percent_decode, text), 400)
+
+    def test_queries_are_read_once(self):
+        cases = (('', {}), ('a=1&b=2', {'a': '1', 'b': '2'}), ('a', {'a': ''}), ('a=b=c', {'a': 'b=c'}), ('&&a=1&', {'a': '1'}),
+                 ('a+b=c+d', {'a b': 'c d'}), ('a=%2B%26', {'a': '+&'}))
+        for text, values in cases:
+            self.assertEqual(minimost.read_query(text), values)
+        for text in ('a=1&a=2', 'a=1&%61=2', 'a=%', 'a=%FF'):
+            with self.subTest(text):
+                self.assertEqual(self.status_of(minimost.read_query, text), 400)
+
+    def test_ranges_name_a_part_or_nothing(self):
+        cases = (                        # of a file of ten bytes: the header, start and length, None for all
+            ('bytes=0-3', (0, 4)), ('bytes=4-', (4, 6)), ('bytes=-3', (7, 3)), ('bytes=-99', (0, 10)), ('bytes=0-99', (0, 10)),
+            ('bytes=9-9', (9, 1)), ('', None), ('bytes=-', None), ('bytes=5-3', None), ('lines=0-3', None), ('bytes=0-1,4-5', None),
+            ('bytes=a-b', None), ('bytes=+1-2', None), ('bytes= 0-3', None), ('bytes=10-', 416), ('bytes=10-20', 416),
+            ('bytes=-0', 416), ('bytes=9999999999999999-', 416), ('bytes=0-\xb2', None))
+        for header, expected in cases:
+            with self.subTest(header):
+                self.assertEqual(self.range(header), expected)
+
+    def range(self, header, **more):
+        request = minimost.Request.__new__(minimost.Request)
+        request.headers = dict({'range': header}, **more)
+        try:
+            return minimost.read_range(request, 10, '"tag"')
+        except minimost.Refusal as refusal:
+            self.assertIn(('Content-Range', 'bytes */10'), list(refusal.headers))
+            return refusal.status
+
+    def test_if_range_wants_the_same_strong_tag(self):
+        for tag, expected in (('"tag"', (0, 1)), ('"other"', None), ('W/"tag"', None), ('Thu, 01 Jan 2026 00:00:00 GMT', None)):
+            self.assertEqual(self.range('bytes=0-0', **{'if-range': tag}), expected)
+
+    def test_no_header_can_be_split(self):
+        for value in ('a\r\nSet-Cookie: b', 'a\nb', 'a\0', '\x7f'):
+            self.assertRaises(ValueError, minimost.write_head, 200, [('Location', value)])
+
+
+def jpeg(width, height, *segments):
+    """The bytes of a JPEG up to its frame header."""
+    return b'\xff\xd8' + b''.join(segments) + b'\xff\xc0\x00\x11\x08' + struct.pack('>HH', height, width) + b'\x03' + bytes(9)
+
+
+def segment(kind, data):
+    return struct.pack('>BBH', 0xff, kind, len(data) + 2) + data
+
+
+def exif(order, orientation, count=1):
+    """An Exif segment whose first directory holds the orientation."""
+    mark = b'II*\0' if order == '<' else b'MM\0*'
+    entry = struct.pack(order + 'HHIHH', 0x0112, 3, 1, orientation, 0)
+    return segment(0xe1, b'Exif\0\0' + mark + struct.pack(order + 'IH', 8, count) + entry + bytes(4))
+
+
+PNG = b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR' + struct.pack('>II', 640, 480) + bytes(5)
+WEBP = b'RIFF\0\0\0\0WEBP'
+
+
+class PiecesOfFiles(unittest.TestCase):
+
+    def test_types_come_from_the_bytes(self):
+        cases = (
+            (PNG, 'image/png'), (jpeg(1, 1), 'image/jpeg'), (b'GIF89a12', 'image/gif'), (b'GIF87a12', 'image/gif'),
+            (WEBP + b'VP8 ', 'image/webp'), (b'RIFF\0\0\0\0WAVEfmt ', 'audio/wav'), (b'JUNK\0\0\0\0WEBPVP8 ', 'application/octet-stream'),
+            (b'ID3\x04', 'audio/mpeg'), (b'OggS\0', 'audio/ogg'), (b'fLaC', 'audio/flac'), (b'\0\0\0\x20ftypM4A ', 'audio/mp4'),
+            (b'\0\0\0\x20ftypisom', 'video/mp4'), (b'\x1aE\xdf\xa3', 'video/webm'), (b'%PDF-1.4', 'application/pdf'),
+            (b'PK\x03\x04', 'application/zip'), (b'hello', 'text/plain'), (b'<svg xmlns="...">', 'text/plain'),
+            (b'<!doctype html><script>', 'text/plain'), (('é' * 4096).encode()[:4095], 'text/plain'),
+            (b'a\0b', 'application/octet-stream'), (b'\xff' * 100, 'application/octet-stream'), (b' ' + PNG, 'application/octet-stream'))
+        for data, expected in cases:
+            with self.subTest(data[:20]):
+                self.assertEqual(minimost.type_by_bytes(data), expected)
+
+    def test_only_harmless_types_are_shown_by_browsers(self):
+        for file_type in ('image/svg+xml', 'text/html', 'text/plain', 'application/pdf', 'text/xml', 'application/octet-stream'):
+            self.assertNotIn(file_type, minimost.INLINE)
+
+    def size(self, data):
+        return minimost.image_size(io.BytesIO(data), minimost.type_by_bytes(data))
+
+    def test_sizes_of_pictures(self):
+        lossy = WEBP + b'VP8 \0\0\0\0\0\0\0\x9d\x01\x2a' + struct.pack('<HH', 320 | 0x4000, 200)
+        lossless = WEBP + b'VP8L\0\0\0\0\x2f' + (319 | 199 << 14).to_bytes(4, 'little') + bytes(8)
+        extended = WEBP + b'VP8X\x0a\0\0\0\0\0\0\0' + (319).to_bytes(3, 'little') + (199).to_bytes(3, 'little')
+        cases = (
+            ('PNG', PNG, (640, 480)), ('GIF', b'GIF89a' + struct.pack('<HH', 31, 17), (31, 17)), ('lossy WebP', lossy, (320, 200)),
+            ('lossless WebP', lossless, (320, 200)), ('extended WebP', extended, (320, 200)), ('JPEG', jpeg(400, 300), (400, 300)),
+            ('progressive JPEG', jpeg(400, 300).replace(b'\xff\xc0', b'\xff\xc2'), (400, 300)),
+            ('JPEG with tables first', jpeg(400, 300, segment(0xe0, b'JFIF\0' * 3), segment(0xc4, bytes(9))), (400, 300)),
+            ('short PNG', PNG[:20], (None, None)), ('short JPEG', jpeg(4, 3)[:8], (None, None)), ('empty PNG', PNG[:16] + bytes(13), (None, None)),
+            ('JPEG without segments', b'\xff\xd8\xff\xe0\0\0', (None, None)), ('JPEG of junk', b'\xff\xd8\xff\xe0\0\x02junk', (None, None)),
+            ('text', b'hello', (None, None)))
+        for name, data, expected in cases:
+            with self.subTest(name):
+                self.assertEqual(self.size(data), expected)
+
+    def test_a_photograph_on_its_side_is_turned(self):
+        for order in '<>':
+            for orientation in range(1, 9):
+                with self.subTest(order=order, orientation=orientation):
+                    self.assertEqual(self.size(jpeg(400, 300, exif(order, orientation))), (300, 400) if orientation >= 5 else (400, 300))
+
+    def test_a_broken_exif_does_not_hide_the_size(self):
+        for name, broken in (('short', segment(0xe1, b'Exif\0\0II')), ('far', segment(0xe1, b'Exif\0\0II*\0\xff\xff\0\0')),
+                             ('many', exif('<', 1, count=9999))):
+            with self.subTest(name):
+                self.assertEqual(self.size(jpeg(400, 300, broken)), (400, 300))
+
+    def test_names_in_headers_are_tame(self):
+        shown = minimost.disposition({'name': 'a"b\\c\r\né;.html', 'type': 'text/plain'})
+        self.assertEqual(shown, 'attachment; filename="a_b_c____.html"; filename*=UTF-8\'\'a%22b%5Cc%0D%0A%C3%A9%3B.html')
+        self.assertTrue(minimost.disposition({'name': 'a.png', 'type': 'image/png'}).startswith('inline; '))
+
+
+class PiecesOfFields(unittest.TestCase):
+
+    def test_fields_take_what_they_should_and_nothing_else(self):
+        m, wrong = minimost, ValueError
+        pair = m.Record(a=m.Whole(0), b=m.Truth())
+        cases = (
+            (m.Text(1, 3), 'a\n\t', 'a\n\t'), (m.Text(1, 3), '', wrong), (m.Text(1, 3), 'abcd', wrong), (m.Text(1, 3), '😀😀😀', '😀😀😀'),
+            (m.Text(0, 3), 1, wrong), (m.Text(0, 3), None, wrong), (m.Text(0, 3), 'a\0', wrong), (m.Text(0, 3), '\r', wrong),
+            (m.Text(0, 3), '\ud800', wrong), (m.Text(0, 3), '\x7f', wrong), (m.Line(1, 3), '  abc ', 'abc'), (m.Line(1, 3), '   ', wrong),
+            (m.Line(1, 5), 'a\nb', wrong), (m.Line(1, 5), 'a\tb', wrong), (m.Line(1, 5), ['a'], wrong), (m.Whole(1, 9), 9, 9),
+            (m.Whole(1, 9), 10, wrong), (m.Whole(1, 9), 0, wrong), (m.Whole(0), True, wrong), (m.Whole(0), 1.0, wrong), (m.Whole(0), '1', wrong),
+            (m.Whole(0), 2 ** 53 - 1, 2 ** 53 - 1), (m.Whole(0), 2 ** 53, wrong), (m.OneOf('a', 'b'), 'a', 'a'), (m.OneOf('a', 'b'), 'c', wrong),
+            (m.OneOf('a', 'b'), ['a'], wrong), (m.OneOf('a', 'b'), {}, wrong), (m.OneOf('ab', 'b'), 'a', wrong), (m.Truth(), False, False),
+            (m.Truth(), 0, wrong), (m.Truth(), 'true', wrong), (m.ListOf(m.Id, 2), [1, 2], [1, 2]), (m.ListOf(m.Id, 2), [1, 2, 3], wrong),
+            (m.ListOf(m.Id, 2), [1, 1], wrong), (m.ListOf(m.Id, 2), '12', wrong), (m.ListOf(m.Id, 2), {}, wrong), (m.ListOf(m.Id, 2), [[1]], wrong),
+            (pair, {'a': 1, 'b': True}, {'a': 1, 'b': True}), (pair, {'a': 1}, wrong), (pair, {'a': 1, 'b': True, 'c': 1}, wrong), (pair, [], wrong),
+            (pair, {'a': '1', 'b': True}, wrong), (m.Maybe(m.Id), None, None), (m.Maybe(m.Id), 0, wrong), (m.SmallObject(9), {'a': 1}, {'a': 1}),
+            (m.SmallObject(9), {'a': 'bcde'}, wrong), (m.SmallObject(9), {'a': '\ud800'}, wrong), (m.SmallObject(9), [], wrong),
+            (m.ClientId, 'abcdefg8', 'abcdefg8'), (m.ClientId, 'abcdefg', wrong), (m.ClientId, 'abcdefg8\n', wrong), (m.ClientId, 'abcdefgé', wrong),
+            (m.ClientId, 12345678, wrong), (m.ChannelName, 'Küche.2', 'Küche.2'), (m.ChannelName, '_x', wrong), (m.ChannelName, 'a b', wrong))
+        for field, value, expected in cases:
+            with self.subTest(field=type(field).__name__, value=value):
+                if expected is wrong:
+                    self.assertRaises(ValueError, field.read, value)
+                else:
+                    self.assertEqual(field.read(value), expected)
+
+    def test_fields_of_a_query(self):
+        for field, text, expected in ((minimost.Whole(0), '12', 12), (minimost.Truth(), 'true', True), (minimost.Text(0, 9), '12', '12')):
+            self.assertEqual(field.read_text(text), expected)
+        for field, text in ((minimost.Whole(0), ''), (minimost.Whole(0), '-1'), (minimost.Whole(0), '+1'), (minimost.Whole(0), '1_0'),
+                            (minimost.Whole(0), '²'), (minimost.Whole(0), '٣'), (minimost.Whole(0), '1' * 17), (minimost.Truth(), '1'), (minimost.Truth(), 'True')):
+            with self.subTest(text=text):
+                self.assertRaises(ValueError, field.read_text, text)
+
+    def refusal(self, given, **declared):
+        fields = {name: (name, field, default) for name, (field, default) in declared.items()}
+        try:
+            return minimost.read_fields(fields, given)
+        except minimost.Refusal as refusal:
+            return refusal.status, refusal.code, refusal.field
+
+    def test_a_refusal_names_the_field(self):
+        declared = {'id': (minimost.Id, minimost.REQUIRED), 'text': (minimost.Text(0, 9), 'x')}
+        self.assertEqual(self.refusal({'id': 1}, **declared), {'id': 1})
+        self.assertEqual(self.refusal({'id': 1, 'text': 'y'}, **declared), {'id': 1, 'text': 'y'})
+        self.assertEqual(self.refusal({}, **declared), (400, 'missing_field', 'id'))
+        self.assertEqual(self.refusal({'id': 0}, **declared), (400, 'bad_field', 'id'))
+        self.assertEqual(self.refusal({'id': 1, 'text': None}, **declared), (400, 'bad_field', 'text'))
+        self.assertEqual(self.refusal({'id': 1, 'extra': 1}, **declared), (400, 'unknown_field', 'extra'))
+
+
+class PiecesOfSettings(unittest.TestCase):
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix='minimost-test-')
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.path, self.last_good = os.path.join(self.folder, 'settings.json'), os.path.join(self.folder, 'last.json')
+
+    def read(self, content):
+        with open(self.path, 'wb') as file:
+            file.write(content if isinstance(content, bytes) else json.dumps(content).encode())
+        return minimost.read_settings(self.path, self.last_good)
+
+    def test_without_a_file_there_are_the_defaults(self):
+        settings = minimost.read_settings(self.path, self.last_good)
+        self.assertEqual(settings.problems, [])
+        for setting in minimost.SETTINGS:
+            self.assertEqual(getattr(settings, setting.name), setting.default)
+        self.assertEqual(self.read(minimost.settings_file().encode()).problems, [])
+
+    def test_good_values_are_used(self):
+        for name, value in (('host', '*'), ('host', '10.0.0.1'), ('port', 0), ('registration', 'closed'), ('channels', ['a']),
+                            ('trusted_proxies', ['10.0.0.1', '::1']), ('rate_limits', {'send': 9}), ('name', 'Ship')):
+            with self.subTest(name, value=value):
+                settings = minimost.Settings({name: value})
+                self.assertEqual((getattr(settings, name), settings.problems), (value, []))
+
+    def test_a_bad_value_is_named_and_what_protects_is_closed(self):
+        cases = (
+            ('name', '', 'MiniMost'), ('name', 5, 'MiniMost'), ('name', 'a\nb', 'MiniMost'), ('host', 'example.com', '127.0.0.1'),
+            ('host', '', '127.0.0.1'), ('host', None, '127.0.0.1'), ('host', 0, '127.0.0.1'), ('host', True, '127.0.0.1'),
+            ('host', ['*'], '127.0.0.1'), ('host', '10.0.0.0/8', '127.0.0.1'), ('port', '5000', 5000), ('port', True, 5000), ('port', 65536, 5000),
+            ('port', -1, 5000), ('port', 80.5, 5000), ('port', None, 5000), ('channels', 'general', []), ('channels', ['a', 'a'], []),
+            ('channels', [''], []), ('registration', 'everybody', 'closed'), ('registration', True, 'closed'), ('registration', None, 'closed'),
+            ('registration', ['open'], 'closed'), ('registration', 'Open', 'closed'), ('max_upload_size_mb', 0, 256), ('max_login_attempts', 0, 5),
+            ('max_login_attempts', '5', 5), ('lockout_duration_minutes', 0, 15), ('password_min_length', 4, 10), ('password_min_length', None, 10),
+            ('session_idle_minutes', 0, 20160), ('rate_limit_enabled', 'no', True), ('rate_limit_enabled', 0, True), ('rate_limits', {'send': 0}, {}),
+            ('rate_limits', {'sing': 5}, {}), ('rate_limits', [], {}), ('max_connections_per_address', 0, 512), ('trusted_proxies', '10.0.0.1', []),
+            ('trusted_proxies', ['10.0.0.0/8'], []), ('trusted_proxies', [1], []), ('trusted_proxies', {}, []), ('allowed_hosts', 'box', []),
+            ('allowed_hosts', [''], []), ('allowed_hosts', [None], []))
+        for name, value, instead in cases:
+            with self.subTest(name, value=value):
+                settings = minimost.Settings({name: value})
+                self.assertEqual(getattr(settings, name), instead)
+                self.assertEqual(len(settings.problems), 1)
+                self.assertIn(' %s ' % name, settings.problems[0])
+
+    def test_an_unknown_setting_is_named(self):
+        self.assertEqual(self.read({'colour': 'red', 'port': 7}).problems, ['There is no setting named colour.'])
+
+    UNREADABLE = (b'', b'null', b'[]', b'"text"', b'{', b'{"port": }', b'{"port": 1,}', b"{'port': 1}", b'\xff\xfe{}', b'{} {}', b'\0' * 100,
+                  b'[' * 100000, b'{"a":' * 100000)
+
+    def test_an_unreadable_file_closes_the_doors(self):
+        for content in self.UNREADABLE:
+            with self.subTest(content[:20]):
+                settings = self.read(content)
+                self.assertEqual((settings.registration, settings.host, settings.channels), ('closed', '127.0.0.1', []))
+                self.assertIn('cannot be read', settings.problems[0])
+                self.assertFalse(os.path.exists(self.last_good))
+
+    def test_an_unreadable_file_gives_way_to_the_last_good_copy(self):
+        self.assertEqual(self.read({'name': 'Ship', 'registration': 'open'}).problems, [])
+        for content in self.UNREADABLE:
+            with self.subTest(content[:20]):
+                settings = self.read(content)
+                self.assertEqual((settings.name, settings.registration), ('Ship', 'open'))
+                self.assertIn('last good copy', settings.problems[0])
+
+    def test_a_folder_in_the_files_place_is_a_problem_and_no_traceback(self):
+        os.mkdir(self.path)
+        self.assertEqual(minimost.read_settings(self.path, self.last_good).registration, 'closed')
+
+    def test_a_byte_order_mark_does_no_harm(self):
+        self.assertEqual(self.read(b'\xef\xbb\xbf{"port": 7}').port, 7)
+
+
+# ---- Byte vectors ---------------------------------------------------------------------------------------------------
+
+GET = 'GET /health HTTP/1.1'
+LOGIN = 'POST /login HTTP/1.1'
+
+BAD = (                                  # name, bytes, statuses: one answer, Connection: close, the end
+    ('no Host', head(GET, host=None), 400),
+    ('empty Host', head(GET, host=''), 400),
+    ('two Hosts', head(GET, 'Host: localhost'), 400),
+    ('two Hosts in one', head(GET, host='localhost, other'), 400),
+    ('Host with a user', head(GET, host='a@localhost'), 400),
+    ('Host with a path', head(GET, host='localhost/x'), 400),
+    ('Host with a space', head(GET, host='local host'), 400),
+    ('Host with an odd port', head(GET, host='localhost:http'), 400),
+    ('Host with half a bracket', head(GET, host='[::1'), 400),
+    ('Content-Length twice', head(LOGIN, 'Content-Length: 0', 'Content-Length: 60'), 400),
+    ('Content-Length twice, the same', head(LOGIN, 'Content-Length: 0', 'Content-Length: 0'), 400),
+    ('Content-Length signed', head(LOGIN, 'Content-Length: +3'), 400),
+    ('Content-Length negative', head(LOGIN, 'Content-Length: -1'), 400),
+    ('Content-Length hexadecimal', head(LOGIN, 'Content-Length: 0x3'), 400),
+    ('Content-Length underscored', head(LOGIN, 'Content-Length: 0_3'), 400),
+    ('Content-Length list', head(LOGIN, 'Content-Length: 0, 0'), 400),
+    ('Content-Length fraction', head(LOGIN, 'Content-Length: 0.0'), 400),
+    ('Content-Length empty', head(LOGIN, 'Content-Length:'), 400),
+    ('Content-Length superscript', head(LOGIN, 'Content-Length: \xb2'), 400),
+    ('Content-Length beyond all', head(LOGIN, 'Content-Length: ' + '9' * 30), (400, 413)),
+    ('Content-Length too large', head(LOGIN, 'Content-Length: 65537'), 413),
+    ('Content-Length on a GET too large', head(GET, 'Content-Length: 99999999'), 413),
+    ('chunked', head(LOGIN, 'Transfer-Encoding: chunked') + b'0\r\n\r\n', 501),
+    ('chunked, written oddly', head(LOGIN, 'transfer-ENCODING:\tChunked') + b'0\r\n\r\n', 501),
+    ('chunked and a length', head(LOGIN, 'Content-Length: 5', 'Transfer-Encoding: chunked') + b'0\r\n\r\n', (400, 501)),
+    ('a length and chunked', head(LOGIN, 'Transfer-Encoding: chunked', 'Content-Length: 5') + b'0\r\n\r\n', (400, 501)),
+    ('Transfer-Encoding identity', head(LOGIN, 'Transfer-Encoding: identity'), (400, 501)),
+    ('Transfer-Encoding empty', head(LOGIN, 'Transfer-Encoding:'), (400, 501)),
+    ('Transfer-Encoding twice', head(LOGIN, 'Transfer-Encoding: x', 'Transfer-Encoding: chunked'), (400, 501)),
+    ('chunked on a GET', head(GET, 'Transfer-Encoding: chunked') + b'0\r\n\r\n', 501),
+    ('chunked behind a space', head(LOGIN, 'Content-Length: 0', 'Transfer-Encoding : chunked'), 400),
+    ('chunked behind a fold', head(LOGIN, 'Content-Length: 0', 'X: y', ' Transfer-Encoding: chunked'), 400),
+    ('space before the colon', head(GET, 'X : y'), 400),
+    ('tab before the colon', head(GET, 'X\t: y'), 400),
+    ('no colon', head(GET, 'Content-Length 5'), 400),
+    ('no name', head(GET, ': y'), 400),
+    ('odd name', head(GET, 'X[0]: y'), 400),
+    ('folding', head(GET, 'X: y', ' z'), 400),
+    ('folding with a tab', head(GET, 'X: y', '\tz'), 400),
+    ('space before the first header', head(GET, ' X: y', host=None), 400),
+    ('bare LF in a header', head(GET, 'X: y\nContent-Length: 60'), 400),
+    ('bare LF after the request line', GET.encode() + b'\nHost: localhost\r\n\r\n', 400),
+    ('bare LF throughout', HEALTH.replace(b'\r\n', b'\n'), 400),
+    ('bare LF at the end', HEALTH[:-2] + b'\n', 400),
+    ('bare CR in a header', head(GET, 'X: y\rContent-Length: 60'), 400),
+    ('bare CR throughout', HEALTH.replace(b'\r\n', b'\r'), 400),
+    ('two CR', HEALTH.replace(b'\r\n', b'\r\r\n'), 400),
+    ('NUL in a value', head(GET, 'X: a\0b'), 400),
+    ('NUL in a name', head(GET, 'X\0: b'), 400),
+    ('bell in a value', head(GET, 'X: \a'), 400),
+    ('delete in a value', head(GET, 'X: \x7f'), 400),
+    ('control byte in the target', head('GET /\x01 HTTP/1.1'), 400),
+    ('HTTP/0.9', b'GET /health\r\n', 400),
+    ('HTTP/0.9 with a version', head('GET /health HTTP/0.9'), (400, 505)),
+    ('HTTP/2.0', head('GET /health HTTP/2.0'), 505),
+    ('HTTP/2 preface', b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', (400, 505)),
+    ('HTTP/3.0', head('GET /health HTTP/3.0'), (400, 505)),
+    ('HTTP/1.x', head('GET /health HTTP/1.x'), 400),
+    ('HTTP/1.10', head('GET /health HTTP/1.10'), 400),
+    ('http in small letters', head('GET /health http/1.1'), 400),
+    ('another protocol', head('GET /health RTSP/1.0'), 400),
+    ('method in small letters', head('get /health HTTP/1.1'), 400),
+    ('method with an odd character', head('G@T /health HTTP/1.1'), 400),
+    ('method too long', head('G' * 17 + ' /health HTTP/1.1'), 400),
+    ('two spaces', head('GET  /health HTTP/1.1'), 400),
+    ('a tab', head('GET\t/health HTTP/1.1'), 400),
+    ('space at the end of the line', head('GET /health HTTP/1.1 '), 400),
+    ('space in the target', head('GET /hea lth HTTP/1.1'), 400),
+    ('target with two slashes', head('GET //health HTTP/1.1'), 400),
+    ('target without a slash', head('GET health HTTP/1.1'), 400),
+    ('target with a scheme', head('GET http://localhost/health HTTP/1.1'), 400),
+    ('target *', head('OPTIONS * HTTP/1.1'), 400),
+    ('target with a fragment', head('GET /health#x HTTP/1.1'), 400),
+    ('target not ASCII', head('GET /h\xe9 HTTP/1.1'), 400),
+    ('CONNECT', head('CONNECT localhost:443 HTTP/1.1'), 400),
+    ('an empty line, then nothing good', b'\r\n\r\n\r\n', 400),
+    ('binary junk', bytes(range(1, 22)) + b'\r\n\r\n', 400),
+    ('unknown expectation', head(GET, 'Expect: 200-ok'), 417),
+    ('long target', head('GET /' + 'a' * 8192 + ' HTTP/1.1'), 414),
+    ('long target with junk', head('GET /' + '\x01' * 8192 + ' HTTP/1.1'), (400, 414)),
+    ('endless target', b'GET /' + b'a' * 20000, 414),
+    ('65 header lines', head(GET, *['X: y'] * 64), 431),
+    ('long header', head(GET, 'X: ' + 'a' * 16384), 431),
+    ('long headers', head(GET, *['X: ' + 'a' * 1000] * 20), 431),
+)
+
+GOOD = (                                 # name, bytes, statuses in order, whether the connection then ends
+    ('GET', HEALTH, (200,), False),
+    ('two in one', HEALTH + HEALTH, (200, 200), False),
+    ('ten in one', HEALTH * 10, (200,) * 10, False),
+    ('the second unknown', HEALTH + SMUGGLED + HEALTH, (200, 404, 200), False),
+    ('POST, then GET', post('/login', b'{}', 'Content-Type: application/json') + HEALTH, (400, 200), False),
+    ('POST of a request', post('/login', SMUGGLED, 'Content-Type: application/json') + HEALTH, (400, 200), False),
+    ('POST of another type', post('/login', b'a=b') + HEALTH, (415, 200), False),
+    ('POST without a body', post('/login', b'', 'Content-Type: application/json') + HEALTH, (400, 200), False),
+    ('POST to nowhere', post('/nowhere', SMUGGLED) + HEALTH, (404, 200), False),
+    ('POST where only GET is taken', post('/health', SMUGGLED) + HEALTH, (405, 200), False),
+    ('POST without a session', post('/logout', SMUGGLED) + HEALTH, (401, 200), False),
+    ('POST from elsewhere', head('POST /logout HTTP/1.1', 'Content-Length: %d' % len(SMUGGLED)) + SMUGGLED + HEALTH, (403, 200), False),
+    ('unknown method', head('BREW /health HTTP/1.1') + HEALTH, (501, 200), False),
+    ('OPTIONS', head('OPTIONS /health HTTP/1.1') + HEALTH, (501, 200), False),
+    ('TRACE', head('TRACE /health HTTP/1.1') + HEALTH, (501, 200), False),
+    ('wrong host, then right', head(GET, host='example.com') + HEALTH, (421, 200), False),
+    ('leading zeros', head(GET, 'Content-Length: 0000') + HEALTH, (200, 200), False),
+    ('a header without a value', head(GET, 'X:') + HEALTH, (200, 200), False),
+    ('a header not ASCII', head(GET, 'X: \xe9') + HEALTH, (200, 200), False),
+    ('64 header lines', head(GET, *['X: y'] * 63), (200,), False),
+    ('a target of 8 KB', head('GET /' + 'a' * 8100 + ' HTTP/1.1'), (404,), False),
+    ('HTTP/1.0', head('GET /health HTTP/1.0') + SMUGGLED, (200,), True),
+    ('HTTP/1.0 keep-alive', head('GET /health HTTP/1.0', 'Connection: keep-alive'), (200,), None),
+    ('Connection: close', head(GET, 'Connection: close') + SMUGGLED, (200,), True),
+    ('Connection: Close among others', head(GET, 'Connection: TE, Close') + SMUGGLED, (200,), True),
+    ('404 and close', head('GET /nowhere HTTP/1.1', 'Connection: close') + SMUGGLED, (404,), True),
+)
+
+
+class ByteVectors:
+    """Every kind of request, sent whole, in pieces and byte by byte."""
+
+    def vector(self, data, piece=None, pause=0):
+        wire = self.wire()
+        wire.send(data, piece, pause)
+        return wire
+
+    def check_bad(self, name, data, statuses, piece=None, more=SMUGGLED * 2):
+        with self.subTest(name, piece=piece):
+            wire = self.vector(data + more, piece)
+            self.assert_last_answer(wire, *(statuses if isinstance(statuses, tuple) else (statuses,)))
+            wire.close()
+
+    def check_good(self, name, data, statuses, ends, piece=None):
+        with self.subTest(name, piece=piece):
+            wire = self.vector(data, piece)
+            answers = [wire.response() for _ in statuses]
+            self.assertEqual([answer and answer.status for answer in answers], list(statuses))
+            if ends is not None:
+                self.assertEqual(answers[-1].headers.get('connection'), 'close' if ends else None)
+            if ends:
+                self.assertTrue(wire.hung_up())
+            elif ends is False:
+                self.assert_alive(wire)
+            self.assertEqual(wire.rest, b'')
+            wire.close()
+
+    def test_bad_requests_sent_whole(self):
+        for case in BAD:
+            self.check_bad(*case)
+
+    def test_bad_requests_byte_by_byte(self):
+        for name, data, statuses in BAD:
+            self.check_bad(name, data, statuses, piece=1 if len(data) < 500 else 997)
+
+    def test_bad_requests_split_anywhere(self):
+        for name, data, statuses in BAD[::4]:
+            for piece in (7, 20, len(data) - 2, len(data)):
+                self.check_bad(name, data, statuses, piece)
+
+    def test_bad_requests_are_refused_without_waiting_for_more(self):
+        for name, data, statuses in BAD:
+            self.check_bad(name, data, statuses, more=b'')
+
+    def test_good_requests_sent_whole(self):
+        for case in GOOD:
+            self.check_good(*case)
+
+    def test_good_requests_byte_by_byte(self):
+        for name, data, statuses, ends in GOOD:
+            self.check_good(name, data, statuses, ends, piece=1 if len(data) < 700 else 997)
+
+    def test_a_good_request_split_at_every_offset(self):
+        data = post('/nowhere', b'body') + HEALTH
+        wire = self.wire()
+        for offset in range(1, len(data)):
+            wire.send(data[:offset])
+            time.sleep(0.001)
+            wire.send(data[offset:])
+            self.assertEqual([wire.response().status, wire.response().status], [404, 200], offset)
+
+    def test_refused_methods_say_what_is_allowed(self):
+        for line, status, allowed in (('POST /health HTTP/1.1', 405, 'GET, HEAD'), ('DELETE / HTTP/1.1', 405, 'GET, HEAD'),
+                                      ('BREW /health HTTP/1.1', 501, 'GET, HEAD'), ('GET /login HTTP/1.1', 405, 'POST'),
+                                      ('HEAD /login HTTP/1.1', 405, 'POST'), ('HEAD /poll HTTP/1.1', 405, 'GET'),
+                                      ('PUT /static/app.js HTTP/1.1', 405, 'GET, HEAD')):
+            with self.subTest(line):
+                answer = self.asked(line)
+                self.assertEqual((answer.status, answer.headers['allow']), (status, allowed))
+
+    def test_head_is_get_without_the_body(self):
+        for path in ('/health', '/', '/nowhere', '/me', '/favicon.ico'):
+            with self.subTest(path):
+                wire = self.wire()
+                got = wire.exchange(head('GET %s HTTP/1.1' % path), count=1)[0]
+                answer = wire.exchange(head('HEAD %s HTTP/1.1' % path), count=1, head=True)[0]
+                same = ('content-length', 'content-type', 'etag', 'content-security-policy')
+                self.assertEqual([answer.status] + [answer.headers.get(name) for name in same],
+                                 [got.status] + [got.headers.get(name) for name in same])
+                self.assert_alive(wire)
+
+    def test_a_body_on_a_get_is_never_the_next_request(self):
+        wire = self.wire()
+        for body in (SMUGGLED, b'{}', b'x' * 60000):
+            wire.send(head(GET, 'Content-Length: %d' % len(body)) + body + HEALTH)
+            first, second = wire.response(), wire.response()
+            self.assertIn(first.status, (200, 400, 415))
+            self.assertEqual(second.status, 200)
+            self.assertEqual(json.loads(second.body.decode())['status'], 'ok')
+
+    def test_a_json_body_is_waited_for_after_100(self):
+        wire = self.wire()
+        data = b'{"username": "nobody", "password": "wrong wrong wrong"}'
+        wire.send(head(LOGIN, 'X-MiniMost: 1', 'Content-Type: application/json', 'Expect: 100-continue', 'Content-Length: %d' % len(data)))
+        self.assertEqual(wire.response().status, 100)
+        wire.send(data)
+        self.assertEqual(wire.response().status, 401)
+        self.assert_alive(wire)
+
+    def test_no_100_for_a_body_that_came_along(self):
+        wire = self.wire()
+        wire.send(post('/login', b'{}', 'Content-Type: application/json', 'Expect: 100-continue') + HEALTH)
+        self.assertEqual([wire.response().status, wire.response().status], [400, 200])
+
+    def test_no_100_for_what_will_not_be_read(self):
+        expecting = ('X-MiniMost: 1', 'Expect: 100-continue')
+        for lines, status in (((LOGIN, 'Content-Length: 99999'), 413), (('POST /files?name=a HTTP/1.1', 'Content-Length: 99999'), 401)):
+            with self.subTest(status):
+                wire = self.wire()
+                wire.send(head(*lines + expecting))
+                self.assert_last_answer(wire, status)
+
+    def test_every_answer_carries_the_same_plain_manners(self):
+        for line in (GET, 'GET / HTTP/1.1', 'GET /nowhere HTTP/1.1', 'POST /login HTTP/1.1', 'OPTIONS /health HTTP/1.1', 'GET /me HTTP/1.1'):
+            with self.subTest(line):
+                answer = self.asked(line, 'Origin: https://example.com', 'Access-Control-Request-Method: POST')
+                self.assertEqual([name for name in answer.headers if name.startswith('access-control')], [])
+                self.assertEqual(answer.headers['server'], 'MiniMost')
+                self.assertEqual(answer.headers['x-content-type-options'], 'nosniff')
+                self.assertEqual(answer.headers['referrer-policy'], 'no-referrer')
+                self.assertEqual(answer.headers['cross-origin-resource-policy'], 'same-origin')
+                self.assertNotIn('strict-transport-security', answer.headers)
+                if answer.headers['content-type'] == 'application/json':
+                    self.assertEqual(answer.headers['cache-control'], 'no-store')
+
+    def test_an_error_is_a_sentence_and_a_word(self):
+        for line in ('GET /nowhere HTTP/1.1', 'GET /health', 'GET /me HTTP/1.1'):
+            value = json.loads(self.asked(line).body.decode())
+            self.assertRegex(value['error'], r'^[A-Z].*\.$')
+            self.assertRegex(value['code'], '^[a-z_]+$')
+
+
+class ByteVectorsOverPlainHttp(ByteVectors, WireCase):
+    plain = True
+
+
+class ByteVectorsOverTls(ByteVectors, WireCase):
+    pass
+
+
+# ---- Time -----------------------------------------------------------------------------------------------------------
+
+class Deadlines:
+    """What comes too slowly ends; what is in time does not."""
+
+    def test_a_silent_connection_is_closed_after_ten_seconds(self):
+        wire = self.wire(tls=False)
+        wait_until(lambda: any(one.state == 'new' for one in list(self.app.lot._held)), message='an open connection')
+        self.clock.move(9)
+        self.assertFalse(wire.hung_up(0.4))
+        self.clock.move(2)
+        self.assertTrue(wire.hung_up(2))
+        self.assertEqual(wire.rest, b'')
+
+    def test_a_head_has_ten_seconds_in_all(self):
+        wire = self.wire()
+        self.assert_alive(wire)
+        for piece in (b'GET /health HTTP/1.1\r\n', b'Host: localhost\r\n', b'X: y\r\n'):
+            wire.send(piece)
+            self.assertFalse(wire.hung_up(0.1))
+            self.clock.move(4)
+        self.assert_last_answer(wire, 408)
+
+    def test_a_head_in_time_is_answered(self):
+        wire = self.wire()
+        self.assert_alive(wire)
+        wire.send(HEALTH[:30])
+        self.assertFalse(wire.hung_up(0.1))
+        self.clock.move(9)
+        self.assertFalse(wire.hung_up(0.4))
+        wire.send(HEALTH[30:])
+        self.assertEqual(wire.response().status, 200)
+
+    def test_a_slow_body_is_refused(self):
+        wire = self.wire()
+        wire.send(head(LOGIN, 'X-MiniMost: 1', 'Content-Type: application/json', 'Content-Length: 5000') + b'{')
+        self.assertFalse(wire.hung_up(0.2))
+        self.clock.move(11)
+        self.assert_last_answer(wire, 408)
+
+    def test_a_body_that_keeps_coming_is_waited_for_window_by_window(self):
+        wire = self.wire()
+        wire.send(head(LOGIN, 'X-MiniMost: 1', 'Content-Length: 60000') + b'{')
+        self.assertFalse(wire.hung_up(0.2))
+        for _ in range(2):
+            wire.send(b' ' * 12000)
+            self.assertFalse(wire.hung_up(0.1))
+            self.clock.move(11)
+            self.assertFalse(wire.hung_up(0.4))
+        self.clock.move(11)
+        self.assert_last_answer(wire, 408)
+
+    def test_a_slow_upload_is_refused_and_leaves_nothing(self):
+        wire, before = self.wire(), set(self.uploads())
+        wire.send(head('POST /files?name=slow HTTP/1.1', 'X-MiniMost: 1', 'Content-Length: 50000', self.cookie()) + b'x')
+        wait_until(lambda: set(self.uploads()) - before, message='the part file')
+        self.clock.move(11)
+        wire.send(b'x')
+        self.assert_last_answer(wire, 408)
+        self.assertEqual(set(self.uploads()), before)
+
+    def test_a_quick_upload_may_take_long(self):
+        wire = self.wire()
+        wire.send(head('POST /files?name=long HTTP/1.1', 'X-MiniMost: 1', 'Content-Length: 36000', self.cookie()))
+        for _ in range(3):
+            wire.send(b'x' * 12000)
+            self.assertFalse(wire.hung_up(0.1))
+            self.clock.move(11)
+        self.assertEqual(wire.response().status, 201)
+
+    def test_an_idle_connection_is_kept_for_half_a_minute(self):
+        wire = self.wire()
+        for _ in range(2):
+            self.assert_alive(wire)
+            self.assertFalse(wire.hung_up(0.1))
+            self.clock.move(29)
+            self.assertFalse(wire.hung_up(0.4))
+        self.assert_alive(wire)
+        self.assertFalse(wire.hung_up(0.1))
+        self.clock.move(31)
+        self.assertTrue(wire.hung_up(2))
+        self.assertEqual(wire.rest, b'')
+
+
+class DeadlinesOverPlainHttp(Deadlines, WireCase):
+    plain = True
+    settings = {'trusted_proxies': ['10.0.0.2']}
+
+    def test_a_proxy_may_be_idle_for_longer(self):
+        proxy, person = self.adopted('10.0.0.2'), self.adopted('10.0.0.3')
+        for wire in (proxy, person):
+            self.assert_alive(wire)
+            self.assertFalse(wire.hung_up(0.1))
+        self.clock.move(40)
+        self.assertTrue(person.hung_up(2))
+        self.assertFalse(proxy.hung_up(0.3))
+        self.clock.move(36)
+        self.assertTrue(proxy.hung_up(2))
+
+
+if THOROUGH:
+    class DeadlinesOverTls(Deadlines, WireCase):
+        """The same clockwork as over plain HTTP."""
+
+
+# ---- Uploads and the ends of connections ----------------------------------------------------------------------------
+
+class Bodies:
+    """Bodies are read when they will be used, and never otherwise."""
+
+    def upload(self, data, name='file', *lines):
+        return head('POST /files?name=%s HTTP/1.1' % name, 'X-MiniMost: 1', 'Content-Length: %d' % len(data), self.cookie(), *lines) + data
+
+    def test_an_upload_in_pieces_is_whole_on_disk(self):
+        for piece in (1, 1000, 16385):
+            with self.subTest(piece):
+                data = os.urandom(piece * 300 if piece < 1000 else 100000)
+                wire = self.wire()
+                wire.send(self.upload(data) + HEALTH, piece)
+                answer = wire.response()
+                self.assertEqual(answer.status, 201)
+                file = json.loads(answer.body.decode())['file']
+                self.assertEqual(wire.response().status, 200)
+                with open(self.app.file_path(file['key']), 'rb') as stored:
+                    self.assertEqual(stored.read(), data)
+                self.assertEqual(file['size'], len(data))
+
+    def test_a_file_that_is_a_request_is_a_file(self):
+        wire = self.wire()
+        wire.send(self.upload(SMUGGLED * 3) + HEALTH)
+        self.assertEqual([wire.response().status, wire.response().status], [201, 200])
+        self.assert_alive(wire)
+
+    def test_100_comes_when_the_upload_will_be_read(self):
+        wire, request = self.wire(), self.upload(b'data', 'x', 'Expect: 100-continue')
+        wire.send(request[:-4])
+        self.assertEqual(wire.response().status, 100)
+        wire.send(b'data' + HEALTH)
+        self.assertEqual([wire.response().status, wire.response().status], [201, 200])
+
+    def test_uploads_are_refused_before_they_are_read(self):
+        cookie, size = self.cookie(), 'Content-Length: 300000000'
+        cases = (
+            ('no session', ('X-MiniMost: 1', 'Content-Length: 100000'), 401), ('from elsewhere', (cookie, 'Content-Length: 100000'), 403),
+            ('too large', ('X-MiniMost: 1', cookie, size), 413), ('no length', ('X-MiniMost: 1', cookie), 411),
+            ('too large and waiting for 100', ('X-MiniMost: 1', cookie, size, 'Expect: 100-continue'), 413))
+        for name, lines, status in cases:
+            with self.subTest(name):
+                before = self.uploads()
+                wire = self.wire()
+                wire.send(head('POST /files?name=a HTTP/1.1', *lines))
+                if status == 411:
+                    self.assertEqual(wire.response().status, 411)
+                else:
+                    wire.send(SMUGGLED)          # a part of the body, and nothing but that
+                    self.assert_last_answer(wire, status)
+                self.assertEqual(self.uploads(), before)
+
+    def test_the_refusal_of_an_upload_under_way_arrives(self):
+        for number in range(10):
+            wire = self.wire()
+            wire.send(head('POST /files?name=a HTTP/1.1', 'X-MiniMost: 1', 'Content-Length: 9000000') + b'x' * 50000)
+            wire.send(b'x' * 150000, piece=7777)
+            self.assert_last_answer(wire, 401)
+            wire.close()
+
+    def test_an_upload_without_a_name_or_without_bytes_is_refused(self):
+        wire = self.wire()
+        self.assertEqual(wire.exchange(self.upload(b''), count=1)[0].status, 400)
+        wire.send(head('POST /files HTTP/1.1', 'X-MiniMost: 1', 'Content-Length: 5', self.cookie()) + b'hello')
+        self.assertEqual(self.assert_last_answer(wire, 400).status, 400)
+
+    def test_an_upload_cut_in_the_middle_leaves_nothing(self):
+        for hang_up in (Wire.close, Wire.reset):
+            with self.subTest(hang_up.__name__):
+                before, wire = set(self.uploads()), self.wire()
+                wire.send(self.upload(b'x' * 100000)[:-5000])
+                wait_until(lambda: set(self.uploads()) - before, message='the part file')
+                hang_up(wire)
+                wait_until(lambda: set(self.uploads()) == before, 5, 'the part file gone')
+
+    def test_half_a_request_then_gone_stores_nothing(self):
+        body = b'{"username": "ghost", "password": "%s"}' % PASSWORD.encode()
+        request = post('/signup', body, 'Content-Type: application/json')
+        for end in (1, 30, len(request) - len(body), len(request) - 1):
+            for hang_up in (Wire.close, Wire.reset):
+                wire = self.wire()
+                wire.send(request[:end])
+                hang_up(wire)
+        self.assertEqual(self.client().post('/login', {'username': 'ghost', 'password': PASSWORD}).status, 401)
+        wire = self.wire()
+        wire.send(request)
+        self.assertEqual(wire.response().status, 201)
+
+    def test_json_comes_as_json_or_not_at_all(self):
+        cases = (
+            ('application/json', b'{}', 400), ('Application/JSON; charset=utf-8', b'{}', 400), ('text/plain', b'{}', 415), ('', b'{}', 415),
+            ('application/jsonp', b'{}', 415), ('multipart/form-data', b'{}', 415), ('application/json', b'[]', 400), ('application/json', b'{', 400),
+            ('application/json', b'\xff', 400), ('application/json', b'{"username": NaN}', 400), ('application/json', b'[' * 60000, 400),
+            ('application/json', b'{"username": "\\ud800", "password": "x"}', 400))
+        wire = self.wire()
+        for content_type, body, status in cases:
+            with self.subTest(content_type, body=body[:20]):
+                answer = wire.exchange(post('/login', body, 'Content-Type: ' + content_type), count=1)[0]
+                self.assertEqual(answer.status, status)
+
+    def test_a_poll_of_one_who_left_costs_nothing_within_a_second(self):
+        path, cookie = '/poll?after=%s&wait=25' % quiet_cursor(self.person('ann')), self.cookie()
+        for hang_up in (Wire.close, Wire.reset):
+            wire = self.wire()
+            wire.send(head('GET %s HTTP/1.1' % path, cookie))
+            wait_until(lambda: self.app.lot._listeners, message='a poll that waits')
+            hang_up(wire)
+            wait_until(lambda: not self.app.lot._listeners, 1, 'nobody listening')
+
+    def test_what_follows_a_waiting_poll_is_answered_after_it(self):
+        cursor = quiet_cursor(self.person('ann'))
+        wire = self.wire()
+        wire.send(head('GET /poll?after=%s&wait=25 HTTP/1.1' % cursor, self.cookie()) + HEALTH)
+        self.assertFalse(wire.hung_up(0.1))
+        self.clock.move(26)
+        first, second = wire.response(), wire.response()
+        self.assertIn('events', json.loads(first.body.decode()))
+        self.assertEqual(json.loads(second.body.decode())['status'], 'ok')
+
+    @unittest.skipUnless(HAS_PROC, 'needs /proc')
+    def test_all_sockets_are_closed_in_the_end(self):
+        wait_until(lambda: not self.app.lot._addresses, message='nobody here')
+        before = sockets_open()
+        wires = [self.wire() for _ in range(40)]
+        for number, wire in enumerate(wires):
+            wire.send((HEALTH, HEALTH[:20], b'\0', head('GET //x HTTP/1.1'), b'')[number % 5])
+        wait_until(lambda: sockets_open() >= before + 60, message='connections at both ends')
+        for number, wire in enumerate(wires):
+            (Wire.close, Wire.reset)[number % 2](wire)
+        wait_until(lambda: sockets_open() <= before, 5, 'all sockets closed')
+
+
+class BodiesOverPlainHttp(Bodies, WireCase):
+    plain = True
+
+    def test_a_peer_that_only_listens_on_still_gets_its_answer(self):
+        wire = self.wire()
+        wire.send(HEALTH)
+        wire.finish()
+        self.assertEqual(wire.response().status, 200)
+
+
+class BodiesOverTls(Bodies, WireCase):
+    pass
+
+
+# ---- Files, the page and its parts ----------------------------------------------------------------------------------
+
+class Downloads(WireCase):
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.small, cls.large = bytes(range(256)) * 4, os.urandom(900000)
+
+    def shared(self, data, name='a.bin'):
+        """A client that uploaded a file, and the file."""
+        person = self.person('ann')
+        return person, person.post('/files?name=' + name, data).data['file']
+
+    def test_a_range_of_a_file_is_exactly_that(self):
+        for data in (self.small, self.large):
+            person, file = self.shared(data)
+            for value, start, end in (('bytes=0-0', 0, 1), ('bytes=100-199', 100, 200), ('bytes=1000-', 1000, len(data)),
+                                      ('bytes=-24', len(data) - 24, len(data)), ('bytes=0-99999999', 0, len(data))):
+                with self.subTest(value, size=len(data)):
+                    answer = person.get(file['url'], Range=value)
+                    self.assertEqual((answer.status, answer.data), (206, data[start:end]))
+                    self.assertEqual(answer.headers['Content-Range'], 'bytes %d-%d/%d' % (start, end - 1, len(data)))
+
+    def test_a_range_that_makes_no_sense_gives_the_whole_or_416(self):
+        person, file = self.shared(self.small)
+        for value in ('bytes=5-3', 'bytes=0-1,5-6', 'lines=1-2', 'bytes=x'):
+            answer = person.get(file['url'], Range=value)
+            self.assertEqual((answer.status, answer.data), (200, self.small))
+        answer = person.get(file['url'], Range='bytes=1024-')
+        self.assertEqual((answer.status, answer.headers['Content-Range']), (416, 'bytes */1024'))
+
+    def test_a_range_of_another_version_gives_the_whole(self):
+        person, file = self.shared(self.small)
+        tag = person.get(file['url']).headers['ETag']
+        self.assertEqual(person.get(file['url'], Range='bytes=0-0', If_Range=tag).status, 206)
+        self.assertEqual(person.get(file['url'], Range='bytes=0-0', If_Range='"other"').status, 200)
+
+    def test_a_file_that_one_has_is_not_sent_again(self):
+        person, file = self.shared(self.small)
+        tag = person.get(file['url']).headers['ETag']
+        for value, status in ((tag, 304), ('W/' + tag, 304), ('"x", ' + tag, 304), ('*', 304), ('"x"', 200)):
+            with self.subTest(value):
+                answer = person.get(file['url'], If_None_Match=value)
+                self.assertEqual((answer.status, len(answer.data)), (status, 0 if status == 304 else 1024))
+
+    def test_no_answer_has_a_header_twice(self):
+        person, file = self.shared(self.small)
+        for headers in ({}, {'If_None_Match': '"%s"' % file['key']}, {'Range': 'bytes=0-1'}, {'Range': 'bytes=9999-'}):
+            with self.subTest(headers):
+                names = [name.lower() for name in person.get(file['url'], **headers).headers.keys()]
+                self.assertEqual(len(names), len(set(names)), sorted(names))
+
+    def test_head_of_a_file_tells_its_size(self):
+        for data in (self.small, self.large):
+            person, file = self.shared(data)
+            answer = person.head(file['url'])
+            self.assertEqual((answer.status, answer.data, answer.headers['Content-Length']), (200, b'', str(len(data))))
+            self.assertEqual(person.get('/health').status, 200)
+
+    def test_a_large_file_is_sent_whole_again_and_again_on_one_connection(self):
+        person, file = self.shared(self.large)
+        for _ in range(3):
+            self.assertEqual(person.get(file['url']).data, self.large)
+
+    def test_only_what_is_harmless_is_shown_by_the_browser(self):
+        for data, name, file_type, shown in ((PNG, 'a.html', 'image/png', 'inline'), (b'<svg onload="x">', 'a.svg', 'application/octet-stream', 'attachment'),
+                                             (b'<script>', 'a.png', 'application/octet-stream', 'attachment'), (b'%PDF-1.4', 'a.pdf', 'application/octet-stream', 'attachment')):
+            with self.subTest(name):
+                person, file = self.shared(data, name)
+                headers = person.get(file['url']).headers
+                self.assertEqual((headers['Content-Type'], headers['Content-Disposition'].split(';')[0]), (file_type, shown))
+                self.assertEqual((headers['Content-Security-Policy'], headers['X-Content-Type-Options']), ("sandbox; default-src 'none'", 'nosniff'))
+
+    def test_a_receiver_that_hangs_up_in_the_middle_harms_nobody(self):
+        person, file = self.shared(self.large)
+        for hang_up in (Wire.close, Wire.reset):
+            wire = self.wire()
+            wire.send(head('GET %s HTTP/1.1' % file['url'], self.cookie()))
+            wire.socket.recv(1000)
+            hang_up(wire)
+        self.assertEqual(person.get(file['url']).data, self.large)
+
+
+POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; connect-src 'self'; "
+          "manifest-src 'self'; worker-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
+          "require-trusted-types-for 'script'; trusted-types minimost")
+
+
+class ThePageAndItsParts:
+
+    def test_the_page_carries_its_policy(self):
+        headers = self.asked('GET / HTTP/1.1').headers
+        self.assertEqual(headers['content-security-policy'], POLICY)
+        self.assertEqual(headers['content-type'], 'text/html; charset=utf-8')
+        self.assertIn('geolocation=()', headers['permissions-policy'])
+        isolation = [headers.get('cross-origin-opener-policy'), headers.get('cross-origin-embedder-policy')]
+        self.assertEqual(isolation, [None, None] if self.plain else ['same-origin', 'require-corp'])
+
+    def test_every_part_is_served_with_its_type(self):
+        for name, asset in sorted(self.app.assets.parts.items()):
+            with self.subTest(name):
+                answer = self.asked('GET /static/%s HTTP/1.1' % name)
+                self.assertEqual((answer.status, answer.body), (200, asset.content))
+                self.assertEqual(answer.headers['content-type'], minimost.TYPES[os.path.splitext(name)[1]])
+                self.assertNotIn('content-encoding', answer.headers)
+
+    def test_parts_are_compressed_for_who_asks(self):
+        for accepted, packed in (('gzip', True), ('br, gzip;q=0.5', True), ('gzip;q=0', False), ('gzip; q=0.0, br', False),
+                                 ('br', False), ('', False)):
+            with self.subTest(accepted):
+                answer = self.asked('GET / HTTP/1.1', 'Accept-Encoding: ' + accepted)
+                self.assertEqual(answer.headers.get('content-encoding'), 'gzip' if packed else None)
+                self.assertEqual(answer.headers['vary'], 'Accept-Encoding')
+                body = minimost.gzip.decompress(answer.body) if packed else answer.body
+                self.assertEqual(body, self.app.assets.parts['index.html'].content)
+
+    def test_a_part_that_one_has_is_not_sent_again(self):
+        tag = self.asked('GET / HTTP/1.1').headers['etag']
+        for value, status in ((tag, 304), ('W/' + tag, 304), ('"x", ' + tag, 304), ('"x"', 200), (tag.strip('"'), 200)):
+            with self.subTest(value):
+                answer = self.asked('GET / HTTP/1.1', 'If-None-Match: ' + value)
+                self.assertEqual((answer.status, answer.headers['etag'], bool(answer.body)), (status, tag, status == 200))
+
+    def test_there_is_no_way_out_of_the_table(self):
+        script = 'minimost.py'
+        for target in ('/static/', '/static/nothing', '/static/../' + script, '/static/js/../../' + script, '/static//etc/passwd',
+                       '/static/./index.html', '/static/index.html/', '/static', '/static/INDEX.HTML', '/static/index.html%20',
+                       '/static/%252e%252e/' + script, '/static/js', '/index.html', '/settings.json', '/data/secret.key'):
+            with self.subTest(target):
+                self.assertEqual(self.asked('GET %s HTTP/1.1' % target).status, 404)
+
+    def test_decoded_separators_and_control_bytes_are_refused(self):
+        name = next(name for name in sorted(self.app.assets.parts) if '/' in name)
+        for target in ('/static/' + name.replace('/', '%2F'), '/static/..%2f' + 'minimost.py', '/static/..%5c..%5cminimost.py', '/static/a%00',
+                       '/static/a%0d%0aSet-Cookie:x', '/static/%ff', '/static/%c0%ae%c0%ae/x', '/static/%', '/static/%7f'):
+            with self.subTest(target):
+                self.assertEqual(self.asked('GET %s HTTP/1.1' % target).status, 400)
+
+    def test_encoded_letters_are_the_same_name(self):
+        self.assertEqual(self.asked('GET /static/%69ndex.html HTTP/1.1').status, 200)
+
+    def test_the_icon_answers(self):
+        self.assertEqual(self.asked('GET /favicon.ico HTTP/1.1').headers['content-type'], 'image/svg+xml')
+
+
+class ThePageOverPlainHttp(ThePageAndItsParts, WireCase):
+    plain = True
+
+
+class ThePageOverTls(ThePageAndItsParts, WireCase):
+    pass
+
+
+# ---- Who asks, from where -------------------------------------------------------------------------------------------
+
+class HostsAndOrigins(WireCase):
+    settings = {'allowed_hosts': ['Chat.Example.org'], 'trusted_proxies': ['10.0.0.2']}
+
+    def test_only_names_of_a_lan_or_our_own_are_served(self):
+        own = sorted(self.app.own_names)[0]
+        good = ('localhost', 'LOCALHOST', 'localhost:5000', '127.0.0.1', '127.0.0.1:1', '192.168.1.5', '8.8.8.8', '[::1]', '[fe80::1]:5000', 'box',
+                'box.local', 'BOX.Local.', 'a.b.lan', 'x.home.arpa', 'x.internal', 'x.localhost', 'chat.example.org', 'CHAT.example.org:80', own)
+        bad = ('example.com', 'example.com.', 'local.example.com', 'localhost.example.com', '127.0.0.1.example.com', 'chat.example.org.evil.com',
+               'evil-chat.example.org', 'xlan.com', 'box.local.com', 'example.org', '1.2.3.4.nip.io', 'homearpa.net')
+        wire = self.wire()
+        for host, status in [(host, 200) for host in good] + [(host, 421) for host in bad]:
+            with self.subTest(host):
+                self.assertEqual(wire.exchange(head('GET / HTTP/1.1', host=host), count=1)[0].status, status)
+
+    def test_no_other_header_changes_the_host(self):
+        for name in ('X-Forwarded-Host', 'Forwarded', 'X-Host', 'X-Original-Host'):
+            self.assertEqual(self.asked('GET / HTTP/1.1', name + ': localhost', host='example.com').status, 421)
+            self.assertEqual(self.asked('GET / HTTP/1.1', name + ': example.com').status, 200)
+
+    def test_a_write_comes_from_our_own_page_or_says_that_it_does_not(self):
+        cookie, own = self.cookie(), 'Origin: https://localhost:5000'
+        through, refused = 204, 403
+        cases = (
+            ((), refused), (('Sec-Fetch-Site: same-origin',), through), (('Sec-Fetch-Site: same-site',), refused), (('Sec-Fetch-Site: none',), refused),
+            (('Sec-Fetch-Site: cross-site',), refused), (('Sec-Fetch-Site: cross-site', own), refused), (('Sec-Fetch-Site:', own), refused),
+            (('Sec-Fetch-Site: same-origin, cross-site',), refused), ((own,), through), (('Origin: http://localhost:5000',), refused),
+            (('Origin: https://localhost',), refused), (('Origin: https://localhost:5001',), refused), (('Origin: null',), refused), (('Origin:',), refused),
+            (('Origin: https://localhost:5000.example.com',), refused), (('Referer: https://localhost:5000/',), refused), (('X-MiniMost: 1',), through),
+            (('X-MiniMost: 0',), refused), (('X-MiniMost: 1', 'X-MiniMost: 1'), refused), (('X-Forwarded-Proto: http', 'Origin: http://localhost:5000'), refused))
+        for headers, status in cases:
+            with self.subTest(headers):
+                answer = self.asked('PUT /me/presence HTTP/1.1', 'Content-Type: application/json', cookie, 'Content-Length: 18', *headers,
+                                    host='localhost:5000', body=b'{"state":"active"}')
+                self.assertEqual(answer.status, status)
+                if status == 403:
+                    self.assertEqual(json.loads(answer.body.decode())['code'], 'wrong_origin')
+
+    def asked(self, *lines, host='localhost', body=b''):
+        with self.wire() as wire:
+            return wire.exchange(head(*lines, host=host) + body, count=1)[0]
+
+    def test_with_a_token_cookies_are_ignored(self):
+        self.assertEqual(self.asked('GET /me HTTP/1.1', self.cookie()).status, 200)
+        self.assertEqual(self.asked('GET /me HTTP/1.1', self.cookie(), 'Authorization: Bearer nonsense').status, 401)
+
+    def test_reading_needs_no_origin(self):
+        self.assertEqual(self.asked('GET /me HTTP/1.1', self.cookie(), 'Sec-Fetch-Site: none').status, 200)
+
+    def test_odd_cookies_beside_ours_do_no_harm(self):
+        cookie = self.cookie().partition(': ')[2]
+        for line in ('%s', 'a=b; %s', 'a; %s', '=; ;; %s', '%s; x="quo;ted"', 'weird[]={"a":1}; %s', '$Version=1; %s', '%s;', 'a=b;%s', 'a=b;   %s   ; c',
+                     'a=\xe9; %s', 'expires=Thu, 01 Jan 2026 00:00:00 GMT; %s', 'a=b\r\nCookie: %s', '%s\r\nCookie: a=b', 'minimost=x; %s'):
+            with self.subTest(line):
+                self.assertEqual(self.asked('GET /me HTTP/1.1', 'Cookie: ' + line % cookie).status, 200)
+
+    def test_a_forged_cookie_opens_nothing(self):
+        person = self.person('ann')
+        value = person.cookies['__Host-minimost']
+        for forged in ('', value[:-1], value[:-1] + ('A' if value[-1] != 'A' else 'B'), value.upper(), value + 'x', '.', value.partition('.')[0]):
+            with self.subTest(forged):
+                self.assertEqual(self.asked('GET /me HTTP/1.1', 'Cookie: __Host-minimost=' + forged).status, 401)
+        self.assertEqual(self.asked('GET /me HTTP/1.1', 'Cookie: minimost=' + value).status, 401)
+
+
+class TheTlsPort(WireCase):
+
+    def test_a_get_is_sent_to_https_on_the_same_port(self):
+        wire = self.wire(tls=False)
+        wire.send(head('GET /static/app.js?a=%20b HTTP/1.1', host='box.local:%d' % self.running.port) + SMUGGLED)
+        answer = self.assert_last_answer(wire, 307)
+        self.assertEqual(answer.headers['location'], 'https://box.local:%d/static/app.js?a=%%20b' % self.running.port)
+
+    def test_all_else_is_answered_in_words(self):
+        for data in (post('/login', b'{"password": "secret"}', 'Content-Type: application/json'), head('DELETE /me HTTP/1.1'), b'SSH-2.0-x\r\n',
+                     b'\0\0\0\0', b'\x80\x2e\x01\x03\x01', b'hello\r\n\r\n', head('GET / HTTP/1.1', host='a b')):
+            with self.subTest(data[:20]):
+                wire = self.wire(tls=False)
+                wire.send(data)
+                answer = self.assert_last_answer(wire, 400)
+                self.assertRegex(json.loads(answer.body.decode())['error'], r'^[A-Z][a-zA-Z ]+')
+
+    def test_a_cookie_is_never_taken_in_the_clear(self):
+        wire = self.wire(tls=False)
+        wire.send(head('GET /me HTTP/1.1', self.cookie()))
+        self.assert_last_answer(wire, 307)
+
+    def test_a_broken_handshake_ends_that_connection_alone(self):
+        for data in (b'\x16\x03\x01\x00\x05hello', b'\x16' + bytes(50), b'\x16\x03\x01\xff\xff' + b'x' * 100):
+            wire, good = self.wire(tls=False), self.wire()
+            wire.send(data)
+            with contextlib.suppress(OSError):       # it may have hung up by itself
+                wire.finish()
+            self.assertTrue(wire.hung_up(3))
+            self.assert_alive(good)
+
+    def test_a_half_handshake_is_closed_after_ten_seconds_in_all(self):
+        wire = self.wire(tls=False)
+        wire.send(b'\x16\x03\x01')
+        self.assertFalse(wire.hung_up(0.2))
+        self.clock.move(6)
+        wire.send(b'\x02\x00')
+        self.assertFalse(wire.hung_up(0.4))
+        self.clock.move(5)
+        self.assertTrue(wire.hung_up(2))
+        self.assertEqual(wire.rest, b'')
+
+
+# ---- Crowds ---------------------------------------------------------------------------------------------------------
+
+class ConnectionsFromOtherAddresses(WireCase):
+    plain = True
+    settings = {'max_connections_per_address': 8, 'trusted_proxies': ['10.0.0.2']}
+
+    def test_one_address_has_its_share_and_others_theirs(self):
+        wires = [self.adopted('10.0.0.9') for _ in range(8)]
+        for wire in wires:
+            self.assert_alive(wire)
+        more = self.adopted('10.0.0.9')
+        self.assertTrue(more.hung_up(2))
+        self.assertEqual(more.rest[:12], b'HTTP/1.1 503')
+        self.assert_alive(self.adopted('10.0.0.10'))
+        wires.pop().close()
+        wait_until(lambda: self.app.lot._addresses['10.0.0.9'] == 7)
+        self.assert_alive(self.adopted('10.0.0.9'))
+
+    def test_loopback_and_proxies_have_no_share(self):
+        for peer in ('127.0.0.1', '127.5.5.5', '::1', '10.0.0.2'):
+            with self.subTest(peer):
+                for wire in [self.adopted(peer) for _ in range(12)]:
+                    self.assert_alive(wire)
+                    wire.close()
+
+    def test_the_oldest_stranger_makes_room(self):
+        member, cookie = self.wire(), self.cookie()
+        self.assertEqual(member.exchange(head('GET /me HTTP/1.1', cookie), count=1)[0].status, 200)
+        self.all_rest(1)
+        self.clock.move(1)
+        strangers = []
+        for number in range(3):
+            strangers.append(self.adopted('10.1.0.%d' % number))
+            self.assert_alive(strangers[-1])
+            self.all_rest(number + 2)
+            self.clock.move(1)
+        self.app.most_connections, before = 4, self.app.most_connections
+        self.addCleanup(setattr, self.app, 'most_connections', before)
+        newcomer = self.adopted('10.1.0.9')
+        self.assertTrue(strangers[0].hung_up(2))
+        for wire in [newcomer, member] + strangers[1:]:
+            self.assert_alive(wire)
+
+    def all_rest(self, count):
+        lot = self.app.lot
+        wait_until(lambda: len(lot._held) == sum(lot._addresses.values()) == count, message='%d connections at rest' % count)
+
+    def test_one_address_has_few_long_threads(self):
+        cookie = self.cookie()
+        request = head('POST /files?name=a HTTP/1.1', 'X-MiniMost: 1', 'Content-Length: 1000', cookie)
+        self.app.settings.max_connections_per_address = 64
+        self.addCleanup(setattr, self.app.settings, 'max_connections_per_address', 8)
+        wires = [self.adopted('10.0.0.20') for _ in range(minimost.LONG_PER_ADDRESS)]
+        for wire in wires:
+            wire.send(request + b'x')
+        wait_until(lambda: self.app._long['10.0.0.20'] == len(wires), message='all the threads one may have')
+        more = self.adopted('10.0.0.20')
+        more.send(request + b'x')
+        self.assertIn('retry-after', self.assert_last_answer(more, 503).headers)
+        wires[0].send(b'x' * 999)
+        self.assertEqual(wires[0].response().status, 201)
+        for wire in wires:
+            wire.close()
+        wait_until(lambda: not self.app._long['10.0.0.20'], message='no thread in use')
+
+    def test_forwarding_headers_of_others_are_not_believed(self):
+        address = minimost.Request(self.app, minimost.Head('GET', '/', 1, {'x-forwarded-for': '1.2.3.4', 'x-forwarded-proto': 'https'}), '10.0.0.9', False)
+        self.assertEqual((address.address, address.is_secure, address.is_local), ('10.0.0.9', False, False))
+        address = minimost.Request(self.app, minimost.Head('GET', '/', 1, {'x-forwarded-for': '6.6.6.6, 1.2.3.4', 'x-forwarded-proto': 'https'}), '10.0.0.2', False)
+        self.assertEqual((address.address, address.is_secure, address.is_local), ('1.2.3.4', True, False))
+        for header in ('x-forwarded-for', 'forwarded', 'via', 'x-real-ip'):
+            self.assertFalse(minimost.Request(self.app, minimost.Head('GET', '/', 1, {header: '127.0.0.1'}), '127.0.0.1', False).is_local)
+        self.assertTrue(minimost.Request(self.app, minimost.Head('GET', '/', 1, {}), '127.0.0.1', False).is_local)
+
+
+class ACrowdAtTheDoor(WireCase):
+
+    def crowd(self):
+        """500 half-open handshakes and 200 slow heads, or as many as the descriptors allow."""
+        room = min(700, (minimost.raise_descriptor_limit() - 100) // 2)
+        hello = ssl.MemoryBIO()
+        with contextlib.suppress(ssl.SSLWantReadError):
+            trusting_context().wrap_bio(ssl.MemoryBIO(), hello).do_handshake()
+        half = hello.read()[:60]
+        wires = []
+        for number in range(room):
+            wires.append(Wire('127.0.0.1', self.running.port, number % 7 >= 5))
+            wires[-1].send(HEALTH[:40] if number % 7 >= 5 else half)
+        return wires
+
+    @unittest.skipUnless(HAS_PROC, 'needs /proc')
+    def test_a_bystander_hardly_notices_and_nothing_is_left_of_it(self):
+        self.assert_alive(self.wire())
+        before = sockets_open()
+        wires = self.crowd()
+        slow = 0
+        for _ in range(100):
+            begun = time.monotonic()
+            with self.wire() as wire:
+                self.assert_alive(wire)
+            slow += time.monotonic() - begun >= 1
+            self.assertLess(slow, 2, 'more than one in a hundred')
+        self.assertFalse(any(wire.hung_up(0.001) for wire in wires[::50]), 'the crowd had gone')
+        self.clock.move(11)
+        for wire in wires:
+            self.assertTrue(wire.hung_up(3))
+            wire.close()
+        wait_until(lambda: sockets_open() <= before, 5, 'all sockets closed')
+
+    def test_a_slow_reader_holds_up_nobody(self):
+        person, cookie = self.person('ann'), self.cookie()
+        url = person.post('/files?name=a', bytes(8000000)).data['file']['url']
+        for _ in range(20):
+            self.wire().send(head('GET %s HTTP/1.1' % url, cookie))
+        begun = time.monotonic()
+        self.assert_alive(self.wire())
+        self.assertLess(time.monotonic() - begun, 1)
+
+
+# ---- The process ----------------------------------------------------------------------------------------------------
+
+class TheProcess(unittest.TestCase):
+    """The command line in a process of its own."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix='minimost-test-')
+        self.addCleanup(remove_folder, self.folder)
+
+    def free_port(self):
+        with socket.socket() as probe:
+            probe.bind(('127.0.0.1', 0))
+            return probe.getsockname()[1]
+
+    def spawn(self, port, data='data'):
+        command = [sys.executable, '-B', minimost.__file__, '--data', os.path.join(self.folder, data), '--port', str(port),
+                   '--settings', os.path.join(self.folder, 'none.json'), '--quiet']
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self.addCleanup(self.end, process)
+        return process
+
+    def end(self, process):
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        process.stderr.close()
+
+    def client(self, port):
+        client = Client('127.0.0.1', port, trusting_context())
+        self.addCleanup(client.close)
+        return client
+
+    def answered(self, port, process):
+        """Seconds until the first answer over HTTPS."""
+        begun, client = time.monotonic(), self.client(port)
+
+        def healthy():
+            self.assertIsNone(process.poll(), 'the server ended')
+            with contextlib.suppress(OSError, minimost.http.client.HTTPException):
+                return client.get('/health').status == 200
+        wait_until(healthy, 10, 'an answer', 0.005)
+        return time.monotonic() - begun
+
+    def started(self):
+        port = self.free_port()
+        process = self.spawn(port)
+        self.answered(port, process)
+        return port, process
+
+    def stop(self, process):
+        process.send_signal(signal.SIGTERM)
+        return process.wait(5)
+
+    def refused(self, port, data):
+        """The one line of a server that cannot start, which says so within two seconds and changes nothing."""
+        begun = time.monotonic()
+        process = self.spawn(port, data)
+        error = process.communicate(timeout=10)[1].decode()
+        self.assertLess(time.monotonic() - begun, 2)
+        self.assertEqual(process.returncode, 1)
+        self.assertRegex(error, r'\A[^\n]+\.?\n\Z')
+        return error
+
+    def test_the_first_answer_comes_at_once(self):
+        def seconds(data):
+            port = self.free_port()
+            process = self.spawn(port, data)
+            taken = self.answered(port, process)
+            self.stop(process)
+            return taken
+        self.assert_once_within(1, lambda number: seconds('data%d' % number))
+        self.assert_once_within(0.5, lambda number: seconds('data0'))
+
+    def assert_once_within(self, limit, measure):
+        """At the best of three tries: another process may have the machine for itself for a while."""
+        tried = []
+        while not tried or tried[-1] >= limit and len(tried) < 3:
+            tried.append(measure(len(tried)))
+        self.assertLess(tried[-1], limit, tried)
+
+    def test_a_second_server_on_the_folder_is_refused(self):
+        port, process = self.started()
+        self.assertIn('already running', self.refused(self.free_port(), 'data'))
+        self.assertEqual(self.client(port).get('/health').status, 200)
+        self.assertEqual(self.stop(process), 0)
+
+    def test_a_port_that_is_taken_is_named(self):
+        port, process = self.started()
+        self.assertIn('Port %d' % port, self.refused(port, 'other'))
+        self.assertFalse(os.path.exists(os.path.join(self.folder, 'other')))
+
+    @unittest.skipIf(os.name == 'nt', 'Windows has no SIGTERM')
+    def test_sigterm_answers_the_polls_and_leaves_a_folder_to_start_on(self):
+        port, process = self.started()
+        client = self.client(port)
+        self.assertEqual(client.post('/signup', {'username': 'ann', 'password': PASSWORD}).status, 201)
+        cursor = quiet_cursor(client)
+        wire = Wire('127.0.0.1', port, True)
+        self.addCleanup(wire.close)
+        wire.send(head('GET /poll?after=%s&wait=25 HTTP/1.1' % cursor, cookie_line(client)))
+        self.assertFalse(wire.hung_up(0.3))
+        process.send_signal(signal.SIGTERM)
+        answer = wire.response()
+        self.assertEqual((answer.status, json.loads(answer.body.decode())['events']), (200, []))
+        self.assertTrue(wire.hung_up())
+        self.assertEqual(process.wait(5), 0)
+        self.assertEqual(process.stderr.read(), b'')
+        left = [name for _, _, names in os.walk(self.folder) for name in names]
+        self.assertEqual([name for name in left if name == 'lock' or name.endswith(('-wal', '.part'))], [])
+        port, process = self.started()
+        again = self.client(port)
+        self.assertEqual(again.post('/login', {'username': 'ann', 'password': PASSWORD}).status, 200)
+        self.assertEqual(self.stop(process), 0)
+
+    @unittest.skipUnless(HAS_PROC and hasattr(minimost.resource, 'prlimit'), 'needs /proc and limits')
+    def test_out_of_descriptors_it_rests_and_recovers(self):
+        port, process = self.started()
+        limit = len(os.listdir('/proc/%d/fd' % process.pid)) + 14
+        minimost.resource.prlimit(process.pid, minimost.resource.RLIMIT_NOFILE, (limit, limit))
+        crowd = [socket.socket() for _ in range(100)]
+        for one in crowd:                    # a few get in, the others wait in the backlog
+            one.setblocking(False)
+            one.connect_ex(('127.0.0.1', port))
+        time.sleep(0.3)
+        before = self.cpu_seconds(process)
+        time.sleep(1)
+        self.assertLess(self.cpu_seconds(process) - before, 0.1)
+        for one in crowd:
+            one.close()
+        self.assertLess(self.answered(port, process), 1)
+        self.assertEqual(self.stop(process), 0)
+        self.assertEqual(process.stderr.read(), b'')
+
+    @staticmethod
+    def cpu_seconds(process):
+        with open('/proc/%d/stat' % process.pid) as file:
+            times = file.read().rpartition(')')[2].split()[11:13]
+        return sum(map(int, times)) / os.sysconf('SC_CLK_TCK')
+
+    def test_nothing_is_looked_up_by_name(self):
+        script = ('import socket, sys; sys.path.insert(0, %r); import minimost\n'
+                  'def forbidden(*arguments): raise SystemExit("looked up %%r" %% (arguments,))\n'
+                  'socket.getfqdn = socket.gethostbyaddr = socket.gethostbyname = socket.getnameinfo = forbidden\n'
+                  'running = minimost.start(minimost.App(%r, minimost.Settings()), "127.0.0.1", 0); running.stop()\n'
+                  % (os.path.dirname(minimost.__file__), os.path.join(self.folder, 'data')))
+        process = subprocess.Popen([sys.executable, '-B', '-c', script], stderr=subprocess.PIPE)
+        self.assertEqual(process.communicate(timeout=20)[1], b'')
+        self.assertEqual(process.returncode, 0)
+
+
+# ======================================================================
+# THE CHAT
+# ======================================================================
+
+# ---- what both parts share -------------------------------------------
+
+class JumpingClock(minimost.Clock):
+    """A steady clock that can be set forward."""
+
+    skipped = 0
+
+    def steady(self):
+        return minimost.Clock.steady(self) + self.skipped
+
+
+def serve_folder(case, folder, clock=None, **settings):
+    """Serve a data folder without TLS until the test ends; returns the Running server."""
+    settings = minimost.Settings(dict({'rate_limit_enabled': False}, **settings))
+    running = minimost.start(minimost.App(folder, settings, clock=clock, plain=True), '127.0.0.1', 0)
+    case.addCleanup(stop_once, running)
+    return running
+
+
+def stop_once(running):
+    if not running.app.is_stopping:
+        running.stop()
+
+
+def new_folder(case):
+    """The path of a data folder that does not exist yet."""
+    folder = tempfile.mkdtemp(prefix='minimost-test-')
+    case.addCleanup(shutil.rmtree, folder)
+    return os.path.join(folder, 'data')
+
+
+def visitor(case, running, **headers):
+    """A stranger at a server without TLS."""
+    client = Client('127.0.0.1', running.port, headers={name.replace('_', '-'): value for name, value in headers.items()})
+    case.addCleanup(client.close)
+    return client
+
+
+def sign_up(client, username, password=PASSWORD, **more):
+    return client.post('/signup', dict({'username': username, 'password': password}, **more))
+
+
+def in_threads(*functions):
+    """Call functions side by side; returns their results, or raises the first of their errors."""
+    results, errors = [None] * len(functions), []
+
+    def run(number, function):
+        try:
+            results[number] = function()
+        except BaseException as error:
+            errors.append(error)
+    threads = [threading.Thread(target=run, args=pair, daemon=True) for pair in enumerate(functions)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    if errors:
+        raise errors[0]
+    return results
+
+
+class ChatCase(ServerCase):
+    """A chat without TLS. Olga owns it, Adam is an administrator, Gus a guest, all others are members.
+
+    Everybody signs up once for the class; person() gives a client of its own with the same session.
+    """
+
+    plain = True
+    clock = None
+    roles = {'adam': 'admin', 'gus': 'guest'}
+    numbers = itertools.count(1)
+
+    @classmethod
+    def setUpClass(cls):
+        cls.known = {}
+        super().setUpClass()
+
+    @classmethod
+    def begin(cls):
+        settings = minimost.Settings(dict({'rate_limit_enabled': False}, **cls.settings))
+        cls.app = minimost.App(os.path.join(cls.folder, 'data'), settings, clock=cls.clock, plain=cls.plain)
+        cls.running = minimost.start(cls.app, '127.0.0.1', 0)
+
+    def person(self, username):
+        if username not in self.known:
+            self._introduce(username)
+        client = self.client()
+        client.user, cookies = self.known[username]
+        client.cookies = dict(cookies)
+        return client
+
+    def people(self, *names):
+        return [self.person(name) for name in names]
+
+    def _introduce(self, username):
+        if username != 'olga' and 'olga' not in self.known:
+            self._introduce('olga')
+        client = self.client()
+        user = self.expect(201, sign_up(client, username))['user']
+        if username in self.roles:
+            self.app.store.write(lambda change: self._appoint(change, user['id'], self.roles[username]))
+            user['role'] = self.roles[username]
+        self.known[username] = user, client.cookies
+
+    @staticmethod
+    def _appoint(change, user_id, role):
+        change.update('users', user_id, role=role)
+        if role == 'guest':
+            for row in change.execute('SELECT channel_id FROM members WHERE user_id = ?', (user_id,)).fetchall():
+                change.tell('gone', row['channel_id'], row['channel_id'], user_id)
+            change.execute('DELETE FROM members WHERE user_id = ?', (user_id,))
+        change.tell('user', user_id)
+
+    def newcomer(self):
+        """Somebody whom no other test knows."""
+        return self.person('new-%d' % next(self.numbers))
+
+    def expect(self, status, answer, field=None, code=None):
+        """The answer's data, after a look at its status and at what an error names."""
+        self.assertEqual(status, answer.status, answer.data)
+        if status >= 400:
+            self.assertLessEqual({'error', 'code'}, set(answer.data))
+        if field is not None:
+            self.assertEqual(field, answer.data.get('field'), answer.data)
+        if code is not None:
+            self.assertEqual(code, answer.data['code'])
+        return answer.data
+
+    def make_channel(self, maker, *others, **values):
+        """The id of a new channel: private unless said otherwise, with these people in it."""
+        values = dict({'name': 'channel-%d' % next(self.numbers), 'kind': 'private',
+                       'members': [other.user['id'] for other in others]}, **values)
+        return self.expect(201, maker.post('/channels', values))['channel']['id']
+
+    def send(self, author, channel_id, text, **more):
+        """The answer to posting a message under a client_id of its own."""
+        body = dict({'text': text, 'client_id': 'client-%06d' % next(self.numbers)}, **more)
+        return author.post('/channels/%d/messages' % channel_id, body)
+
+    def post(self, author, channel_id, text, **more):
+        """A new message."""
+        return self.expect(201, self.send(author, channel_id, text, **more))['message']
+
+    def channel(self, reader, channel_id):
+        return self.expect(200, reader.get('/channels/%d' % channel_id))['channel']
+
+    def messages(self, reader, channel_id, query=''):
+        return self.expect(200, reader.get('/channels/%d/messages%s' % (channel_id, query)))
+
+    def texts(self, reader, channel_id, query=''):
+        """What one reads in a channel, without its system lines."""
+        return [one['text'] for one in self.messages(reader, channel_id, query)['messages'] if one['kind'] == 'text']
+
+    def last_line(self, reader, channel_id):
+        """What the last message of a channel says of the channel."""
+        message = self.messages(reader, channel_id)['messages'][-1]
+        self.assertEqual(('system', ''), (message['kind'], message['text']))
+        return message['user_id'], message['data']
+
+    def add(self, inviter, channel_id, *others, **more):
+        users = [other.user['id'] for other in others]
+        return self.expect(200, inviter.post('/channels/%d/members' % channel_id, dict({'users': users}, **more)))['channel']
+
+    def remove(self, remover, channel_id, other):
+        return remover.delete('/channels/%d/members/%d' % (channel_id, other.user['id']))
+
+    def one_after_the_other(self, *functions):
+        """Have requests wait for the writer in this order, so that each was read before any was done; returns their answers."""
+        busy, going_on, store, answers = threading.Event(), threading.Event(), self.app.store, []
+        store.write_soon(lambda change: busy.set() or going_on.wait(10))
+        busy.wait(5)
+        threads = [threading.Thread(target=lambda one=one: answers.append((one, one())), daemon=True) for one in functions]
+        for number, thread in enumerate(threads, 1):
+            thread.start()
+            wait_until(lambda: store._jobs.qsize() >= number, 5, 'the request waits', 0.002)
+        going_on.set()
+        for thread in threads:
+            thread.join(10)
+        return [dict(answers)[one] for one in functions]
+
+    def rows(self, query, *values):
+        """Rows read behind the server's back."""
+        with contextlib.closing(sqlite3.connect(self.app.path('users/messages.db'))) as db:
+            return db.execute(query, values).fetchall()
+
+
+# ---- accounts --------------------------------------------------------
+
+class TheFirstAccount(unittest.TestCase):
+    """While there is no owner."""
+
+    def setUp(self):
+        self.folder = new_folder(self)
+
+    def code(self):
+        with open(os.path.join(self.folder, 'setup-code'), encoding='ascii') as file:
+            return file.read().strip()
+
+    def test_from_this_machine_becomes_the_owner_and_the_next_is_a_member(self):
+        running = serve_folder(self, self.folder)
+        self.assertEqual('owner', sign_up(visitor(self, running), 'ann').data['user']['role'])
+        self.assertEqual('member', sign_up(visitor(self, running), 'bob').data['user']['role'])
+        self.assertFalse(os.path.exists(os.path.join(self.folder, 'setup-code')), 'the code has done its work')
+
+    def test_from_elsewhere_needs_the_set_up_code(self):
+        running = serve_folder(self, self.folder)
+        for header in ('X_Forwarded_For', 'Forwarded', 'Via', 'X_Real_IP'):
+            stranger = visitor(self, running, **{header: '10.1.2.3'})
+            for more in ({}, {'code': ''}, {'code': 'AAAA-AAAA'}):
+                with self.subTest(header, more=more):
+                    answer = sign_up(stranger, 'mallory', **more)
+                    self.assertEqual((403, 'setup_code_needed'), (answer.status, answer.data['code']))
+        answer = sign_up(stranger, 'ann', code=self.code().lower())
+        self.assertEqual((201, 'owner'), (answer.status, answer.data['user']['role']))
+
+    def test_through_a_trusted_proxy_on_this_machine_needs_the_set_up_code(self):
+        running = serve_folder(self, self.folder, trusted_proxies=['127.0.0.1'])
+        self.assertEqual(403, sign_up(visitor(self, running), 'mallory').status)
+
+    def test_is_still_the_owners_after_a_restart_and_the_code_stays(self):
+        running = serve_folder(self, self.folder)
+        code = self.code()
+        running.stop()
+        running = serve_folder(self, self.folder)
+        self.assertEqual(code, self.code())
+        stranger = visitor(self, running, X_Forwarded_For='10.1.2.3')
+        self.assertEqual('owner', sign_up(stranger, 'ann', code=code).data['user']['role'])
+
+    def test_can_be_made_where_registration_is_closed_but_no_other(self):
+        running = serve_folder(self, self.folder, registration='closed')
+        self.assertEqual(201, sign_up(visitor(self, running), 'ann').status)
+        answer = sign_up(visitor(self, running), 'bob')
+        self.assertEqual((403, 'registration_closed'), (answer.status, answer.data['code']))
+
+    def test_is_one_alone_when_many_come_at_once(self):
+        running = serve_folder(self, self.folder)
+        answers = in_threads(*[lambda name=name: sign_up(visitor(self, running), name) for name in ('ann', 'bob', 'eve', 'dan')])
+        self.assertEqual(['member', 'member', 'member', 'owner'], sorted(one.data['user']['role'] for one in answers))
+
+
+class SigningUp(ChatCase):
+
+    def test_gives_an_account_a_cookie_and_the_first_channels(self):
+        self.person('olga')
+        client = self.client()
+        answer = sign_up(client, 'Fresh-One_1')
+        user = self.expect(201, answer)['user']
+        self.assertEqual(('Fresh-One_1', 'Fresh-One_1', 'member', True),
+                         (user['username'], user['display_name'], user['role'], user['active']))
+        self.assertRegex(answer.headers['Set-Cookie'], '^minimost=[^;]{40,}; Max-Age=34560000; Path=/; HttpOnly; SameSite=Lax$')
+        channels = self.expect(200, client.get('/channels'))['channels']
+        self.assertEqual({'general', 'random'}, {one['name'] for one in channels if one['joined'] and one['unread'] == 0})
+
+    def test_shows_a_user_with_exactly_the_fields_of_the_contract(self):
+        self.assertEqual(set('id username display_name title role color bio status avatar presence last_seen active'.split()),
+                         set(self.person('ann').user))
+
+    def test_refuses_bad_names_and_passwords(self):
+        self.person('ann')
+        cases = (
+            ('', PASSWORD, 400, 'username'), ('a' * 33, PASSWORD, 400, 'username'), ('a b', PASSWORD, 400, 'username'),
+            ('älice', PASSWORD, 400, 'username'), ('a@b', PASSWORD, 400, 'username'), ('ann\n', PASSWORD, 400, 'username'),
+            ('٣', PASSWORD, 400, 'username'), (7, PASSWORD, 400, 'username'), (None, PASSWORD, 400, 'username'),
+            ('minimost', PASSWORD, 409, 'username'), ('Everyone', PASSWORD, 409, 'username'),
+            ('HERE', PASSWORD, 409, 'username'), ('deleted', PASSWORD, 409, 'username'),
+            ('ann', PASSWORD, 409, 'username'), ('ANN', PASSWORD, 409, 'username'),
+            ('fred', 'short-one', 400, 'password'), ('fred', '', 400, 'password'), ('fred', 'x' * 1025, 400, 'password'),
+            ('fred', 'qwertyuiop', 400, 'password'), ('fred', 'Password123', 400, 'password'),
+            ('fred', 'zzzzzzzzzzzz', 400, 'password'), ('frederick-the-2nd', 'Frederick-the-2nd', 400, 'password'),
+            ('fred', 1234567890, 400, 'password'))
+        for username, password, status, field in cases:
+            with self.subTest(username=username, password=password):
+                self.expect(status, sign_up(self.client(), username, password), field)
+
+    def test_takes_the_shortest_and_the_longest_name_and_password(self):
+        self.person('olga')
+        for username, password in (('z', 'ten-charrs'), ('z' * 32, 'long ' * 204)):
+            with self.subTest(username):
+                self.expect(201, sign_up(self.client(), username, password))
+                self.expect(200, self.client().post('/login', {'username': username, 'password': password}))
+
+    def test_wants_the_fields_as_json(self):
+        client = self.client()
+        self.expect(400, client.post('/signup', {'username': 'fred'}), 'password')
+        self.expect(400, sign_up(client, 'fred', surprise=1), 'surprise')
+        self.expect(415, client.post('/signup', b'{}'))
+        self.expect(400, client.post('/signup', b'{"username"', Content_Type='application/json'))
+
+    def test_gives_a_name_once_when_two_want_it_at_once(self):
+        self.person('olga')
+        answers = in_threads(*[lambda: sign_up(self.client(), 'wanted')] * 4)
+        self.assertEqual([201, 409, 409, 409], sorted(answer.status for answer in answers))
+
+
+class SigningIn(ChatCase):
+
+    def log_in(self, username, password=PASSWORD, client=None):
+        return (client or self.client()).post('/login', {'username': username, 'password': password})
+
+    def test_works_whatever_the_case_of_the_name_and_keeps_its_case(self):
+        self.person('Case-Ful')
+        self.assertEqual('Case-Ful', self.expect(200, self.log_in('cASE-fUL'))['user']['username'])
+
+    def test_answers_a_wrong_password_and_an_unknown_name_alike(self):
+        self.person('ann')
+        known, unknown = self.log_in('ann', 'not the password'), self.log_in('nobody', 'not the password')
+        self.expect(401, known)
+        self.assertEqual(known.data, unknown.data)
+        self.assertNotIn('Set-Cookie', known.headers)
+
+    def test_is_needed_for_all_that_is_not_public(self):
+        self.expect(200, self.person('ann').get('/me'))
+        for path in ('/me', '/users', '/channels', '/snapshot', '/me/sessions', '/channels/1', '/messages/1', '/files/x',
+                     '/poll?after=x'):
+            with self.subTest(path):
+                self.expect(401, self.client().get(path))
+
+
+class Lockout(ChatCase):
+
+    settings = {'max_login_attempts': 3, 'lockout_duration_minutes': 10}
+    clock = JumpingClock()
+
+    def fail(self, username, client=None, times=3):
+        for _ in range(times):
+            client = client or self.client()
+            self.expect(401, client.post('/login', {'username': username, 'password': 'not the password'}))
+
+    def log_in(self, username, client):
+        return client.post('/login', {'username': username, 'password': PASSWORD})
+
+    def test_comes_after_some_failures_for_known_and_unknown_names_alike(self):
+        name = self.newcomer().user['username']
+        answers = []
+        for username in (name, 'nobody-%s' % name):
+            self.fail(username)
+            answers.append(self.log_in(username.upper(), self.client()))
+            self.expect(423, answers[-1])
+            self.assertTrue(595 <= int(answers[-1].headers['Retry-After']) <= 600, answers[-1].headers['Retry-After'])
+        self.assertEqual(answers[0].data, answers[1].data)
+
+    def test_ends_after_its_time_of_service(self):
+        name = self.newcomer().user['username']
+        self.fail(name)
+        self.expect(423, self.log_in(name, self.client()))
+        type(self).clock.skipped += 601
+        self.expect(200, self.log_in(name, self.client()))
+
+    def test_survives_a_restart(self):
+        name = self.newcomer().user['username']
+        self.fail(name)
+        self.restart()
+        self.expect(423, self.log_in(name, self.client()))
+
+    def test_does_not_shut_the_user_out_of_a_device_that_is_known(self):
+        person = self.newcomer()
+        self.fail(person.user['username'])
+        self.expect(423, self.log_in(person.user['username'], self.client()))
+        self.expect(200, self.log_in(person.user['username'], person))
+
+    def test_comes_on_a_known_device_as_well(self):
+        person = self.newcomer()
+        self.fail(person.user['username'], person)
+        self.expect(423, self.log_in(person.user['username'], person))
+
+    def test_lets_no_other_user_of_the_device_through(self):
+        person, other = self.newcomer(), self.newcomer()
+        self.fail(person.user['username'])
+        self.expect(423, self.log_in(person.user['username'], other))
+
+    def test_forgets_failures_after_a_success(self):
+        name = self.newcomer().user['username']
+        self.fail(name, times=2)
+        self.expect(200, self.log_in(name, self.client()))
+        self.fail(name, times=2)
+        self.expect(200, self.log_in(name, self.client()))
+
+    def test_by_a_stranger_does_not_keep_the_user_from_changing_the_password(self):
+        person = self.newcomer()
+        self.fail(person.user['username'])
+        self.expect(204, person.post('/password', {'current': PASSWORD, 'new': 'another fine one'}))
+
+    def test_comes_for_guesses_at_the_current_password_too(self):
+        person = self.newcomer()
+        for _ in range(3):
+            self.expect(403, person.post('/password', {'current': 'not the password', 'new': 'another fine one'}))
+        self.expect(423, person.post('/password', {'current': PASSWORD, 'new': 'another fine one'}))
+
+
+class TooFast(ChatCase):
+
+    settings = {'rate_limit_enabled': True, 'rate_limits': {'send': 3, 'login': 4}}
+
+    def test_sending_is_slowed_down_for_each_user_alone(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id = self.make_channel(ann, bob)
+        for _ in range(3):
+            self.post(ann, channel_id, 'hello')
+        answer = self.send(ann, channel_id, 'hello')
+        self.expect(429, answer)
+        self.assertTrue(1 <= int(answer.headers['Retry-After']) <= 20)
+        self.post(bob, channel_id, 'hello')
+
+    def test_sign_in_is_slowed_down_for_an_address(self):
+        self.person('ann')
+        answers = [self.client().post('/login', {'username': 'who-%d' % n, 'password': PASSWORD}) for n in range(5)]
+        self.assertEqual([401] * 4 + [429], [answer.status for answer in answers])
+        self.assertGreaterEqual(int(answers[4].headers['Retry-After']), 1)
+
+
+class Sessions(ChatCase):
+
+    def log_in(self, person, password=PASSWORD):
+        """Another browser of a person."""
+        client = self.client()
+        self.expect(200, client.post('/login', {'username': person.user['username'], 'password': password}))
+        return client
+
+    def test_a_tampered_cookie_opens_nothing(self):
+        ann = self.person('ann')
+        good = ann.cookies['minimost']
+        self.expect(200, ann.get('/me'))
+        key, _, signature = good.partition('.')
+        for bad in ('', 'x', key, key + '.', '.' + signature, 'A' * 32 + '.' + signature, good[:-1], good + 'A', good + '.',
+                    key.swapcase() + '.' + signature, key + '.' + signature.swapcase(), '"', good + '\xff'):
+            with self.subTest(bad):
+                ann.cookies['minimost'] = bad
+                self.expect(401, ann.get('/me'))
+
+    def test_an_odd_neighbour_does_not_hide_the_cookie(self):
+        ann = self.person('ann')
+        cookie = 'a=b{"}; =; x; minimost=%s; odd=[1]' % ann.cookies.pop('minimost')
+        ann.cookies.clear()
+        self.expect(200, ann.get('/me', Cookie=cookie))
+
+    def test_with_a_bearer_token_cookies_are_ignored(self):
+        self.expect(401, self.person('ann').get('/me', Authorization='Bearer nonsense'))
+
+    def test_signing_out_ends_the_session_on_the_server_and_no_other(self):
+        person = self.newcomer()
+        other, thief = self.log_in(person), self.client()
+        thief.cookies = dict(person.cookies)
+        self.expect(200, thief.get('/me'))
+        answer = person.post('/logout')
+        self.expect(204, answer)
+        self.assertIn('Max-Age=0', answer.headers['Set-Cookie'])
+        self.expect(401, thief.get('/me'))
+        self.expect(200, other.get('/me'))
+
+    def test_can_be_seen_and_ended_from_another_browser_of_ones_own(self):
+        person, ann = self.newcomer(), self.person('ann')
+        other = self.log_in(person)
+        sessions = self.expect(200, person.get('/me/sessions'))['sessions']
+        self.assertEqual([False, True], [one['current'] for one in sessions])
+        self.expect(404, ann.delete('/me/sessions/%d' % sessions[0]['id']))
+        self.expect(200, other.get('/me'))
+        self.expect(204, person.delete('/me/sessions/%d' % sessions[0]['id']))
+        self.expect(401, other.get('/me'))
+        self.expect(404, person.delete('/me/sessions/%d' % sessions[0]['id']))
+
+    def test_a_new_password_ends_the_others(self):
+        person = self.newcomer()
+        other = self.log_in(person)
+        self.expect(403, person.post('/password', {'current': 'wrong', 'new': 'another fine one'}), 'current')
+        self.expect(400, person.post('/password', {'current': PASSWORD, 'new': 'short'}), 'new')
+        self.expect(400, person.post('/password', {'current': PASSWORD, 'new': 'qwertyuiop'}), 'new')
+        self.expect(200, other.get('/me'))
+        self.expect(204, person.post('/password', {'current': PASSWORD, 'new': 'another fine one'}))
+        self.expect(200, person.get('/me'))
+        self.expect(401, other.get('/me'))
+        self.expect(401, self.client().post('/login', {'username': person.user['username'], 'password': PASSWORD}))
+        self.log_in(person, 'another fine one')
+
+    def test_a_sign_in_that_races_a_new_password_leaves_no_session(self):
+        person, late = self.newcomer(), self.client()
+        matches, raced = self.app.passwords.matches, []
+
+        def change_meanwhile(password, stored):
+            result = matches(password, stored)
+            if not raced:
+                raced.append(True)
+                self.expect(204, person.post('/password', {'current': PASSWORD, 'new': 'another fine one'}))
+            return result
+        self.app.passwords.matches = change_meanwhile
+        self.addCleanup(self.app.passwords.__dict__.pop, 'matches')
+        self.expect(401, late.post('/login', {'username': person.user['username'], 'password': PASSWORD}))
+        self.assertTrue(raced)
+        self.expect(401, late.get('/me'))
+
+    def test_last_across_a_restart(self):
+        self.expect(200, self.person('ann').get('/me'))
+        self.restart()
+        self.expect(200, self.person('ann').get('/me'))
+
+    def test_the_table_holds_neither_cookies_nor_passwords(self):
+        ann = self.person('ann')
+        self.expect(200, ann.get('/me'))
+        with contextlib.closing(sqlite3.connect(self.app.path('auth.db'))) as db:
+            dump = '\n'.join(db.iterdump())
+        self.assertIn("'ann'", dump)
+        for secret in (ann.cookies['minimost'].partition('.')[0], PASSWORD):
+            self.assertNotIn(secret, dump)
+            self.assertNotIn(secret.encode().hex(), dump.lower())
+
+
+class TheSecretKey(ChatCase):
+
+    def test_lost_ends_all_sessions_and_nothing_else(self):
+        names = ('ann', 'olga')
+        for name in names:
+            self.expect(200, self.person(name).get('/me'))
+        self.running.stop()
+        os.unlink(self.app.path('secret.key'))
+        self.begin()
+        for name in names:
+            person = self.person(name)
+            self.expect(401, person.get('/me'))
+            self.expect(200, person.post('/login', {'username': name, 'password': PASSWORD}))
+            self.expect(200, person.get('/me'))
+
+
+class TimeOfService(ChatCase):
+    """What ends after a time ends by the server's own seconds."""
+
+    settings = {'session_idle_minutes': 5}
+    clock = JumpingClock()
+
+    def jump(self, seconds):
+        type(self).clock.skipped += seconds
+
+    def at(self, person, path):
+        """A request on a connection of its own, for those that idle are closed by the same clock."""
+        client = self.client()
+        client.cookies = person.cookies
+        return client.get(path)
+
+    def run_chores(self):
+        for _, chore in minimost.CHORES:
+            chore(self.app)
+
+    def test_a_session_that_nobody_uses_ends(self):
+        person = self.newcomer()
+        self.jump(290)
+        self.expect(200, self.at(person, '/me'))
+        self.jump(320)
+        self.expect(401, self.at(person, '/me'))
+        self.run_chores()
+        with contextlib.closing(sqlite3.connect(self.app.path('auth.db'))) as db:
+            self.assertEqual([], db.execute('SELECT 1 FROM sessions WHERE user_id = ?', (person.user['id'],)).fetchall())
+
+    def test_a_session_in_use_goes_on(self):
+        person = self.newcomer()
+        for minute in range(8):
+            self.jump(60)
+            self.expect(200, self.at(person, '/me'))
+            self.run_chores()
+
+    def test_a_session_in_use_goes_on_across_a_restart(self):
+        person = self.newcomer()
+        for minute in range(4):
+            self.jump(60)
+            self.expect(200, self.at(person, '/me'))
+        self.restart()
+        self.jump(120)
+        self.expect(200, self.at(person, '/me'))
+
+    def test_a_poll_is_not_use(self):
+        person = self.newcomer()
+        cursor = self.expect(200, person.get('/snapshot'))['cursor']
+        for minute in range(4):
+            self.jump(60)
+            self.expect(200, self.at(person, '/poll?wait=0&after=' + cursor))
+        self.jump(70)
+        self.expect(401, self.at(person, '/poll?wait=0&after=' + cursor))
+
+    def test_time_while_the_server_is_down_does_not_count(self):
+        person = self.newcomer()
+        self.running.stop()
+        self.jump(100000)
+        self.begin()
+        self.expect(200, self.at(person, '/me'))
+
+    def test_a_file_that_nobody_posts_goes_after_a_day(self):
+        ann = self.newcomer()
+        keys = [self.expect(201, ann.post('/files?name=' + name, b'some bytes'))['file'] for name in ('kept', 'lost', 'young')]
+        self.post(ann, self.make_channel(ann), '', files=[keys[0]['id']])
+        self.jump(86390)
+        self.run_chores()
+        paths = [self.app.file_path(one['key']) for one in keys]
+        self.assertEqual([True, True, True], [os.path.exists(path) for path in paths])
+        self.app.store.write(lambda change: change.update('files', keys[2]['id'], created_second=self.app.service.seconds()))
+        self.jump(20)
+        self.run_chores()
+        self.assertEqual([True, False, True], [os.path.exists(path) for path in paths])
+        self.assertEqual([], self.rows('SELECT 1 FROM files WHERE id = ?', keys[1]['id']))
+
+    def test_one_whose_pages_are_gone_is_offline_and_was_last_seen(self):
+        gone, ann = self.newcomer(), self.newcomer()
+        self.expect(204, gone.put('/me/presence', {'state': 'active'}))
+        self.assertEqual('active', self.user(ann, gone)['presence'])
+        self.jump(30)
+        self.run_chores()
+        self.assertEqual('active', self.user(ann, gone)['presence'])
+        before = self.app.clock.now()
+        self.jump(11)
+        self.run_chores()
+        user = self.user(ann, gone)
+        self.assertEqual('offline', user['presence'])
+        self.assertGreaterEqual(user['last_seen'], before)
+        self.restart()
+        self.assertAlmostEqual(user['last_seen'], self.user(ann, gone)['last_seen'], delta=1000)
+
+    def user(self, reader, person):
+        users = self.expect(200, self.at(reader, '/users'))['users']
+        return {user['id']: user for user in users}[person.user['id']]
+
+
+class Profile(ChatCase):
+
+    def test_can_be_changed_field_by_field_and_is_seen_by_all(self):
+        person, ann = self.newcomer(), self.person('ann')
+        status = {'emoji': '☕', 'text': 'At lunch', 'until': 1893456000000}
+        for change in ({'display_name': 'Ève Ó'}, {'title': 'Watch B'}, {'color': 'rust'}, {'bio': 'two\nlines'},
+                       {'status': status}, {'status': {'emoji': '', 'text': 'out', 'until': None}}, {'status': None}, {}):
+            with self.subTest(change):
+                user = self.expect(200, person.patch('/me', change))['user']
+                self.assertEqual(change, {name: user[name] for name in change})
+        users = {one['id']: one for one in self.expect(200, ann.get('/users'))['users']}
+        self.assertEqual(user, dict(users[user['id']], presence=user['presence'], last_seen=user['last_seen']))
+        self.assertEqual('Ève Ó', user['display_name'])
+
+    def test_keeps_preferences_for_oneself(self):
+        person, ann = self.newcomer(), self.person('ann')
+        mine = {'theme': 'dark', 'nested': {'list': [1, None, 'ü-sentinel']}}
+        self.expect(200, person.patch('/me', {'preferences': mine}))
+        self.assertEqual(mine, person.get('/me').data['preferences'])
+        self.assertEqual(mine, person.get('/snapshot').data['preferences'])
+        self.assertNotIn('ü-sentinel', str(ann.get('/users').data))
+
+    def test_refuses_what_does_not_fit(self):
+        ann = self.person('ann')
+        before = ann.get('/me').data
+        cases = (('display_name', ''), ('display_name', ' '), ('display_name', 'x' * 61), ('display_name', 'a\nb'),
+                 ('display_name', None), ('title', 'x' * 61), ('color', 'mauve'), ('bio', 'x' * 501), ('status', 'lunch'),
+                 ('status', {'text': 'x'}), ('status', {'emoji': '', 'text': 'x' * 101, 'until': None}),
+                 ('preferences', []), ('preferences', None), ('preferences', {'x': 'y' * 16380}), ('role', 'owner'),
+                 ('username', 'other'), ('id', 1))
+        for field, value in cases:
+            with self.subTest(field=field, value=value):
+                self.expect(400, ann.patch('/me', {field: value}), field)
+        self.assertEqual(before['preferences'], ann.get('/me').data['preferences'])
+        self.assertEqual(before['user']['display_name'], ann.get('/me').data['user']['display_name'])
+
+
+class PresenceByTheApi(ChatCase):
+
+    def test_says_how_one_is(self):
+        ann, bob = self.people('ann', 'bob')
+        for state in ('idle', 'dnd', 'active'):
+            self.expect(204, ann.put('/me/presence', {'state': state}))
+            states = {one['id']: one['presence'] for one in bob.get('/users').data['users']}
+            self.assertEqual(state, states[ann.user['id']])
+        for bad in ('offline', 'away', '', None, 1):
+            self.expect(400, ann.put('/me/presence', {'state': bad}), 'state')
+
+    def test_takes_the_end_of_a_state_as_the_contract_says(self):
+        ann = self.person('ann')
+        self.expect(204, ann.put('/me/presence', {'state': 'dnd', 'until': 1893456000000}))
+        self.expect(400, ann.put('/me/presence', {'state': 'dnd', 'until': 'tomorrow'}), 'until')
+        for until, state in ((self.app.clock.now() + 60000, 'dnd'), (self.app.clock.now() - 1, 'active'), (None, 'dnd')):
+            self.expect(204, ann.put('/me/presence', {'state': 'dnd', 'until': until}))
+            self.app.presence.sweep(self.app.store)
+            self.assertEqual(state, ann.get('/me').data['user']['presence'], until)
+
+    def test_one_who_was_here_at_a_stop_was_last_seen_then(self):
+        here, ann = self.people('here-at-stop', 'ann')
+        before = int(time.time() * 1000)
+        self.expect(204, here.put('/me/presence', {'state': 'active'}))
+        self.restart()
+        users = {one['id']: one for one in self.person('ann').get('/users').data['users']}
+        self.assertEqual('offline', users[here.user['id']]['presence'])
+        self.assertGreaterEqual(users[here.user['id']]['last_seen'] or 0, before)
+
+
+# ---- channels --------------------------------------------------------
+
+class Channels(ChatCase):
+
+    def test_have_exactly_the_fields_of_the_contract(self):
+        ann = self.person('ann')
+        channel = self.channel(ann, self.make_channel(ann, topic='Ropes', posting='admins'))
+        self.assertEqual(set('id kind name topic posting member_count members created_by last_message_id archived created_at '
+                             'joined read_to unread mentions notify hidden favourite'.split()), set(channel))
+        self.assertEqual(('private', 'Ropes', 'admins', 1, [ann.user['id']], ann.user['id'], False, True, 'all'),
+                         tuple(channel[name] for name in ('kind', 'topic', 'posting', 'member_count', 'members',
+                                                          'created_by', 'archived', 'joined', 'notify')))
+
+    def test_show_members_of_private_ones_and_only_count_those_of_public_ones(self):
+        ann, bob = self.people('ann', 'bob')
+        for kind, members in (('public', None), ('private', [ann.user['id'], bob.user['id']])):
+            channel = self.channel(ann, self.make_channel(ann, bob, kind=kind))
+            self.assertEqual((2, members and sorted(members)), (channel['member_count'], channel['members']))
+            users = ann.get('/channels/%d/members' % channel['id']).data['users']
+            self.assertEqual({ann.user['id'], bob.user['id']}, set(users))
+
+    def test_public_names_are_taken_once_and_private_names_are_free(self):
+        ann = self.person('ann')
+        self.make_channel(ann, name='Bridge', kind='public')
+        self.expect(409, ann.post('/channels', {'name': 'bRIDGE', 'kind': 'public'}), 'name')
+        self.expect(409, ann.post('/channels', {'name': 'general', 'kind': 'public'}), 'name')
+        for _ in range(2):
+            self.make_channel(ann, name='Bridge', kind='private')
+        other = self.make_channel(ann, kind='public')
+        self.expect(409, ann.patch('/channels/%d' % other, {'name': 'BRIDGE'}), 'name')
+        self.expect(200, ann.patch('/channels/%d' % other, {'name': 'bridge-2'}))
+        self.expect(409, ann.post('/channels', {'name': 'Bridge-2', 'kind': 'public'}), 'name')
+
+    def test_refuse_what_does_not_fit(self):
+        ann = self.person('ann')
+        for field, value in (('name', ''), ('name', 'a b'), ('name', '-a'), ('name', 'x' * 41), ('name', None), ('name', '#a'),
+                             ('kind', 'direct'), ('kind', 'secret'), ('topic', 'x' * 251), ('topic', 'a\nb'),
+                             ('posting', 'none'), ('members', [999999]), ('members', ['1']), ('members', 1),
+                             ('members', [1, 1]), ('members', [True]), ('colour', 'red')):
+            with self.subTest(field=field, value=value):
+                self.expect(400, ann.post('/channels', dict({'name': 'fine', 'kind': 'private'}, **{field: value})), field)
+        for name in ('ä', '日本', 'x' * 40, 'v1.2_b-c'):
+            self.make_channel(ann, name=name)
+
+    def test_are_listed_when_they_are_mine_or_public(self):
+        ann, bob = self.people('ann', 'bob')
+        mine, public, others = self.make_channel(ann), self.make_channel(bob, kind='public'), self.make_channel(bob)
+        listed = {one['id']: one['joined'] for one in ann.get('/channels').data['channels']}
+        self.assertEqual((True, False), (listed[mine], listed[public]))
+        self.assertNotIn(others, listed)
+        self.assertIn(others, [one['id'] for one in bob.get('/channels').data['channels']])
+        guest = self.person('gus')
+        self.assertEqual([], guest.get('/channels').data['channels'])
+        self.add(bob, public, guest)
+        self.assertEqual([public], [one['id'] for one in guest.get('/channels').data['channels']])
+        self.remove(bob, public, guest)
+
+    def test_changes_leave_a_line_once(self):
+        ann = self.person('ann')
+        channel_id = self.make_channel(ann, name='old', topic='first')
+        cases = (({'name': 'new'}, {'event': 'renamed', 'from': 'old', 'to': 'new'}),
+                 ({'topic': 'second'}, {'event': 'topic', 'to': 'second'}),
+                 ({'posting': 'admins'}, {'event': 'posting', 'to': 'admins'}),
+                 ({'archived': True}, {'event': 'archived'}), ({'archived': False}, {'event': 'unarchived'}))
+        for change, line in cases:
+            with self.subTest(change):
+                value = self.expect(200, ann.patch('/channels/%d' % channel_id, change))['channel']
+                self.assertEqual(change, {name: value[name] for name in change})
+                self.assertEqual((ann.user['id'], line), self.last_line(ann, channel_id))
+                count = len(self.messages(ann, channel_id)['messages'])
+                if change != {'archived': True}:
+                    self.expect(200, ann.patch('/channels/%d' % channel_id, change))
+                    self.assertEqual(count, len(self.messages(ann, channel_id)['messages']))
+        self.expect(400, ann.patch('/channels/%d' % channel_id, {'kind': 'public'}), 'kind')
+
+    def test_archived_ones_can_only_be_read(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id = self.make_channel(ann, bob, kind='public')
+        message = self.post(bob, channel_id, 'before')
+        path = '/channels/%d' % channel_id
+        self.expect(200, ann.patch(path, {'archived': True}))
+        self.assertEqual(['before'], self.texts(bob, channel_id))
+        self.expect(204, bob.post(path + '/read', {'message_id': message['id']}))
+        for answer in (self.send(bob, channel_id, 'after'), self.send(ann, channel_id, 'after'), bob.post(path + '/typing'),
+                       bob.patch('/messages/%d' % message['id'], {'text': 'x'}), bob.delete('/messages/%d' % message['id']),
+                       ann.patch(path, {'topic': 'x'}), ann.patch(path, {'name': 'x'}),
+                       ann.post(path + '/members', {'users': [self.person('eve').user['id']]}),
+                       self.person('eve').post(path + '/members', {'users': [self.person('eve').user['id']]})):
+            self.expect(403, answer)
+        self.expect(403, bob.patch(path, {'archived': False}))
+        self.expect(200, ann.patch(path, {'archived': False}))
+        self.post(bob, channel_id, 'again')
+
+    def test_where_administrators_post_only_they_do(self):
+        ann, adam, olga = self.people('ann', 'adam', 'olga')
+        channel_id = self.make_channel(ann, adam, olga, posting='admins')
+        self.expect(403, self.send(ann, channel_id, 'hello'))
+        self.post(adam, channel_id, 'hello')
+        self.post(olga, channel_id, 'hello')
+        self.assertEqual(['hello'] * 2, self.texts(ann, channel_id))
+        self.expect(200, ann.patch('/channels/%d' % channel_id, {'posting': 'all'}))
+        self.post(ann, channel_id, 'hello')
+
+    def test_can_be_muted_hidden_and_favoured_by_each_member(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id = self.make_channel(ann, bob, kind='public')
+        for change in ({'notify': 'mentions'}, {'notify': 'none', 'hidden': True}, {'favourite': True}, {'hidden': False}):
+            value = self.expect(200, ann.patch('/channels/%d/me' % channel_id, change))['channel']
+            self.assertEqual(change, {name: value[name] for name in change})
+        self.assertEqual(('all', False), tuple(self.channel(bob, channel_id)[name] for name in ('notify', 'favourite')))
+        self.expect(400, ann.patch('/channels/%d/me' % channel_id, {'notify': 'some'}), 'notify')
+        self.expect(400, ann.patch('/channels/%d/me' % channel_id, {'unread': 0}), 'unread')
+        self.expect(403, self.person('eve').patch('/channels/%d/me' % channel_id, {'hidden': True}))
+
+    def test_that_do_not_exist_are_not_there(self):
+        ann = self.person('ann')
+        for path in ('999999', '0', '-1', 'x', '1e3', '01', '٣', '99999999999999999999', '1%00'):
+            with self.subTest(path):
+                self.assertIn(ann.get('/channels/' + urllib.parse.quote(path, safe='%')).status, (400, 404))
+
+
+class WhoMay(ChatCase):
+    """The table of the contract, for every role inside and outside of a channel."""
+
+    inside = ('creator', 'ann', 'adam', 'olga', 'gus')
+    outside = ('bob', 'admin-out', 'owner-out', 'guest-out')
+    roles = {'adam': 'admin', 'gus': 'guest', 'admin-out': 'admin', 'owner-out': 'owner', 'guest-out': 'guest'}
+
+    # what:           creator member admin owner guest | outside: member admin owner guest
+    public = {
+        'see':         '200 200 200 200 200 | 200 200 200 404',
+        'read':        '200 200 200 200 200 | 200 200 200 404',
+        'read one':    '200 200 200 200 200 | 200 200 200 404',
+        'list people': '200 200 200 200 200 | 200 200 200 404',
+        'write':       '201 201 201 201 201 | 403 403 403 404',
+        'type':        '204 204 204 204 204 | 403 403 403 404',
+        'mark':        '204 204 204 204 204 | 403 403 403 404',
+        'rename':      '200 403 200 200 403 | 403 403 403 404',
+        'describe':    '200 403 200 200 403 | 403 403 403 404',
+        'restrict':    '200 403 200 200 403 | 403 403 403 404',
+        'invite':      '200 200 200 200 403 | 403 403 403 404',
+        'remove':      '204 403 204 204 403 | 403 403 403 404',
+        'edit':        '403 403 403 403 403 | 403 403 403 404',
+        'delete':      '403 403 204 204 403 | 403 -   -   404',
+    }
+    private = {what: row.split('|')[0] + '| 404 404 404 404' for what, row in public.items()}
+
+    def attempt(self, what, who, creator, victim, channel_id):
+        path = '/channels/%d' % channel_id
+        if what == 'write':
+            return self.send(who, channel_id, 'hello')
+        if what in ('edit', 'delete', 'read one'):
+            message = '/messages/%d' % self.post(victim, channel_id, 'of another')['id']
+            return {'edit': lambda: who.patch(message, {'text': 'mine'}), 'delete': lambda: who.delete(message),
+                    'read one': lambda: who.get(message)}[what]()
+        if what == 'invite':
+            self.remove(creator, channel_id, victim)
+        try:
+            return {
+                'see': lambda: who.get(path), 'read': lambda: who.get(path + '/messages'),
+                'list people': lambda: who.get(path + '/members'), 'type': lambda: who.post(path + '/typing'),
+                'mark': lambda: who.post(path + '/read', {'message_id': 1}),
+                'rename': lambda: who.patch(path, {'name': 'name-%d' % next(self.numbers)}),
+                'describe': lambda: who.patch(path, {'topic': str(next(self.numbers))}),
+                'restrict': lambda: who.patch(path, {'posting': 'all'}),
+                'invite': lambda: who.post(path + '/members', {'users': [victim.user['id']]}),
+                'remove': lambda: self.remove(who, channel_id, victim)}[what]()
+        finally:
+            self.add(creator, channel_id, victim)
+
+    def check(self, kind, table):
+        people = {name: self.person(name) for name in self.inside + self.outside}
+        creator, victim = people['creator'], self.person('victim')
+        channel_id = self.make_channel(creator, victim, *[people[name] for name in self.inside[1:]], kind=kind)
+        for what, row in table.items():
+            for name, status in zip(self.inside + self.outside, row.replace('|', '').split()):
+                if status != '-':
+                    with self.subTest(kind=kind, what=what, who=name):
+                        self.expect(int(status), self.attempt(what, people[name], creator, victim, channel_id))
+
+    def test_do_what_in_a_public_channel(self):
+        self.check('public', self.public)
+
+    def test_do_what_in_a_private_channel(self):
+        self.check('private', self.private)
+
+    def test_make_channels_is_for_members_and_up(self):
+        for name, status in (('ann', 201), ('adam', 201), ('olga', 201), ('gus', 403)):
+            answer = self.person(name).post('/channels', {'name': 'by-' + name, 'kind': 'public'})
+            self.expect(status, answer)
+
+    def test_join_a_public_channel_is_for_all_but_guests(self):
+        channel_id = self.make_channel(self.person('creator'), kind='public')
+        for name, status in (('bob', 200), ('admin-out', 200), ('owner-out', 200), ('guest-out', 404)):
+            person = self.person(name)
+            self.expect(status, person.post('/channels/%d/members' % channel_id, {'users': [person.user['id']]}))
+
+
+class Members(ChatCase):
+
+    def join(self, person, channel_id):
+        return person.post('/channels/%d/members' % channel_id, {'users': [person.user['id']]})
+
+    def test_join_and_leave_a_public_channel(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id = self.make_channel(ann, kind='public')
+        self.post(ann, channel_id, 'before')
+        channel = self.expect(200, self.join(bob, channel_id))['channel']
+        self.assertEqual((True, 2, 0), (channel['joined'], channel['member_count'], channel['unread']))
+        self.assertEqual((bob.user['id'], {'event': 'joined', 'user_id': bob.user['id']}), self.last_line(bob, channel_id))
+        count = len(self.messages(ann, channel_id)['messages'])
+        self.expect(200, self.join(bob, channel_id))
+        self.assertEqual(count, len(self.messages(ann, channel_id)['messages']), 'joining twice is joining once')
+        self.expect(204, self.remove(bob, channel_id, bob))
+        self.assertEqual((bob.user['id'], {'event': 'left', 'user_id': bob.user['id']}), self.last_line(ann, channel_id))
+        self.expect(404, self.remove(ann, channel_id, bob))
+        self.assertEqual(['before'], self.texts(bob, channel_id))
+        self.expect(403, self.send(bob, channel_id, 'after'))
+
+    def test_of_a_private_channel_cannot_put_themselves_in(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id = self.make_channel(ann)
+        self.expect(404, self.join(bob, channel_id))
+        self.add(ann, channel_id, bob)
+        self.assertEqual((ann.user['id'], {'event': 'added', 'user_id': bob.user['id']}), self.last_line(bob, channel_id))
+        self.expect(204, self.remove(bob, channel_id, bob))
+        self.expect(404, bob.get('/channels/%d' % channel_id))
+        self.expect(404, self.join(bob, channel_id))
+
+    def test_that_were_removed_are_outside(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id = self.make_channel(ann, bob)
+        message = self.post(bob, channel_id, 'mine')
+        self.expect(204, self.remove(ann, channel_id, bob))
+        self.assertEqual((ann.user['id'], {'event': 'removed', 'user_id': bob.user['id']}), self.last_line(ann, channel_id))
+        for answer in (bob.get('/channels/%d' % channel_id), bob.get('/channels/%d/messages' % channel_id),
+                       bob.get('/messages/%d' % message['id']), bob.patch('/messages/%d' % message['id'], {'text': 'x'}),
+                       bob.delete('/messages/%d' % message['id']), self.send(bob, channel_id, 'x'),
+                       bob.get('/channels/%d/members' % channel_id), bob.post('/channels/%d/typing' % channel_id)):
+            self.expect(404, answer)
+
+    def test_that_are_removed_while_they_ask_are_outside(self):
+        ann, bob, eve = self.people('ann', 'bob', 'eve')
+        channel_id = self.make_channel(bob, self.person('adam'), ann)
+        message = self.post(bob, channel_id, 'mine')
+        path, one = '/channels/%d' % channel_id, '/messages/%d' % message['id']
+        attempts = (lambda: self.send(bob, channel_id, 'x'), lambda: bob.patch(one, {'text': 'x'}), lambda: bob.delete(one),
+                    lambda: bob.patch(path, {'name': 'x'}), lambda: bob.post(path + '/members', {'users': [eve.user['id']]}),
+                    lambda: bob.patch(path + '/me', {'hidden': True}), lambda: bob.post(path + '/read', {'message_id': 0, 'back': True}),
+                    lambda: self.remove(bob, channel_id, ann))
+        for number, attempt in enumerate(attempts):
+            with self.subTest(number):
+                self.add(ann, channel_id, bob, history=True)
+                answers = self.one_after_the_other(lambda: self.remove(self.person('adam'), channel_id, bob), attempt)
+                self.assertEqual([204, 404], [answer.status for answer in answers])
+
+    def test_must_exist_to_be_read(self):
+        ann = self.person('ann')
+        channel_id = self.make_channel(ann)
+        self.expect(400, ann.post('/channels/%d/members' % channel_id, {'users': [999999]}), 'users')
+        self.expect(400, ann.post('/channels/%d/members' % channel_id, {'users': 'all'}), 'users')
+        self.expect(404, ann.delete('/channels/%d/members/999999' % channel_id))
+
+    def test_come_with_the_past_or_without(self):
+        ann, bob, eve = self.people('ann', 'bob', 'eve')
+        channel_id = self.make_channel(ann)
+        self.post(ann, channel_id, 'past')
+        self.add(ann, channel_id, bob, history=True)
+        self.add(ann, channel_id, eve)
+        self.post(ann, channel_id, 'now')
+        self.assertEqual(['past', 'now'], self.texts(bob, channel_id))
+        self.assertEqual(['now'], self.texts(eve, channel_id))
+        self.assertEqual([1, 1], [self.channel(one, channel_id)['unread'] for one in (bob, eve)])
+
+    def test_who_come_back_without_the_past_have_lost_it(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id = self.make_channel(ann, bob)
+        self.post(bob, channel_id, 'past')
+        self.remove(ann, channel_id, bob)
+        self.add(ann, channel_id, bob)
+        self.assertEqual([], self.texts(bob, channel_id))
+
+
+class DirectChannels(ChatCase):
+
+    def open(self, person, *others):
+        return person.post('/direct', {'users': [other.user['id'] for other in others]})
+
+    def test_are_the_same_for_the_same_people(self):
+        ann, bob, eve = self.people('ann', 'bob', 'eve')
+        first = self.expect(201, self.open(ann, bob))['channel']
+        self.assertEqual(('direct', None, sorted([ann.user['id'], bob.user['id']])),
+                         (first['kind'], first['name'], first['members']))
+        for answer in (self.open(ann, bob), self.open(bob, ann), self.open(bob, ann, bob)):
+            self.assertEqual(first['id'], self.expect(200, answer)['channel']['id'])
+        group = self.expect(201, self.open(ann, bob, eve))['channel']['id']
+        self.assertNotEqual(first['id'], group)
+        self.assertEqual(group, self.expect(200, self.open(eve, bob, ann))['channel']['id'])
+
+    def test_with_oneself_are_the_notebook(self):
+        person = self.newcomer()
+        notebook = self.expect(201, self.open(person))['channel']
+        self.assertEqual([person.user['id']], notebook['members'])
+        self.assertEqual(notebook['id'], self.expect(200, self.open(person, person))['channel']['id'])
+        self.post(person, notebook['id'], 'remember')
+        self.assertEqual(0, self.channel(person, notebook['id'])['unread'])
+
+    def test_have_twelve_people_at_most(self):
+        people = [self.person('crowd-%d' % number) for number in range(13)]
+        self.expect(201, self.open(*people[:12]))
+        self.expect(400, self.open(*people), 'users')
+        self.expect(400, people[0].post('/direct', {'users': list(range(1, 14))}), 'users')
+        self.expect(400, people[0].post('/direct', {'users': [999999]}), 'users')
+
+    def test_cannot_be_left_changed_or_joined(self):
+        ann, bob, eve, olga = self.people('ann', 'bob', 'eve', 'olga')
+        channel_id = self.open(ann, bob).data['channel']['id']
+        for answer in (self.remove(ann, channel_id, ann), self.remove(ann, channel_id, bob),
+                       ann.post('/channels/%d/members' % channel_id, {'users': [eve.user['id']]})):
+            self.expect(409, answer)
+        self.expect(403, ann.patch('/channels/%d' % channel_id, {'name': 'x'}))
+        for outsider in (eve, olga):
+            self.expect(404, outsider.get('/channels/%d' % channel_id))
+            self.expect(404, self.send(outsider, channel_id, 'x'))
+            self.expect(404, outsider.post('/channels/%d/members' % channel_id, {'users': [outsider.user['id']]}))
+
+    def test_that_are_hidden_come_back_with_a_message(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id = self.open(ann, bob).data['channel']['id']
+        for _ in range(2):
+            self.expect(200, ann.patch('/channels/%d/me' % channel_id, {'hidden': True}))
+            self.assertTrue(self.channel(ann, channel_id)['hidden'])
+            self.post(bob, channel_id, 'are you there?')
+            self.assertFalse(self.channel(ann, channel_id)['hidden'])
+
+    def test_opened_by_two_at_once_are_one(self):
+        ann, bob = self.newcomer(), self.newcomer()
+        answers = in_threads(lambda: self.open(ann, bob), lambda: self.open(bob, ann))
+        self.assertEqual([200, 201], sorted(answer.status for answer in answers))
+        self.assertEqual(1, len({answer.data['channel']['id'] for answer in answers}))
+
+
+class ReadMarks(ChatCase):
+
+    def setUp(self):
+        self.ann, self.bob = self.people('ann', 'bob')
+        self.channel_id = self.make_channel(self.ann, self.bob)
+        self.ids = [self.post(self.bob, self.channel_id, 'message %d' % number)['id'] for number in range(3)]
+
+    def mark(self, message_id, **more):
+        return self.ann.post('/channels/%d/read' % self.channel_id, dict({'message_id': message_id}, **more))
+
+    def counts(self):
+        channel = self.channel(self.ann, self.channel_id)
+        return channel['read_to'], channel['unread']
+
+    def test_only_rise_unless_they_are_put_back(self):
+        for step, (message_id, more, expected) in enumerate((
+                (self.ids[1], {}, (self.ids[1], 1)), (self.ids[0], {}, (self.ids[1], 1)), (0, {}, (self.ids[1], 1)),
+                (self.ids[2], {}, (self.ids[2], 0)), (self.ids[0], {'back': False}, (self.ids[2], 0)),
+                (self.ids[0], {'back': True}, (self.ids[0], 2)), (0, {'back': True}, (0, 3)))):
+            with self.subTest(step):
+                self.expect(204, self.mark(message_id, **more))
+                self.assertEqual(expected, self.counts())
+
+    def test_do_not_fall_when_two_come_at_once(self):
+        self.one_after_the_other(lambda: self.mark(self.ids[2]), lambda: self.person('ann').post(
+            '/channels/%d/read' % self.channel_id, {'message_id': self.ids[0]}))
+        self.assertEqual((self.ids[2], 0), self.counts())
+
+    def test_need_not_stand_at_a_message(self):
+        self.expect(204, self.mark(self.ids[2] + 1000000))
+        self.assertEqual(0, self.counts()[1])
+        self.post(self.bob, self.channel_id, 'one more')
+        self.assertEqual(1, self.counts()[1], 'a mark from the future hides nothing that comes')
+
+    def test_refuse_what_does_not_fit(self):
+        for value in (-1, 1.5, '1', None, True, 2 ** 53):
+            self.expect(400, self.mark(value), 'message_id')
+        self.expect(400, self.mark(1, back='yes'), 'back')
+
+
+class UnreadCounts(ChatCase):
+
+    def counts(self, reader, channel_id):
+        channel = self.channel(reader, channel_id)
+        listed = {one['id']: one for one in reader.get('/channels').data['channels']}[channel_id]
+        self.assertEqual((channel['unread'], channel['mentions']), (listed['unread'], listed['mentions']))
+        return channel['unread'], channel['mentions']
+
+    def test_leave_out_own_system_and_deleted_messages(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id = self.make_channel(ann, bob)
+        self.post(ann, channel_id, 'my own @ann @everyone')
+        self.assertEqual((0, 0), self.counts(ann, channel_id))
+        message = self.post(bob, channel_id, 'hello @ann')
+        self.assertEqual((1, 1), self.counts(ann, channel_id))
+        ann.patch('/channels/%d' % channel_id, {'topic': 'a system line'})
+        self.assertEqual((1, 1), self.counts(ann, channel_id))
+        self.assertEqual((1, 1), self.counts(bob, channel_id))
+        bob.delete('/messages/%d' % message['id'])
+        self.assertEqual((0, 0), self.counts(ann, channel_id))
+
+    def test_count_a_message_once_however_often_it_names_somebody(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id = self.make_channel(ann, bob)
+        self.post(bob, channel_id, '@ann @Ann @everyone @here @ann')
+        self.assertEqual((1, 1), self.counts(ann, channel_id))
+
+    def test_follow_an_edit(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id = self.make_channel(ann, bob)
+        message = self.post(bob, channel_id, 'hello @ann')
+        for text, mentions in (('hello all', 0), ('@everyone', 1), ('`@ann`', 0), ('@ann', 1)):
+            bob.patch('/messages/%d' % message['id'], {'text': text})
+            self.assertEqual((1, mentions), self.counts(ann, channel_id), text)
+
+    def test_are_exact_to_999_and_then_1000(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id = self.make_channel(ann, bob)
+
+        def write(change, count):
+            for _ in range(count):
+                message_id = change.insert('messages', channel_id=channel_id, user_id=bob.user['id'], kind='text',
+                                           text='x', created_at=change.now)
+                minimost.store_mentions(change, message_id, channel_id, [ann.user['id']])
+        for more, expected in ((999, 999), (1, 1000), (5, 1000)):
+            self.app.store.write(lambda change: write(change, more))
+            self.assertEqual((expected, expected), self.counts(ann, channel_id))
+
+
+# ---- messages --------------------------------------------------------
+
+class PostingMessages(ChatCase):
+
+    def setUp(self):
+        self.ann, self.bob = self.people('ann', 'bob')
+        self.channel_id = self.make_channel(self.ann, self.bob)
+
+    def test_gives_a_message_with_exactly_the_fields_of_the_contract(self):
+        message = self.post(self.ann, self.channel_id, 'hello\n\tthere 🙂')
+        self.assertEqual(set('id channel_id user_id kind data client_id text reply_to files reactions mentions pinned '
+                             'created_at edited_at deleted'.split()), set(message))
+        self.assertEqual((self.channel_id, self.ann.user['id'], 'text', None, 'hello\n\tthere 🙂', None, [], {}, [], False),
+                         tuple(message[name] for name in ('channel_id', 'user_id', 'kind', 'edited_at', 'text', 'reply_to',
+                                                          'files', 'reactions', 'mentions', 'deleted')))
+        self.assertEqual(message, self.bob.get('/messages/%d' % message['id']).data['message'])
+        self.assertEqual(message, self.messages(self.bob, self.channel_id)['messages'][-1])
+
+    def test_the_same_client_id_is_the_same_message(self):
+        body = {'text': 'once', 'client_id': 'the-same-one'}
+        first = self.expect(201, self.send(self.ann, self.channel_id, **body))['message']
+        self.assertEqual(first, self.expect(200, self.send(self.ann, self.channel_id, **body))['message'])
+        edited = self.ann.patch('/messages/%d' % first['id'], {'text': 'edited'}).data['message']
+        self.assertEqual(edited, self.expect(200, self.send(self.ann, self.channel_id, **body))['message'])
+        self.ann.delete('/messages/%d' % first['id'])
+        again = self.expect(200, self.send(self.ann, self.channel_id, **body))['message']
+        self.assertEqual((first['id'], '', True), (again['id'], again['text'], again['deleted']))
+        self.expect(201, self.send(self.bob, self.channel_id, **body))
+        self.assertEqual(['', 'once'], self.texts(self.ann, self.channel_id))
+
+    def test_the_same_client_id_for_another_request_is_refused(self):
+        quoted = self.post(self.ann, self.channel_id, 'quoted')['id']
+        file_id = self.ann.post('/files?name=x', b'x').data['file']['id']
+        body = {'text': 'once', 'client_id': 'another-request'}
+        self.expect(201, self.send(self.ann, self.channel_id, **body))
+        for channel_id, more in ((self.channel_id, {'text': 'twice'}), (self.channel_id, {'reply_to': quoted}),
+                                 (self.channel_id, {'files': [file_id]}), (self.make_channel(self.ann), {})):
+            with self.subTest(more):
+                self.expect(409, self.send(self.ann, channel_id, **dict(body, **more)))
+        self.expect(200, self.send(self.ann, self.channel_id, **dict(body, reply_to=None, files=[])))
+
+    def test_the_same_client_id_at_once_makes_one_message(self):
+        body = {'text': 'once', 'client_id': 'at-once-now'}
+        authors = [self.person('ann') for _ in range(8)]
+        answers = in_threads(*[lambda author=author: self.send(author, self.channel_id, **body) for author in authors])
+        self.assertEqual([200] * 7 + [201], sorted(answer.status for answer in answers))
+        self.assertEqual(1, len({answer.data['message']['id'] for answer in answers}))
+
+    def test_the_same_client_id_after_a_restart_is_the_same_message(self):
+        body = {'text': 'once', 'client_id': 'after-restart'}
+        first = self.expect(201, self.send(self.ann, self.channel_id, **body))['message']
+        self.restart()
+        self.assertEqual(first, self.expect(200, self.send(self.person('ann'), self.channel_id, **body))['message'])
+
+    def test_refuses_what_does_not_fit(self):
+        others = self.post(self.bob, self.make_channel(self.bob), 'elsewhere')['id']
+        mine = self.post(self.ann, self.make_channel(self.ann), 'elsewhere')['id']
+        file_id = self.bob.post('/files?name=x', b'x').data['file']['id']
+        count = len(self.messages(self.ann, self.channel_id)['messages'])
+        cases = [('text', value) for value in ('', ' ', '\n\t', 'x' * 10001, None, 7, ['x'], 'a\0b', '\x1b', '\ud800')]
+        cases += [('client_id', value) for value in ('', 'seven77', 'x' * 65, 'with space', 'ümlauts-too', 'line-end\n', 12345678, None)]
+        cases += [('reply_to', value) for value in (0, -1, '1', 1.5, 999999, others, mine)]
+        cases += [('files', value) for value in ('x', [0], ['x'], [999999], [file_id], [1, 1], list(range(1, 22)))]
+        cases += [('kind', 'system'), ('user_id', self.bob.user['id'])]
+        for field, value in cases:
+            with self.subTest(field=field, value=value):
+                body = {'text': 'fine', 'client_id': 'fits-%04d' % next(self.numbers), field: value}
+                self.expect(400, self.send(self.ann, self.channel_id, **body), field)
+        for missing in ('text', 'client_id'):
+            body = {'text': 'fine', 'client_id': 'missing-one'}
+            del body[missing]
+            self.expect(400, self.ann.post('/channels/%d/messages' % self.channel_id, body), missing)
+        self.assertEqual(count, len(self.messages(self.ann, self.channel_id)['messages']))
+
+    def test_takes_ten_thousand_code_points_and_client_ids_of_8_to_64(self):
+        text = '🙂' * 10000
+        body = json.dumps({'text': text, 'client_id': 'long-text'}, ensure_ascii=False).encode()
+        answer = self.ann.post('/channels/%d/messages' % self.channel_id, body, Content_Type='application/json')
+        self.assertEqual(text, self.expect(201, answer)['message']['text'])
+        for client_id in ('Az09_-xy', 'x' * 64):
+            self.post(self.ann, self.channel_id, 'x', client_id=client_id)
+
+    def test_answers_a_message_of_the_same_channel(self):
+        quoted = self.post(self.bob, self.channel_id, 'question')['id']
+        self.assertEqual(quoted, self.post(self.ann, self.channel_id, 'answer', reply_to=quoted)['reply_to'])
+
+    def test_gives_ascending_ids_to_many_at_once(self):
+        def write(author):
+            return [self.post(author, self.channel_id, 'x')['id'] for _ in range(25)]
+        lists = in_threads(*[lambda author=self.person(name): write(author) for name in ('ann', 'bob') * 4])
+        for ids in lists:
+            self.assertEqual(sorted(ids), ids)
+        everything = sorted(itertools.chain(*lists))
+        self.assertEqual(200, len(set(everything)))
+        page = self.messages(self.ann, self.channel_id, '?limit=200')['messages']
+        self.assertEqual(everything, [one['id'] for one in page])
+
+
+class ChangingMessages(ChatCase):
+
+    def setUp(self):
+        self.ann, self.bob = self.people('ann', 'bob')
+        self.channel_id = self.make_channel(self.ann, self.bob)
+
+    def test_an_edit_replaces_the_text(self):
+        message = self.post(self.ann, self.channel_id, 'sentinel-before')
+        edited = self.expect(200, self.ann.patch('/messages/%d' % message['id'], {'text': 'after @bob'}))['message']
+        self.assertGreaterEqual(edited['edited_at'], message['created_at'])
+        self.assertEqual(dict(message, text='after @bob', mentions=[self.bob.user['id']], edited_at=edited['edited_at']), edited)
+        self.assertEqual(edited, self.bob.get('/messages/%d' % message['id']).data['message'])
+        self.assertNotIn('sentinel-before', self.dump())
+
+    def test_an_edit_keeps_to_the_rules_of_posting(self):
+        message = self.post(self.ann, self.channel_id, 'words')
+        path = '/messages/%d' % message['id']
+        for text in ('', ' \n', 'x' * 10001, None, 'a\0'):
+            self.expect(400, self.ann.patch(path, {'text': text}), 'text')
+        self.expect(400, self.ann.patch(path, {}), 'text')
+        file_id = self.ann.post('/files?name=x', b'x').data['file']['id']
+        with_file = self.post(self.ann, self.channel_id, 'words', files=[file_id])
+        edited = self.expect(200, self.ann.patch('/messages/%d' % with_file['id'], {'text': ''}))['message']
+        self.assertEqual(('', [file_id]), (edited['text'], [one['id'] for one in edited['files']]))
+
+    def test_a_deleted_message_is_gone_from_the_database_too(self):
+        one = self.ann.post('/files?name=sentinel-file-name', b'sentinel-bytes').data['file']
+        message = self.post(self.ann, self.channel_id, 'sentinel-text @bob', files=[one['id']])
+        answer = self.post(self.bob, self.channel_id, 'kept', reply_to=message['id'])
+        self.assertIn('sentinel-text', self.dump())
+        self.expect(204, self.ann.delete('/messages/%d' % message['id']))
+        gone = self.bob.get('/messages/%d' % message['id']).data['message']
+        self.assertEqual(('', [], {}, [], True), tuple(gone[name] for name in ('text', 'files', 'reactions', 'mentions', 'deleted')))
+        self.assertNotIn('sentinel', self.dump())
+        self.assertEqual([], self.rows('SELECT 1 FROM mentions WHERE message_id = ?', message['id']))
+        self.assertEqual([], self.rows('SELECT 1 FROM attachments WHERE message_id = ?', message['id']))
+        wait_until(lambda: not os.path.exists(self.app.file_path(one['key'])), 2, 'the file is off the disk')
+        self.assertEqual(message['id'], self.bob.get('/messages/%d' % answer['id']).data['message']['reply_to'])
+
+    def dump(self):
+        with contextlib.closing(sqlite3.connect(self.app.path('users/messages.db'))) as db:
+            return '\n'.join(db.iterdump())
+
+    def test_a_deleted_message_stays_so(self):
+        message = self.post(self.ann, self.channel_id, 'x')
+        for _ in range(2):
+            self.expect(204, self.ann.delete('/messages/%d' % message['id']))
+        self.expect(409, self.ann.patch('/messages/%d' % message['id'], {'text': 'back'}))
+        self.assertTrue(self.ann.get('/messages/%d' % message['id']).data['message']['deleted'])
+
+    def test_a_file_lives_as_long_as_one_message_carries_it(self):
+        one = self.ann.post('/files?name=x', b'x').data['file']
+        carriers = [self.post(self.ann, self.channel_id, '', files=[one['id']])['id'] for _ in range(2)]
+        self.ann.delete('/messages/%d' % carriers[0])
+        self.expect(200, self.bob.get(one['url']))
+        self.ann.delete('/messages/%d' % carriers[1])
+        self.expect(404, self.bob.get(one['url']))
+
+    def test_system_lines_cannot_be_changed(self):
+        self.ann.patch('/channels/%d' % self.channel_id, {'topic': 'x'})
+        line = self.messages(self.ann, self.channel_id)['messages'][-1]
+        self.expect(403, self.ann.patch('/messages/%d' % line['id'], {'text': 'x'}))
+        self.expect(403, self.ann.delete('/messages/%d' % line['id']))
+        self.add(self.ann, self.channel_id, self.person('olga'), history=True)
+        self.expect(403, self.person('olga').delete('/messages/%d' % line['id']))
+
+    def test_one_that_does_not_exist_is_not_there(self):
+        for answer in (self.ann.get('/messages/999999'), self.ann.patch('/messages/999999', {'text': 'x'}),
+                       self.ann.delete('/messages/999999'), self.ann.get('/messages/x')):
+            self.expect(404, answer)
+
+
+class Paging(ChatCase):
+
+    def setUp(self):
+        self.ann, other = self.people('ann', 'bob')
+        self.channel_id = self.make_channel(self.ann)
+        elsewhere = self.make_channel(other)
+        self.ids = []
+        for number in range(10):
+            self.ids.append(self.post(self.ann, self.channel_id, str(number))['id'])
+            self.post(other, elsewhere, 'between')
+
+    def page(self, query):
+        page = self.messages(self.ann, self.channel_id, query)
+        return ''.join(one['text'] for one in page['messages']), page['more_before'], page['more_after']
+
+    def test_gives_ascending_pages_and_says_whether_there_is_more(self):
+        ids, last = self.ids, 2 ** 53 - 1
+        cases = (
+            ('', '0123456789', False, False), ('?limit=3', '789', True, False), ('?limit=10', '0123456789', False, False),
+            ('?before=%d&limit=3' % ids[5], '234', True, True), ('?before=%d&limit=3' % ids[3], '012', False, True),
+            ('?before=%d' % ids[0], '', False, True), ('?before=0', '', False, True), ('?before=1', '', False, True),
+            ('?before=%d&limit=2' % last, '89', True, False),
+            ('?after=%d&limit=3' % ids[5], '678', True, True), ('?after=%d&limit=3' % ids[6], '789', True, False),
+            ('?after=%d' % ids[9], '', True, False), ('?after=%d' % last, '', True, False),
+            ('?after=0&limit=4', '0123', False, True), ('?after=0', '0123456789', False, False),
+            ('?around=%d&limit=5' % ids[5], '34567', True, True), ('?around=%d&limit=3' % ids[0], '012', False, True),
+            ('?around=%d&limit=1' % ids[4], '4', True, True), ('?around=%d&limit=4' % (ids[4] + 1), '3456', True, True),
+            ('?around=0&limit=4', '0123', False, True))
+        for query, texts, more_before, more_after in cases:
+            with self.subTest(query.replace(str(last), 'last')):
+                self.assertEqual((texts, more_before, more_after), self.page(query))
+
+    def test_shows_the_one_asked_for_even_at_the_end(self):
+        for number in self.ids:
+            for limit in (1, 2, 3, 7, 20):
+                self.assertIn(str(self.ids.index(number)), self.page('?around=%d&limit=%d' % (number, limit))[0])
+
+    def test_gives_at_most_200_and_50_unless_told(self):
+        def write(change):
+            for _ in range(210):
+                change.insert('messages', channel_id=self.channel_id, user_id=self.ann.user['id'], kind='text',
+                              text='x', created_at=change.now)
+        self.app.store.write(write)
+        self.assertEqual((50, 200), (len(self.page('')[0]), len(self.page('?limit=200')[0])))
+
+    def test_refuses_what_does_not_fit(self):
+        for query, field in (('?limit=0', 'limit'), ('?limit=201', 'limit'), ('?limit=x', 'limit'), ('?before=-1', 'before'),
+                             ('?after=1.5', 'after'), ('?around=', 'around'), ('?page=2', 'page'), ('?limit=1&limit=2', 'limit'),
+                             ('?after=%d' % 2 ** 53, 'after')):
+            with self.subTest(query):
+                self.expect(400, self.ann.get('/channels/%d/messages%s' % (self.channel_id, query)), field)
+        for query in ('?before=1&after=1', '?before=1&around=1', '?after=1&around=1', '?before=1&after=1&around=1'):
+            self.expect(400, self.ann.get('/channels/%d/messages%s' % (self.channel_id, query)))
+
+
+class LateJoiners(ChatCase):
+    """Who came without the past sees nothing of it, by no route."""
+
+    def setUp(self):
+        self.ann, self.late = self.people('ann', 'eve')
+        self.channel_id = self.make_channel(self.ann)
+        self.file = self.ann.post('/files?name=sentinel', b'sentinel').data['file']
+        self.old = [self.post(self.ann, self.channel_id, 'sentinel @eve %d' % number) for number in range(3)]
+        self.old.append(self.post(self.ann, self.channel_id, 'sentinel', files=[self.file['id']], reply_to=self.old[0]['id']))
+        self.add(self.ann, self.channel_id, self.late)
+        self.new = self.post(self.ann, self.channel_id, 'now')
+
+    def test_get_none_of_it_in_pages(self):
+        old = self.old[1]['id']
+        for query in ('', '?before=%d' % self.new['id'], '?before=%d' % old, '?after=0', '?after=%d' % old, '?around=%d' % old,
+                      '?around=0', '?before=%d&limit=1' % (old + 1), '?limit=200'):
+            with self.subTest(query.replace(str(old), 'old')):
+                self.assertIn('sentinel', str(self.messages(self.ann, self.channel_id)))
+                page = self.messages(self.late, self.channel_id, query)
+                self.assertNotIn('sentinel', str(page))
+                self.assertFalse(page['more_before'] and min([one['id'] for one in page['messages']] or [0]) <= old)
+        page = self.messages(self.late, self.channel_id)
+        self.assertEqual(['system', 'text'], [one['kind'] for one in page['messages']])
+        self.assertFalse(page['more_before'])
+
+    def test_get_none_of_it_one_by_one(self):
+        for message in self.old:
+            path = '/messages/%d' % message['id']
+            self.expect(200, self.ann.get(path))
+            for answer in (self.late.get(path), self.late.patch(path, {'text': 'x'}), self.late.delete(path)):
+                self.expect(404, answer)
+            self.expect(400, self.send(self.late, self.channel_id, 'x', reply_to=message['id']), 'reply_to')
+
+    def test_get_none_of_its_files(self):
+        self.expect(200, self.ann.get(self.file['url']))
+        self.expect(404, self.late.get(self.file['url']))
+        self.assertEqual(404, self.late.head(self.file['url']).status)
+
+    def test_have_nothing_of_it_unread(self):
+        self.late.post('/channels/%d/read' % self.channel_id, {'message_id': 0, 'back': True})
+        channel = self.channel(self.late, self.channel_id)
+        self.assertEqual((1, 0), (channel['unread'], channel['mentions']))
+
+    def test_get_none_of_it_from_the_snapshot_and_the_lists(self):
+        for path in ('/snapshot', '/channels', '/users', '/channels/%d' % self.channel_id):
+            self.assertNotIn('sentinel', str(self.late.get(path).data))
+
+
+class Mentions(ChatCase):
+
+    def test_are_read_from_the_text_outside_of_code(self):
+        ann, bob, hyphen = self.people('ann', 'bob', 'mary-jane_2')
+        channel_id = self.make_channel(ann, bob, hyphen)
+        a, b, h = ann.user['id'], bob.user['id'], hyphen.user['id']
+        cases = (
+            ('hello @bob', [b]), ('@BOB!', [b]), ('(@bob)', [b]), ('@bob, @ann.', [a, b]), ('@bob @bob', [b]), ('**@bob**', [b]),
+            ('@mary-jane_2', [h]), ('@bobby', []), ('bob', []), ('me@bob', []), ('@@bob', []), ('@ bob', []), ('ü@bob', []),
+            ('`@bob`', []), ('`a` @bob `b`', [b]), ('```\n@bob\n```', []), ('```\n@bob', []), ('``` @bob ``` @ann', [a]),
+            ('`open @bob', [b]), ('`a\n@bob`', [b]), ('@everyone', ['everyone']), ('@Here @bob', [b, 'here']),
+            ('`@everyone`', []), ('@everyone @here', ['everyone', 'here']), ('@everyones', []))
+        for text, expected in cases:
+            with self.subTest(text):
+                self.assertEqual(expected, self.post(ann, channel_id, text)['mentions'])
+
+    def test_name_only_those_who_are_there(self):
+        ann, bob = self.people('ann', 'bob')
+        self.person('eve')
+        channel_id = self.make_channel(ann, bob)
+        self.assertEqual([bob.user['id']], self.post(ann, channel_id, '@bob @eve @nobody')['mentions'])
+
+    def test_of_everyone_are_for_members_and_up(self):
+        ann, guest, adam = self.people('ann', 'gus', 'adam')
+        channel_id = self.make_channel(ann, guest, adam)
+        self.assertEqual([ann.user['id']], self.post(guest, channel_id, '@everyone @here @ann')['mentions'])
+        self.assertEqual(1, self.channel(ann, channel_id)['mentions'])
+        self.assertEqual(0, self.channel(adam, channel_id)['mentions'])
+        self.assertEqual(['everyone'], self.post(adam, channel_id, '@everyone')['mentions'])
+        self.assertEqual(1, self.channel(guest, channel_id)['mentions'])
+
+
+# ---- files -----------------------------------------------------------
+
+def png_bytes(width, height):
+    def chunk(kind, data):
+        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+    return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)) +
+            chunk(b'IDAT', zlib.compress(b'\0' * (width + 1) * height)) + chunk(b'IEND', b''))
+
+
+def jpeg_bytes(width, height, orientation=None):
+    """The segments of a JPEG up to its frame header."""
+    exif = b''
+    if orientation:
+        tiff = b'II*\0\x08\0\0\0\x01\0' + struct.pack('<HHIHH', 0x112, 3, 1, orientation, 0) + b'\0\0\0\0'
+        exif = b'\xff\xe1' + struct.pack('>H', len(tiff) + 8) + b'Exif\0\0' + tiff
+    return (b'\xff\xd8\xff\xe0\x00\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0' + exif +
+            b'\xff\xc0\x00\x0b\x08' + struct.pack('>HH', height, width) + b'\x01\x01\x11\0\xff\xd9')
+
+
+class Files(ChatCase):
+
+    def setUp(self):
+        self.ann, self.bob, self.eve = self.people('ann', 'bob', 'eve')
+        self.channel_id = self.make_channel(self.ann, self.bob)
+
+    def upload(self, content, name='a file', person=None):
+        return self.expect(201, (person or self.ann).post('/files?name=' + urllib.parse.quote(name, safe=''), content))['file']
+
+    def test_come_back_as_they_went(self):
+        content = bytes(range(256)) * 5000
+        one = self.upload(content, 'Übersicht 1.bin')
+        self.assertEqual(set('id key name type size width height seconds url'.split()), set(one))
+        self.assertEqual(('Übersicht 1.bin', len(content)), (one['name'], one['size']))
+        answer = self.ann.get(one['url'])
+        self.assertEqual(content, self.expect(200, answer))
+        for name, value in (('X-Content-Type-Options', 'nosniff'), ('Content-Security-Policy', "sandbox; default-src 'none'"),
+                            ('Content-Type', 'application/octet-stream'), ('Content-Length', str(len(content)))):
+            self.assertEqual(value, answer.headers[name])
+        self.assertEqual(b'', self.expect(200, self.ann.head(one['url'])))
+        self.assertEqual(304, self.ann.get(one['url'], If_None_Match=answer.headers['ETag']).status)
+
+    def test_are_read_in_parts(self):
+        one = self.upload(b'0123456789')
+        for asked, status, content in (('bytes=0-3', 206, b'0123'), ('bytes=4-', 206, b'456789'), ('bytes=-2', 206, b'89'),
+                                       ('bytes=8-99', 206, b'89'), ('bytes=3-2', 200, b'0123456789'), ('lines=1-2', 200, b'0123456789')):
+            with self.subTest(asked):
+                self.assertEqual(content, self.expect(status, self.ann.get(one['url'], Range=asked)))
+        answer = self.ann.get(one['url'], Range='bytes=10-')
+        self.expect(416, answer)
+        self.assertEqual('bytes */10', answer.headers['Content-Range'])
+
+    def test_are_the_uploaders_until_they_are_posted_and_then_the_readers(self):
+        one = self.upload(b'x')
+        self.assertEqual([200, 404, 404], self.statuses(one))
+        self.expect(400, self.send(self.bob, self.channel_id, '', files=[one['id']]), 'files')
+        message = self.post(self.ann, self.channel_id, '', files=[one['id']])
+        self.assertEqual([one], message['files'])
+        self.assertEqual([200, 200, 404], self.statuses(one))
+        self.remove(self.ann, self.channel_id, self.bob)
+        self.assertEqual([200, 404, 404], self.statuses(one))
+        self.ann.delete('/messages/%d' % message['id'])
+        self.assertEqual([404, 404, 404], self.statuses(one))
+        wait_until(lambda: not os.path.exists(self.app.file_path(one['key'])), 2, 'the file is off the disk')
+
+    def statuses(self, one):
+        return [person.get(one['url']).status for person in (self.ann, self.bob, self.eve)]
+
+    def test_are_not_the_uploaders_any_more_where_he_lost_the_channel(self):
+        one = self.upload(b'x', person=self.bob)
+        self.post(self.bob, self.channel_id, '', files=[one['id']])
+        self.assertEqual([200, 200, 404], self.statuses(one))
+        self.remove(self.ann, self.channel_id, self.bob)
+        self.assertEqual([200, 404, 404], self.statuses(one))
+
+    def test_of_a_public_channel_are_seen_by_who_may_read_it(self):
+        channel_id = self.make_channel(self.ann, kind='public')
+        one = self.upload(b'x')
+        self.post(self.ann, channel_id, '', files=[one['id']])
+        self.assertEqual([200, 200, 200], self.statuses(one))
+        self.expect(404, self.person('gus').get(one['url']))
+
+    def test_stay_in_their_order(self):
+        ids = [self.upload(b'x', str(number))['id'] for number in range(20)]
+        order = ids[::2] + ids[1::2]
+        self.assertEqual(order, [one['id'] for one in self.post(self.ann, self.channel_id, '', files=order)['files']])
+
+    def test_have_their_type_from_their_bytes_and_never_from_their_name(self):
+        cases = (
+            (png_bytes(3, 2), 'image/png', True, (3, 2)), (b'GIF89a\x05\0\x04\0\0\0\0', 'image/gif', True, (5, 4)),
+            (jpeg_bytes(7, 6), 'image/jpeg', True, (7, 6)), (jpeg_bytes(7, 6, 6), 'image/jpeg', True, (6, 7)),
+            (b'RIFF\x1a\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\x09\0\0\x07\0\0', 'image/webp', True, (10, 8)),
+            (b'RIFF\x1a\0\0\0WEBPVP8L\x0a\0\0\0\x2f\x04\xc0\x00\0\0\0', 'image/webp', True, (5, 4)),
+            (b'RIFF\x24\0\0\0WAVEfmt \x10\0\0\0', 'audio/wav', True, None), (b'OggS\0\x02' + bytes(20), 'audio/ogg', True, None),
+            (b'\0\0\0\x18ftypmp42' + bytes(20), 'video/mp4', True, None), (b'\x1aE\xdf\xa3' + bytes(20), 'video/webm', True, None),
+            (b'ID3\x04' + bytes(20), 'audio/mpeg', True, None), (b'fLaC' + bytes(20), 'audio/flac', True, None),
+            (b'<html><script>alert(1)</script>', None, False, None), (b'<svg xmlns="http://www.w3.org/2000/svg"/>', None, False, None),
+            (b'<?xml version="1.0"?>', None, False, None), (b'%PDF-1.7', None, False, None), (b'plain words', None, False, None),
+            (b'PK\x03\x04', None, False, None), (bytes(100), None, False, None), (b'x\x89PNG\r\n\x1a\n', None, False, None))
+        for content, file_type, inline, size in cases:
+            for name in ('picture.png', 'page.html'):
+                with self.subTest(content[:16], name=name):
+                    one = self.upload(content, name)
+                    answer = self.ann.get(one['url'])
+                    self.assertEqual('inline' if inline else 'attachment', answer.headers['Content-Disposition'].split(';')[0])
+                    self.assertEqual(file_type if inline else 'application/octet-stream', answer.headers['Content-Type'])
+                    self.assertEqual(size or (None, None), (one['width'], one['height']))
+
+    def test_broken_pictures_have_no_size_and_break_nothing(self):
+        whole = {'png': png_bytes(3, 2)[:24], 'gif': b'GIF89a\x05\0\x04\0', 'jpeg': jpeg_bytes(7, 6, 6),
+                 'webp': b'RIFF\x1a\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\x09\0\0\x07\0\0'}
+        for kind, content in whole.items():
+            for length in range(1, len(content), 3):
+                with self.subTest(kind, length=length):
+                    self.upload(content[:length])
+        self.upload(b'\xff\xd8' + b'\xff\xe0\x00\x00' * 10)
+        self.upload(b'\xff\xd8\xff\xe1\x00\x10Exif\0\0MM\0*\xff\xff\xff\xff' + bytes(50))
+
+    def test_have_their_names_tamed_in_the_header(self):
+        cases = (
+            ('plain.txt', 'plain.txt', 'plain.txt', 'plain.txt'),
+            ('a"b\\c;d.txt', 'c;d.txt', 'c_d.txt', 'c%3Bd.txt'),
+            ('Größe 🙂.txt', 'Größe 🙂.txt', 'Gr__e _.txt', 'Gr%C3%B6%C3%9Fe%20%F0%9F%99%82.txt'),
+            ('../../etc/passwd', 'passwd', 'passwd', 'passwd'), ('C:\\dir\\x.txt', 'x.txt', 'x.txt', 'x.txt'),
+            ('dir/', 'file', 'file', 'file'), ("it's.txt", "it's.txt", 'it_s.txt', 'it%27s.txt'),
+            ('<b>.html', '<b>.html', '_b_.html', '%3Cb%3E.html'), ('100%.txt', '100%.txt', '100_.txt', '100%25.txt'))
+        for given, name, plain, encoded in cases:
+            with self.subTest(given):
+                one = self.upload(b'x', given)
+                self.assertEqual(name, one['name'])
+                self.assertEqual("attachment; filename=\"%s\"; filename*=UTF-8''%s" % (plain, encoded),
+                                 self.ann.get(one['url']).headers['Content-Disposition'])
+                self.assertTrue(os.path.exists(self.app.file_path(one['key'])), 'kept under its key')
+
+    def test_refuse_what_does_not_fit(self):
+        for name in ('', '%20', 'x' * 256, 'a%0d%0ab', 'a%00b', 'a%1b'):
+            with self.subTest(name):
+                self.expect(400, self.ann.post('/files?name=' + name, b'x'))
+        self.expect(400, self.ann.post('/files', b'x'), 'name')
+        self.expect(400, self.ann.post('/files?name=x&size=3', b'x'), 'size')
+        self.expect(400, self.ann.post('/files?name=empty', b''))
+        for key in ('x', '..%2fsecret.key', '%2e%2e', 'part-x'):
+            self.assertIn(self.ann.get('/files/' + key).status, (400, 404))
+
+    def test_that_are_too_large_are_refused_before_they_are_read(self):
+        with Wire('127.0.0.1', self.running.port) as wire:
+            wire.send(b'POST /files?name=x HTTP/1.1\r\nHost: localhost\r\nX-MiniMost: 1\r\nCookie: minimost=%s\r\n'
+                      b'Content-Length: 256000001\r\n\r\n' % self.ann.cookies['minimost'].encode())
+            self.assertEqual(413, wire.response().status)
+
+    def test_half_an_upload_leaves_nothing(self):
+        before = set(os.listdir(self.app.file_path('')))
+        with Wire('127.0.0.1', self.running.port) as wire:
+            wire.send(b'POST /files?name=x HTTP/1.1\r\nHost: localhost\r\nX-MiniMost: 1\r\nCookie: minimost=%s\r\n'
+                      b'Content-Length: 100000\r\n\r\n' % self.ann.cookies['minimost'].encode() + bytes(5000))
+            wait_until(lambda: set(os.listdir(self.app.file_path(''))) - before, 2, 'the upload has begun')
+        wait_until(lambda: set(os.listdir(self.app.file_path(''))) == before, 5, 'the part is removed')
+
+
+# ======================================================================
+# LIVE: events, polls, the store
+# ======================================================================
+
+LOST = (OSError, http.client.HTTPException)      # what a client sees of a server that went away
+
+
+class Ear:
+    """One who listens: polls from a cursor on, through whatever happens to the connection, and keeps what is told."""
+
+    def __init__(self, case, username, cursor=None):
+        self.case, self.username, self.person = case, username, case.person(username)
+        self.user_id = self.person.user['id']
+        self.cursor, self.events = cursor or self.person.get('/snapshot').data['cursor'], []
+
+    def poll(self, wait=10):
+        """Poll once; returns what was told."""
+        answer = self.case.expect(200, self.person.poll(self.cursor, wait))
+        self.case.assertNotIn('reset', answer)
+        self.case.assertLessEqual(len(answer['events']), 500)
+        self.cursor = answer['cursor']
+        self.events += answer['events']
+        return answer['events']
+
+    def hear_until(self, condition, seconds=20):
+        """Poll until an event is like that; returns all that was told by then."""
+        end = time.monotonic() + seconds
+        while not any(map(condition, self.poll_or_dial())):
+            self.case.assertLess(time.monotonic(), end, 'not heard')
+        return self.events
+
+    def poll_or_dial(self):
+        try:
+            return self.poll()
+        except LOST:
+            time.sleep(0.01)
+            self.person = self.case.person(self.username)
+            return []
+
+    def hear_text(self, text):
+        """Poll until a message says this; returns all that was told by then."""
+        return self.hear_until(lambda event: event['kind'] == 'message' and event['value']['text'] == text)
+
+    def cut(self):
+        """Break the connection, also while a poll is under way."""
+        sock = self.person.connection.sock
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def values(self, kind):
+        return [event['value'] for event in self.events if event['kind'] == kind]
+
+    def texts(self):
+        return [value['text'] for value in self.values('message') if value['kind'] == 'text']
+
+
+class Waiting:
+    """A poll under way on a thread of its own."""
+
+    def __init__(self, case, person, cursor):
+        self.answers = []
+        self.thread = threading.Thread(target=lambda: self.answers.append(person.poll(cursor)), daemon=True)
+        self.thread.start()
+        wait_until(lambda: case.app.lot._listeners.get(person.user['id']), 5, 'the poll waits', 0.005)
+
+    def answer(self):
+        self.thread.join(5)
+        return self.answers[0]
+
+
+class LiveCase(ChatCase):
+
+    def ear(self, username, cursor=None):
+        return Ear(self, username, cursor)
+
+    def quiet_cursor(self, person):
+        """A cursor after which there is nothing yet, one's own presence included."""
+        self.expect(200, person.poll('x', 0))
+        person.put('/me/presence', {'state': 'active'})
+        return self.expect(200, person.get('/snapshot'))['cursor']
+
+    def lines(self, channel_id, count):
+        """So many events in one commit."""
+        def write(change):
+            for number in range(count):
+                minimost.write_line(change, channel_id, 1, event='line', number=number)
+        self.app.store.write(write)
+
+    def send_surely(self, username, channel_id, text, client_id):
+        """Send until it is acknowledged; returns the message's id."""
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            with contextlib.suppress(*LOST):
+                person = self.senders.setdefault((threading.get_ident(), self.running.port), None) or self.person(username)
+                self.senders[threading.get_ident(), self.running.port] = person
+                answer = self.send(person, channel_id, text, client_id=client_id)
+                if answer.status in (200, 201):
+                    return answer.data['message']['id']
+            time.sleep(0.01)
+        self.fail('never acknowledged')
+
+    def setUp(self):
+        self.senders = {}
+
+
+class ThePromise(LiveCase):
+    """A change that one may see is told in order, none is missed and none is told twice; what one may not see is never told."""
+
+    senders_count, each = 8, 40 if not THOROUGH else 400
+
+    def storm(self, disturb=lambda ears: None):
+        """Eight send at full speed, five listen, one of them outside; what they hear is checked."""
+        names = ['sender-%d' % number for number in range(self.senders_count)]
+        people = [self.person(name) for name in names]
+        channel_id = self.make_channel(people[0], *people[1:])
+        outside = self.make_channel(people[0], self.person('eve'))
+        ears = [self.ear(name) for name in names[:4]]
+        outsider, acknowledged = self.ear('eve'), []
+
+        def write(name):
+            for number in range(self.each):
+                text = '%s-%d' % (name, number)
+                acknowledged.append(self.send_surely(name, channel_id, text, 'storm-%d-%s' % (channel_id, text)))
+
+        def finish():
+            in_threads(*[lambda name=name: write(name) for name in names])
+            for place in (channel_id, outside):
+                self.send_surely(names[0], place, 'the end', 'the-end-%d' % place)
+        stories = in_threads(finish, *[lambda ear=ear: ear.hear_text('the end') for ear in ears + [outsider]] +
+                             [lambda: disturb(ears + [outsider])])
+        for ear in ears:
+            told = [value for value in ear.values('message') if value['channel_id'] == channel_id]
+            self.assertEqual(sorted(acknowledged), [value['id'] for value in told[:-1]])
+            self.assertEqual('the end', told[-1]['text'])
+        self.assertEqual(self.senders_count * self.each, len(set(acknowledged)))
+        self.assertEqual({outside}, {value['channel_id'] for value in outsider.values('message')})
+        return stories
+
+    def test_holds_with_eight_senders_at_full_speed(self):
+        self.storm()
+
+    def test_holds_across_dropped_connections(self):
+        def cut(ears):
+            for _ in range(30):
+                time.sleep(0.02)
+                for ear in ears:
+                    ear.cut()
+        self.storm(cut)
+
+    def test_holds_across_a_restart(self):
+        def restart(ears):
+            time.sleep(0.1)
+            self.restart()
+        self.storm(restart)
+
+    def test_holds_where_memory_is_short_and_the_table_serves(self):
+        with mock.patch.object(minimost, 'MOST_IN_RING', 20):
+            ear, channel_id = self.ear('ann'), self.make_channel(self.person('ann'), self.person('bob'))
+            ids = [self.post(self.person('bob'), channel_id, 'x')['id'] for _ in range(100)]
+            self.assertFalse(self.app.news.is_recent(self.app.news.read_cursor(self.app.store.reader(), ear.cursor)))
+            while len(ear.values('message')) < len(ids):
+                self.assertTrue(ear.poll())
+            self.assertEqual(ids, [value['id'] for value in ear.values('message')])
+
+    def test_holds_between_snapshot_and_poll(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id = self.make_channel(ann, bob)
+        ending, ids, publish = threading.Event(), [], self.app.store.publish
+
+        def publish_slowly(db, events):
+            time.sleep(0.003)                                # what lies between COMMIT and telling is to be met
+            publish(db, events)
+
+        def write():
+            while not ending.is_set():
+                ids.append(self.post(bob, channel_id, 'x')['id'])
+
+        def look():
+            looks = []
+            for _ in range(25):
+                snapshot = ann.get('/snapshot').data
+                channel, = [one for one in snapshot['channels'] if one['id'] == channel_id]
+                looks.append((channel['last_message_id'], channel['unread'], Ear(self, 'ann', snapshot['cursor'])))
+            ending.set()
+            return looks
+        with mock.patch.object(self.app.store, 'publish', publish_slowly):
+            looks = in_threads(look, write)[0]
+        last = self.post(bob, channel_id, 'the end')['id']
+        for last_seen, unread, ear in looks:
+            ear.hear_text('the end')
+            later = [number for number in ids if number > last_seen] + [last]
+            self.assertEqual(later, [value['id'] for value in ear.values('message')])
+            self.assertEqual(len(ids) + 1 - len(later), unread)
+
+
+class Cursors(LiveCase):
+
+    def resets(self, person, cursor):
+        answer = self.expect(200, person.poll(cursor, 0))
+        self.assertEqual({'cursor': answer['cursor'], 'events': [], 'reset': True}, answer)
+        return answer['cursor']
+
+    def test_that_are_unknown_or_from_the_future_or_of_another_database_reset(self):
+        ann = self.person('ann')
+        cursor = ann.get('/snapshot').data['cursor']
+        epoch, event, boot, passing = cursor.split('.')
+        for odd in ('x', '0', '....', 'a.1.b.2', '%s.%d.%s.%s' % (epoch, int(event) + 1000, boot, passing),
+                    'other-one.%s.%s.%s' % (event, boot, passing), cursor + '.1', cursor[1:], '-' + cursor,
+                    '%s.%s.%s.%s' % (epoch, '٣', boot, passing), '%s.-1.%s.%s' % (epoch, boot, passing),
+                    '%s.%s.%s.%s' % (epoch, '9' * 16, boot, passing), '%s.%s.%s' % (epoch, '9' * 30, boot)):
+            with self.subTest(odd):
+                after = self.resets(ann, odd)
+        for good in (cursor, after):
+            self.assertNotIn('reset', self.expect(200, ann.poll(good, 0)))
+
+    def test_are_url_safe_and_needed(self):
+        ann = self.person('ann')
+        self.assertRegex(ann.get('/snapshot').data['cursor'], r'^[A-Za-z0-9._~-]+$')
+        self.expect(400, ann.get('/poll?wait=0'), 'after')
+        for wait in ('x', '-1', '1.5'):
+            self.expect(400, ann.get('/poll?after=x&wait=' + wait), 'wait')
+
+    def test_older_than_the_table_reset(self):
+        ear, channel_id = self.ear('ann'), self.make_channel(self.person('ann'))
+        old = ear.cursor
+        self.lines(channel_id, 30)
+        young = self.person('ann').get('/snapshot').data['cursor']
+        self.lines(channel_id, 5)
+        with mock.patch.object(minimost, 'EVENTS_KEPT', 20):
+            self.app.store.write(minimost.prune_events)
+        self.restart()
+        ann = self.person('ann')
+        self.assertNotIn('reset', ann.poll(self.resets(ann, old), 0).data)
+        ear = self.ear('ann', young)
+        ear.poll()
+        self.assertEqual([0, 1, 2, 3, 4], [value['data']['number'] for value in ear.values('message')])
+
+    def test_of_a_table_with_nothing_left_go_on_if_they_are_the_newest(self):
+        self.lines(self.make_channel(self.person('ann')), 3)
+        old = self.ear('ann')
+        self.lines(self.make_channel(self.person('ann')), 3)
+        ear = self.ear('ann')
+        self.app.store.write(lambda change: change.execute('DELETE FROM events'))
+        self.restart()
+        self.resets(self.person('ann'), old.cursor)
+        ear = self.ear('ann', ear.cursor)
+        ear.poll()
+        self.post(self.person('ann'), self.make_channel(self.person('ann')), 'news')
+        ear.hear_text('news')
+
+    def test_of_before_an_old_database_was_put_back_reset(self):
+        channel_id = self.make_channel(self.person('ann'))
+        self.running.stop()
+        shutil.copyfile(self.app.path('users/messages.db'), self.app.path('old.db'))
+        self.begin()
+        cursors = [self.ear('ann').cursor]
+        self.lines(channel_id, 10)
+        cursors.append(self.ear('ann').cursor)
+        self.running.stop()
+        os.replace(self.app.path('old.db'), self.app.path('users/messages.db'))
+        self.begin()
+        self.lines(channel_id, 20)
+        for cursor in cursors:
+            self.resets(self.person('ann'), cursor)
+
+
+class WhoHears(LiveCase):
+
+    def test_a_private_channel_is_heard_inside_and_not_outside(self):
+        ann, bob = self.people('ann', 'bob')
+        inside, outside, owner, guest = [self.ear(name) for name in ('ann', 'eve', 'olga', 'gus')]
+        channel_id = self.make_channel(ann, bob, topic='sentinel')
+        message = self.post(bob, channel_id, 'sentinel @ann')
+        bob.patch('/messages/%d' % message['id'], {'text': 'sentinel edited'})
+        ann.patch('/channels/%d' % channel_id, {'name': 'sentinel'})
+        ann.post('/channels/%d/read' % channel_id, {'message_id': message['id']})
+        bob.post('/channels/%d/typing' % channel_id)
+        bob.delete('/messages/%d' % message['id'])
+        everybody = self.make_channel(ann, *self.people('eve', 'olga', 'gus'))
+        self.post(ann, everybody, 'the end')
+        inside.hear_text('the end')
+        self.assertLessEqual({'channel', 'message', 'mine', 'read', 'typing'},
+                             {event['kind'] for event in inside.events if event['value'].get('channel_id') == channel_id or
+                              event['value'].get('id') == channel_id})
+        for ear in (outside, owner, guest):
+            ear.hear_text('the end')
+            self.assertNotIn('sentinel', str(ear.events))
+            for event in ear.events:
+                self.assertNotEqual(channel_id, event['value'].get('channel_id'))
+                self.assertFalse(event['kind'] == 'channel' and event['value']['id'] == channel_id)
+
+    def test_a_public_channel_is_known_to_all_but_guests_and_its_messages_to_its_members(self):
+        ann, bob = self.people('ann', 'bob')
+        member, outside, guest = [self.ear(name) for name in ('bob', 'eve', 'gus')]
+        channel_id = self.make_channel(ann, bob, kind='public', topic='sentinel')
+        self.post(ann, channel_id, 'words')
+        self.post(ann, self.make_channel(ann, *self.people('bob', 'eve', 'gus')), 'the end')
+        for ear, knows, hears in ((member, True, True), (outside, True, False), (guest, False, False)):
+            ear.hear_text('the end')
+            self.assertEqual((knows, hears), ('sentinel' in str(ear.values('channel')), 'words' in ear.texts()), ear.username)
+
+    def test_a_removed_member_hears_nothing_more(self):
+        ann, bob = self.people('ann', 'bob')
+        for kind in ('private', 'public'):
+            channel_id = self.make_channel(ann, bob, kind=kind)
+            inside, removed = self.ear('ann'), self.ear('bob')
+            old = removed.cursor
+            message = self.post(ann, channel_id, 'before')
+            removed.hear_text('before')
+            self.expect(204, self.remove(ann, channel_id, bob))
+            self.post(ann, channel_id, 'after')
+            ann.patch('/messages/%d' % message['id'], {'text': 'edited'})
+            ann.post('/channels/%d/typing' % channel_id)
+            elsewhere = self.make_channel(ann, bob)
+            self.post(ann, elsewhere, 'the end')
+            inside.hear_text('the end')
+            self.assertLessEqual({'after', 'edited'}, set(inside.texts()))
+            removed.hear_text('the end')
+            late = self.ear('bob', old)
+            late.hear_text('the end')
+            self.assertEqual(['before', 'the end'], removed.texts())
+            self.assertEqual(['the end'], late.texts(), 'the right is looked at when the answer is made')
+            for ear in (removed, late):
+                self.assertIn({'id': channel_id, 'gone': True}, ear.values('channel'))
+                self.assertNotIn('typing', {event['kind'] for event in ear.events})
+
+    def test_a_member_removed_during_a_poll_hears_of_that_and_nothing_more(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id = self.make_channel(ann, bob)
+        waiting = Waiting(self, bob, self.quiet_cursor(bob))
+
+        def remove_and_write(change):
+            change.execute('DELETE FROM members WHERE channel_id = ? AND user_id = ?', (channel_id, bob.user['id']))
+            change.tell('gone', channel_id, channel_id, bob.user['id'])
+            minimost.tell_channel(change, channel_id)
+            minimost.write_line(change, channel_id, ann.user['id'], event='sentinel')
+        self.app.store.write(remove_and_write)
+        events = waiting.answer().data['events']
+        self.assertEqual([{'id': channel_id, 'gone': True}], [event['value'] for event in events if event['kind'] == 'channel'])
+        self.assertNotIn('sentinel', str(events))
+
+    def test_the_table_tells_a_removed_member_nothing_that_is_not_published_yet(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id, old = self.make_channel(ann, bob), self.ear('bob').cursor
+        self.post(ann, channel_id, 'before')
+        self.restart()
+        ear, store = self.ear('bob', old), self.app.store
+        ear.hear_text('before')                              # and now it is known who is in the channel
+        publish, committed, going_on = store.publish, threading.Event(), threading.Event()
+
+        def slowly(db, events):
+            committed.set()
+            going_on.wait(5)
+            publish(db, events)
+
+        def remove_and_write(change):
+            change.execute('DELETE FROM members WHERE channel_id = ? AND user_id = ?', (channel_id, bob.user['id']))
+            change.tell('gone', channel_id, channel_id, bob.user['id'])
+            minimost.write_line(change, channel_id, ann.user['id'], event='sentinel')
+        store.publish = slowly
+        job = store.write_soon(remove_and_write)
+        try:
+            committed.wait(5)
+            ear = self.ear('bob', old)
+            ear.poll(0)
+            self.assertNotIn('sentinel', str(ear.events))
+        finally:
+            store.publish = publish
+            going_on.set()
+            job.wait()
+        ear.hear_until(lambda event: event['value'].get('gone'))
+        self.assertNotIn('sentinel', str(ear.events))
+
+    def test_late_joiners_are_not_told_of_old_messages(self):
+        ann, late = self.people('ann', 'eve')
+        channel_id = self.make_channel(ann, self.person('bob'))
+        old = [self.post(ann, channel_id, 'sentinel %d' % number)['id'] for number in range(2)]
+        self.add(ann, channel_id, late)
+        inside, ear = self.ear('bob'), self.ear('eve')
+        ann.patch('/messages/%d' % old[0], {'text': 'sentinel edited'})
+        ann.delete('/messages/%d' % old[1])
+        self.post(ann, channel_id, 'the end')
+        inside.hear_text('the end')
+        self.assertEqual(old, [value['id'] for value in inside.values('message')][:2])
+        ear.hear_text('the end')
+        self.assertEqual(['the end'], [value['text'] for value in ear.values('message')])
+
+    def test_one_who_is_added_hears_of_the_channel_and_from_then_on(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id, ear = self.make_channel(ann), self.ear('bob')
+        self.post(ann, channel_id, 'before')
+        self.add(ann, channel_id, bob)
+        self.post(ann, channel_id, 'after')
+        ear.hear_text('after')
+        self.assertEqual(['after'], ear.texts())
+        self.assertIn(channel_id, [value['id'] for value in ear.values('channel')])
+        self.assertIn(channel_id, [value['channel_id'] for value in ear.values('mine')])
+
+
+class ThePoll(LiveCase):
+
+    def test_answers_at_once_when_there_is_news_and_else_when_there_is(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id = self.make_channel(ann, bob)
+        ear = self.ear('bob', self.quiet_cursor(bob))
+        waiting = Waiting(self, bob, ear.cursor)
+        begun = time.monotonic()
+        self.post(ann, channel_id, 'news')
+        self.assertIn('news', str(waiting.answer().data))
+        self.assertIn('news', str(bob.poll(ear.cursor, 25).data))           # there already
+        self.assertLess(time.monotonic() - begun, 2)
+
+    def test_answers_after_the_wait_with_no_events(self):
+        ear = self.ear('ann', self.quiet_cursor(self.person('ann')))
+        begun = time.monotonic()
+        self.assertEqual([], ear.poll(1))
+        self.assertTrue(0.9 < time.monotonic() - begun < 2.5)
+
+    def test_answers_401_at_once_when_the_session_ends(self):
+        ways = (('signed out', lambda person: person.post('/logout')), ('ended from elsewhere', self.end_others),
+                ('new password', lambda person: self.other(person).post(
+                    '/password', {'current': PASSWORD, 'new': 'another fine one'})))
+        for what, end in ways:
+            with self.subTest(what):
+                person = self.newcomer()
+                cursor = self.quiet_cursor(person)
+                listening = self.client()
+                listening.user, listening.cookies = person.user, dict(person.cookies)
+                waiting, begun = Waiting(self, listening, cursor), time.monotonic()
+                end(person)
+                self.assertEqual(401, waiting.answer().status)
+                self.assertLess(time.monotonic() - begun, 2)
+                self.assertEqual(401, listening.poll(cursor, 0).status)
+
+    def other(self, person):
+        client = self.client()
+        self.expect(200, client.post('/login', {'username': person.user['username'], 'password': PASSWORD}))
+        return client
+
+    def end_others(self, person):
+        other = self.other(person)
+        for session in other.get('/me/sessions').data['sessions']:
+            if not session['current']:
+                self.expect(204, other.delete('/me/sessions/%d' % session['id']))
+
+    def test_answers_401_also_when_the_cache_of_sessions_was_emptied_meanwhile(self):
+        person = self.newcomer()
+        waiting = Waiting(self, person, self.quiet_cursor(person))
+        self.app.sessions._known.clear()                     # as it happens where very many are signed in
+        self.end_others(person)
+        wait_until(lambda: waiting.answers, 2, 'the poll is answered')
+        self.assertEqual(401, waiting.answer().status)
+
+    def test_one_poll_has_one_answer_also_from_the_table(self):
+        channel_id = self.make_channel(self.person('ann'))
+        old = self.ear('ann').cursor
+        self.lines(channel_id, 3)
+        self.restart()
+        with Wire('127.0.0.1', self.running.port) as wire:
+            for _ in range(2):
+                wire.send(('GET /poll?wait=0&after=%s HTTP/1.1\r\nHost: localhost\r\nCookie: minimost=%s\r\n\r\n' % (
+                    old, self.person('ann').cookies['minimost'])).encode())
+                self.assertIn(b'"number":2', wire.response().body)
+                self.assertFalse(wire.hung_up(0.1))
+                self.assertEqual(b'', wire.rest[:200], 'a second answer')
+
+    def test_merges_what_changed_often_into_the_last_state(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id = self.make_channel(ann, bob)
+        for where in ('memory', 'table'):
+            message, other = self.post(ann, channel_id, 'first'), self.post(ann, channel_id, 'other')
+            ear = self.ear('bob')
+            for number in range(10):
+                self.person('ann').patch('/messages/%d' % message['id'], {'text': 'edit %d' % number})
+            last = self.post(self.person('ann'), channel_id, 'the end')
+            if where == 'table':
+                self.restart()
+                ear = self.ear('bob', ear.cursor)
+            ear.hear_text('the end')
+            self.assertEqual(['edit 9', 'the end'], ear.texts(), where)
+            self.assertEqual([message['id'], last['id']], [value['id'] for value in ear.values('message')])
+            ann = self.person('ann')
+
+    def test_tells_at_most_500_events_and_then_the_rest(self):
+        channel_id = self.make_channel(self.person('ann'), self.person('bob'))
+        for where in ('memory', 'table'):
+            ear = self.ear('bob')
+            self.lines(channel_id, 1203)
+            if where == 'table':
+                self.restart()
+                ear = self.ear('bob', ear.cursor)
+            sizes = []
+            while sum(sizes) < 1203:
+                sizes.append(sum(event['kind'] == 'message' for event in ear.poll(0)))
+                self.assertTrue(sizes[-1], where)
+            self.assertEqual(list(range(1203)), [value['data']['number'] for value in ear.values('message')], where)
+            self.assertGreaterEqual(len(sizes), 3)
+
+    def test_never_tells_a_deleted_text_to_one_who_is_far_behind(self):
+        ann = self.person('ann')
+        channel_id = self.make_channel(ann, self.person('bob'))
+        ear = self.ear('bob')
+        message = self.post(ann, channel_id, 'sentinel')
+        self.lines(channel_id, 600)
+        ann.delete('/messages/%d' % message['id'])
+        self.post(ann, channel_id, 'the end')
+        ear.hear_text('the end')
+        self.assertFalse('sentinel' in str(ear.events), 'told a deleted text')
+        self.assertTrue([value for value in ear.values('message') if value['id'] == message['id']][-1]['deleted'])
+        self.assertEqual(601, len(ear.values('message')) - 1)
+
+
+class KindsOfEvents(LiveCase):
+
+    def test_a_message_is_told_as_it_is_shown(self):
+        ann = self.person('ann')
+        channel_id = self.make_channel(ann, self.person('bob'))
+        ear = self.ear('bob')
+        one = ann.post('/files?name=x', b'x').data['file']
+        message = self.post(ann, channel_id, 'with a file @bob', files=[one['id']])
+        ear.hear_text('with a file @bob')
+        self.assertEqual([message], ear.values('message'))
+        self.assertEqual(message, self.person('bob').get('/messages/%d' % message['id']).data['message'])
+
+    def test_a_channel_is_told_without_the_personal_fields(self):
+        ann = self.person('ann')
+        channel_id, ear = self.make_channel(ann, self.person('bob')), self.ear('bob')
+        ann.patch('/channels/%d' % channel_id, {'topic': 'told'})
+        ear.hear_until(lambda event: event['kind'] == 'channel')
+        shown = self.channel(self.person('bob'), channel_id)
+        value = ear.values('channel')[-1]
+        self.assertEqual({name: shown[name] for name in value}, dict(value, last_message_id=shown['last_message_id']))
+        self.assertEqual({'joined', 'read_to', 'unread', 'mentions', 'notify', 'hidden', 'favourite'}, set(shown) - set(value))
+
+    def test_mine_goes_to_ones_own_devices_and_read_to_the_others(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id = self.make_channel(ann, bob)
+        ids = [self.post(bob, channel_id, '@ann')['id'] for _ in range(3)]
+        mine, others, outside = self.ear('ann'), self.ear('bob'), self.ear('eve')
+        ann.post('/channels/%d/read' % channel_id, {'message_id': ids[1]})
+        ann.patch('/channels/%d/me' % channel_id, {'favourite': True, 'notify': 'mentions'})
+        ann.post('/channels/%d/read' % channel_id, {'message_id': ids[0]})           # tells nothing
+        self.post(bob, self.make_channel(bob, *self.people('ann', 'eve')), 'the end')
+        for ear in (mine, others, outside):
+            ear.hear_text('the end')
+        self.assertEqual({'channel_id': channel_id, 'read_to': ids[1], 'unread': 1, 'mentions': 1, 'notify': 'mentions',
+                          'hidden': False, 'favourite': True},
+                         [value for value in mine.values('mine') if value['channel_id'] == channel_id][-1])
+        self.assertEqual([{'channel_id': channel_id, 'user_id': ann.user['id'], 'read_to': ids[1]}], others.values('read'))
+        for ear in (others, outside):
+            self.assertNotIn(channel_id, [value['channel_id'] for value in ear.values('mine')])
+        self.assertEqual([], outside.values('read'))
+
+    def test_read_marks_are_told_in_channels_of_up_to_50(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id = self.make_channel(ann, bob)
+        message = self.post(bob, channel_id, 'x')
+
+        def crowd(change, *user_ids):
+            for user_id in user_ids:
+                change.execute('INSERT INTO members (channel_id, user_id) VALUES (?, ?)', (channel_id, user_id))
+            minimost.tell_channel(change, channel_id)
+        for user_ids, told in ((range(10000, 10048), 1), ((20000,), 0)):
+            self.app.store.write(lambda change: crowd(change, *user_ids))
+            ear = self.ear('bob')
+            ann.post('/channels/%d/read' % channel_id, {'message_id': 0, 'back': True})
+            ann.post('/channels/%d/read' % channel_id, {'message_id': message['id']})
+            self.post(ann, channel_id, 'the end')
+            ear.hear_text('the end')
+            self.assertEqual(told, len(ear.values('read')))
+
+    def test_a_user_is_told_to_everybody(self):
+        person, ears = self.newcomer(), [self.ear(name) for name in ('ann', 'gus')]
+        person.patch('/me', {'title': 'Bosun'})
+        for ear in ears:
+            ear.hear_until(lambda event: event['kind'] == 'user' and event['value']['title'] == 'Bosun')
+
+    def test_somebody_new_is_told_before_the_channel_has_them(self):
+        ear = self.ear('ann')
+        user_id = self.newcomer().user['id']
+        events = ear.hear_until(lambda event: event['kind'] == 'channel')
+        self.assertIn(user_id, [event['value']['id'] for event in events if event['kind'] == 'user'])
+
+    def test_typing_is_told_to_the_other_members(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id = self.make_channel(ann, bob)
+        mine, others, outside = [self.ear(name) for name in ('ann', 'bob', 'eve')]
+        self.expect(204, ann.post('/channels/%d/typing' % channel_id))
+        others.hear_until(lambda event: event == {'kind': 'typing', 'value': {'channel_id': channel_id, 'user_id': ann.user['id']}})
+        for ear in (mine, outside):
+            ear.poll(0)
+            self.assertEqual([], ear.values('typing'))
+
+    def test_presence_is_told_and_anew_after_a_restart(self):
+        ann, bob = self.people('ann', 'bob')
+        ear = self.ear('bob')
+        for state in ('dnd', 'idle'):
+            ann.put('/me/presence', {'state': state})
+            ear.hear_until(lambda event: event == {'kind': 'presence', 'value': {'user_id': ann.user['id'], 'state': state}})
+        self.restart()
+        self.person('ann').put('/me/presence', {'state': 'idle'})
+        ear = self.ear('bob', ear.cursor)
+        ear.poll(0)
+        states = {value['user_id']: value['state'] for value in ear.values('presence')}
+        self.assertEqual(('idle', 'active'), (states[ann.user['id']], states[bob.user['id']]))
+
+    def test_one_who_does_not_come_back_after_a_restart_is_told_to_be_offline(self):
+        gone, ear = self.newcomer(), self.ear('bob')
+        gone.put('/me/presence', {'state': 'active'})
+        ear.hear_until(lambda event: event == {'kind': 'presence', 'value': {'user_id': gone.user['id'], 'state': 'active'}})
+        self.restart()
+        ear = self.ear('bob', ear.cursor)
+        ear.poll(0)
+        self.assertEqual('offline', {value['user_id']: value['state'] for value in ear.values('presence')}.get(gone.user['id']))
+
+    def test_presence_is_not_missed_behind_much_typing(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id = self.make_channel(ann, bob)
+        ear = self.ear('bob', self.quiet_cursor(bob))
+        with mock.patch.object(minimost, 'MOST_PASSING', 8):
+            ann.put('/me/presence', {'state': 'dnd'})
+            for _ in range(40):
+                ann.post('/channels/%d/typing' % channel_id)
+            ear.poll(0)
+        ann.put('/me/presence', {'state': 'active'})
+        self.assertIn({'user_id': ann.user['id'], 'state': 'dnd'}, ear.values('presence'))
+
+
+class TheSnapshot(LiveCase):
+
+    def test_holds_what_a_fresh_page_needs(self):
+        ann, bob = self.people('ann', 'bob')
+        secret = self.make_channel(bob, topic='sentinel')
+        snapshot = self.expect(200, ann.get('/snapshot'))
+        self.assertEqual(set('me preferences users channels calls settings server cursor'.split()), set(snapshot))
+        self.assertEqual(set('version build origin stun now'.split()), set(snapshot['server']))
+        self.assertEqual(ann.user['id'], snapshot['me']['id'])
+        self.assertEqual(ann.get('/channels').data['channels'], snapshot['channels'])
+        self.assertNotIn('sentinel', str(snapshot))
+        self.assertIn('sentinel', str(bob.get('/snapshot').data))
+        self.assertLessEqual({'name', 'registration', 'max_upload_size_mb'}, set(snapshot['settings']))
+
+    def test_names_the_same_origin_after_a_restart(self):
+        before = self.person('ann').get('/snapshot').data['server']['origin']
+        self.restart()
+        self.assertEqual(before, self.person('ann').get('/snapshot').data['server']['origin'])
+
+
+# ---- the store -------------------------------------------------------
+
+class Proxy:
+    """A connection whose COMMIT fails so many times."""
+
+    def __init__(self, connection, failures):
+        self.connection, self.failures = connection, failures
+
+    def __getattr__(self, name):
+        return getattr(self.connection, name)
+
+    def execute(self, statement, *values):
+        if statement == 'COMMIT' and self.failures:
+            self.failures -= 1
+            raise sqlite3.OperationalError('disk I/O error')
+        return self.connection.execute(statement, *values)
+
+
+class TheStore(unittest.TestCase):
+
+    def setUp(self):
+        self.folder = new_folder(self)
+        minimost.make_private_folder(self.folder)
+        self.store = minimost.App(self.folder, minimost.Settings({})).store
+        self.store.open()
+        self.addCleanup(self.store.close)
+
+    def together(self, *functions):
+        """Have the writer find all these jobs at once; returns what came of each: a result or an error."""
+        busy, going_on = threading.Event(), threading.Event()
+        first = self.store.write_soon(lambda change: busy.set() or going_on.wait(5))
+        busy.wait(5)
+        jobs = [self.store.write_soon(function) for function in functions]
+        going_on.set()
+        first.wait()
+        return [self.outcome(job) for job in jobs]
+
+    @staticmethod
+    def outcome(job):
+        try:
+            return job.wait()
+        except Exception as error:
+            return error
+
+    def put(self, name):
+        return lambda change: minimost.set_meta(change, name, 'there') or name
+
+    def names(self):
+        return {row[0] for row in self.store.reader().execute("SELECT name FROM meta WHERE value = 'there'")}
+
+    def test_is_durable_by_its_pragmas(self):
+        for schema, synchronous in (('main', 2), ('chat', 2), ('presence', 0)):
+            self.assertEqual('wal', self.store._connection.execute('PRAGMA %s.journal_mode' % schema).fetchone()[0])
+            self.assertEqual(synchronous, self.store._connection.execute('PRAGMA %s.synchronous' % schema).fetchone()[0])
+            self.assertEqual(2, self.store._connection.execute('PRAGMA %s.auto_vacuum' % schema).fetchone()[0])
+
+    def test_commits_together_what_waits_together(self):
+        statements = []
+        self.store._connection.set_trace_callback(lambda statement: statements.append(statement))
+        self.together(*[self.put('one-%d' % number) for number in range(50)])
+        self.store._connection.set_trace_callback(None)
+        self.assertEqual(50, len(self.names()))
+        self.assertEqual(2, statements.count('COMMIT'), 'one for the job that kept the writer busy, one for all others')
+
+    def test_a_failing_job_harms_no_neighbour(self):
+        def half_done_then(error):
+            def job(change):
+                minimost.set_meta(change, 'half-done', 'there')
+                change.tell('user', 1)
+                change.afterwards(lambda: followed.append('never'))
+                raise error
+            return job
+
+        def doubled(change):
+            minimost.set_meta(change, 'half-done', 'there')
+            change.insert('meta', name='half-done', value='twice')
+        followed, told = [], []
+        self.store.publish = lambda db, events: told.extend(events)
+        outcomes = self.together(self.put('a'), half_done_then(minimost.not_found()), self.put('b'), doubled,
+                                 half_done_then(ZeroDivisionError()), half_done_then(sqlite3.OperationalError('no such table')),
+                                 self.put('c'))
+        self.assertEqual(['a', minimost.Refusal, 'b', sqlite3.IntegrityError, ZeroDivisionError, minimost.Refusal, 'c'],
+                         [one if isinstance(one, str) else type(one) for one in outcomes])
+        self.assertEqual((404, 503), (outcomes[1].status, outcomes[5].status))
+        self.assertEqual(({'a', 'b', 'c'}, [], []), (self.names(), followed, told))
+
+    def test_after_a_failed_commit_each_job_runs_again_alone_and_once(self):
+        runs = []
+        self.store._connection = Proxy(self.store._connection, 0)
+
+        def begin(change):
+            self.store._connection.failures = 1
+
+        def count(change):
+            runs.append('count')
+            change.execute("INSERT INTO meta VALUES (?, 'there')", ('run-%d' % len(runs),))
+        outcomes = self.together(self.put('a'), count, lambda change: begin(change) if not runs[1:] else None, self.put('b'))
+        self.assertEqual(['a', None, None, 'b'], outcomes)
+        self.assertEqual({'a', 'run-2', 'b'}, self.names(), 'what the void batch wrote is not there')
+
+    def test_a_commit_that_keeps_failing_is_never_acknowledged(self):
+        connect = self.store._connect
+        self.store._connect = lambda readonly=False: connect(True) if readonly else Proxy(connect(), 1)
+        self.store._connection = Proxy(self.store._connection, 2)
+        followed = []
+
+        def follow(change):
+            minimost.set_meta(change, 'never', 'there')
+            change.afterwards(lambda: followed.append(1))
+        outcome = self.outcome(self.store.write_soon(follow))
+        self.assertEqual((minimost.Refusal, 503), (type(outcome), outcome.status))
+        self.assertIn('Retry-After', dict(outcome.headers))
+        self.store._connect = connect
+        self.store._reconnect()
+        self.assertEqual('fine', self.store.write(self.put('fine')))
+        self.assertEqual(({'fine'}, []), (self.names(), followed))
+
+    def test_readers_cannot_write(self):
+        with self.assertRaises(sqlite3.OperationalError):
+            self.store.reader().execute("INSERT INTO meta VALUES ('x', 'there')")
+
+
+class AFullDisk(LiveCase):
+
+    def setUp(self):
+        super().setUp()
+        store = self.app.store
+        self.connect, self.pages = store._connect, None
+        store._connect = self.limited
+        self.addCleanup(store.__dict__.pop, '_connect')
+
+    def limited(self, readonly=False):
+        connection = self.connect(readonly)
+        if not readonly and self.pages:
+            connection.execute('PRAGMA chat.max_page_count = %d' % self.pages)
+        return connection
+
+    def set_full(self, is_full):
+        connection = self.app.store._connection
+        used = connection.execute('PRAGMA chat.page_count').fetchone()[0]
+        self.pages = used if is_full else None
+        connection.execute('PRAGMA chat.max_page_count = %d' % (self.pages or 2 ** 30))
+
+    def test_answers_507_keeps_reading_and_recovers(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id = self.make_channel(ann, bob)
+        ear = self.ear('bob')
+        before = [self.post(ann, channel_id, 'before')['text']]
+        self.set_full(True)
+        statuses = [self.send(ann, channel_id, 'x' * 9000, client_id='full-disk-%d' % number).status for number in range(10)]
+        self.assertEqual([507] * 3, statuses[-3:])
+        self.assertEqual(len(before) + statuses.count(201), len(self.texts(bob, channel_id)))
+        self.expect(200, bob.get('/snapshot'))
+        self.expect(200, self.client().post('/login', {'username': 'bob', 'password': PASSWORD}))
+        self.set_full(False)
+        again = [self.send(ann, channel_id, 'x' * 9000, client_id='full-disk-%d' % number).status for number in range(10)]
+        self.assertEqual([200 if status == 201 else 201 for status in statuses], again)
+        self.post(ann, channel_id, 'the end')
+        ear.hear_text('the end')
+        self.assertEqual(self.texts(bob, channel_id), ear.texts())
+
+    def test_harms_no_small_neighbour_in_the_same_commit(self):
+        ann = self.person('ann')
+        channel_id = self.make_channel(ann)
+        self.set_full(True)
+
+        def large(change):
+            change.insert('messages', channel_id=channel_id, user_id=1, kind='text', text='x' * 10 ** 6, created_at=0)
+        busy, going_on, store = threading.Event(), threading.Event(), self.app.store
+        store.write_soon(lambda change: busy.set() or going_on.wait(5))
+        busy.wait(5)
+        jobs = [store.write_soon(job) for job in (lambda change: 'a', large, lambda change: 'b')]
+        going_on.set()
+        self.assertEqual(['a', 507, 'b'], [getattr(TheStore.outcome(job), 'status', None) or job.result for job in jobs])
+        self.set_full(False)
+
+
+class Starting(unittest.TestCase):
+    """With a data folder that is not as it should be."""
+
+    def setUp(self):
+        self.folder = new_folder(self)
+        running = serve_folder(self, self.folder)
+        ann = visitor(self, running)
+        self.assertEqual(201, sign_up(ann, 'ann').status)
+        for number in range(60):
+            answer = ann.post('/channels/1/messages', {'text': 'x' * 5000, 'client_id': 'client-%d' % number})
+            self.assertEqual(201, answer.status)
+        running.stop()
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def database(self, name, *statements):
+        with contextlib.closing(sqlite3.connect(self.path(name))) as db:
+            for statement in statements:
+                db.execute(statement)
+            db.commit()
+
+    def refusal(self):
+        """The one line with which a start is refused."""
+        with self.assertRaises(minimost.Trouble) as caught:
+            serve_folder(self, self.folder)
+        self.assertNotIn('\n', str(caught.exception))
+        self.assertGreater(len(str(caught.exception)), 30)
+        return str(caught.exception)
+
+    def damaged(self, name, damage):
+        """Damage a database for a while; returns with what words a start is refused."""
+        with open(self.path(name), 'rb') as file:
+            content = file.read()
+        damage(self.path(name))
+        try:
+            return self.refusal()
+        finally:
+            for left in ('', '-wal', '-shm'):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.path(name) + left)
+            with open(self.path(name), 'wb') as file:
+                file.write(content)
+
+    def test_is_refused_when_a_database_is_missing_empty_or_trashed(self):
+        def overwrite(path):
+            with open(path, 'r+b') as file:
+                file.write(os.urandom(8192))
+
+        def halve(path):
+            os.truncate(path, os.path.getsize(path) // 2 // 4096 * 4096)
+        for name in ('auth.db', 'users/messages.db'):
+            for what, damage in (('missing', os.unlink), ('empty', lambda path: os.truncate(path, 0)), ('trashed', overwrite),
+                                 ('truncated', halve)):
+                with self.subTest(what, name=name):
+                    self.assertRegex(self.damaged(name, damage), '(?i)backup')
+        running = serve_folder(self, self.folder)
+        self.assertEqual(200, visitor(self, running).post('/login', {'username': 'ann', 'password': PASSWORD}).status)
+
+    def test_is_refused_when_a_newer_version_wrote_the_database(self):
+        for name in ('auth.db', 'users/messages.db'):
+            self.database(name, 'PRAGMA user_version = 99')
+            words = self.refusal()
+            self.assertIn('newer', words)
+            self.assertIn('99', words)
+            self.database(name, 'PRAGMA user_version = 1')
+        serve_folder(self, self.folder)
+
+    def test_is_refused_while_another_runs_on_the_folder(self):
+        running = serve_folder(self, self.folder)
+        self.assertIn('already', self.refusal())
+        self.assertEqual(200, visitor(self, running).get('/health').status)
+
+    def test_does_without_presence(self):
+        def trash(path):
+            with open(path, 'wb') as file:
+                file.write(os.urandom(20000))
+        for what, damage in (('missing', os.unlink), ('empty', lambda path: os.truncate(path, 0)), ('trashed', trash)):
+            with self.subTest(what):
+                damage(self.path('presence.db'))
+                running = serve_folder(self, self.folder)
+                self.assertEqual(200, visitor(self, running).get('/health').status)
+                running.stop()
+
+    def test_repairs_an_account_without_a_profile(self):
+        self.database('auth.db', "INSERT INTO accounts (username, username_key, password, created_at) "
+                                 "SELECT 'Bob', 'bob', password, 0 FROM accounts")
+        running = serve_folder(self, self.folder)
+        bob = visitor(self, running)
+        answer = bob.post('/login', {'username': 'bob', 'password': PASSWORD})
+        self.assertEqual((200, 'Bob', 'member'), (answer.status, answer.data['user']['username'], answer.data['user']['role']))
+        self.assertEqual({'general', 'random'}, {one['name'] for one in bob.get('/channels').data['channels'] if one['joined']})
+
+    def test_repairs_the_owner_too(self):
+        self.database('users/messages.db', 'DELETE FROM users', 'DELETE FROM members')
+        running = serve_folder(self, self.folder)
+        answer = visitor(self, running).post('/login', {'username': 'ann', 'password': PASSWORD})
+        self.assertEqual((200, 'owner'), (answer.status, answer.data['user']['role']))
+
+
+class TwoServers(LiveCase):
+
+    def test_side_by_side_know_nothing_of_each_other(self):
+        other = serve_folder(self, new_folder(self))
+        ann, stranger = self.person('ann'), visitor(self, other)
+        there = self.expect(201, sign_up(stranger, 'sentinel'))['user']
+        self.assertEqual('owner', there['role'])
+        self.expect(401, self.client().post('/login', {'username': 'sentinel', 'password': PASSWORD}))
+        ear, snapshot = self.ear('ann'), stranger.get('/snapshot').data
+        self.assertNotEqual(ann.get('/snapshot').data['server']['origin'], snapshot['server']['origin'])
+        self.assertTrue(stranger.poll(ear.cursor, 0).data['reset'])
+        for number in range(5):
+            self.expect(201, stranger.post('/channels/1/messages', {'text': 'sentinel', 'client_id': 'sentinel-%d' % number}))
+        self.post(ann, 1, 'here')
+        ear.hear_text('here')
+        self.assertNotIn('sentinel', str(ear.events))
+        self.assertNotIn('here', str(stranger.poll(snapshot['cursor'], 0).data))
+        ann.cookies, stranger.cookies = stranger.cookies, ann.cookies
+        self.expect(401, ann.get('/me'))
+        self.expect(401, stranger.get('/me'))
+
+
+class ASuddenDeath(unittest.TestCase):
+    """kill -9 in the middle of eight writers: what was acknowledged is there, once."""
+
+    deaths, writers = (50 if THOROUGH else 5), 8
+
+    def setUp(self):
+        self.folder = new_folder(self)
+        os.makedirs(self.folder)
+        self.settings = os.path.join(self.folder, 'given.json')
+        with open(self.settings, 'w') as file:
+            json.dump({'rate_limit_enabled': False}, file)
+        self.process = None
+        self.addCleanup(self.kill)
+
+    def start(self):
+        """Start a real server; returns the seconds until it was ready."""
+        begun = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, os.path.join(os.path.dirname(os.path.abspath(minimost.__file__)), 'minimost.py'), 'serve', '--data',
+             self.folder, '--settings', self.settings, '--host', '127.0.0.1', '--port', '0', '--plain-http', '--quiet'],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+        for line in self.process.stdout:
+            match = re.search(r'http://127\.0\.0\.1:(\d+)', line)
+            if match:
+                self.port = int(match.group(1))
+                return time.monotonic() - begun
+        self.fail('the server did not start')
+
+    def kill(self):
+        if self.process:
+            self.process.kill()
+            self.process.stdout.close()
+            self.process.wait()
+            self.process = None
+
+    def client(self, cookies=()):
+        client = Client('127.0.0.1', self.port)
+        client.cookies = dict(cookies)
+        self.addCleanup(client.close)
+        return client
+
+    def write(self, name, cookies, acknowledged, unanswered):
+        """Send one message after the other until the server is gone; first what was left without an answer."""
+        client = self.client(cookies)
+        with contextlib.suppress(*LOST):
+            while True:
+                client_id = unanswered.get(name) or 'w-%s-%06d' % (name, len(acknowledged))
+                unanswered[name] = client_id
+                answer = client.post('/channels/1/messages', {'text': client_id, 'client_id': client_id})
+                self.assertIn(answer.status, (200, 201), answer.data)
+                acknowledged.append((client_id, answer.data['message']['id']))
+                del unanswered[name]
+
+    def stored(self):
+        """All messages by their client_id, after a look at the databases' integrity."""
+        for name in ('auth.db', 'users/messages.db'):
+            with contextlib.closing(sqlite3.connect(os.path.join(self.folder, name))) as db:
+                self.assertEqual('ok', db.execute('PRAGMA integrity_check').fetchone()[0])
+        with contextlib.closing(sqlite3.connect(os.path.join(self.folder, 'users/messages.db'))) as db:
+            return db.execute('SELECT client_id, id FROM messages WHERE client_id IS NOT NULL ORDER BY id').fetchall()
+
+    def test_loses_and_doubles_nothing(self):
+        self.start()
+        cookies = {}
+        for number in range(self.writers):
+            client = self.client()
+            self.assertEqual(201, sign_up(client, 'writer-%d' % number).status)
+            cookies['%d' % number] = dict(client.cookies)
+        acknowledged, unanswered = {name: [] for name in cookies}, {}
+        for death in range(self.deaths):
+            threads = [threading.Thread(target=self.write, args=(name, cookies[name], acknowledged[name], unanswered), daemon=True)
+                       for name in cookies]
+            before = sum(map(len, acknowledged.values()))
+            for thread in threads:
+                thread.start()
+            wait_until(lambda: sum(map(len, acknowledged.values())) >= before + 100 + 37 * death % 200, 20, 'messages', 0.005)
+            self.kill()
+            for thread in threads:
+                thread.join(10)
+            self.assertLess(self.start(), 5)
+        self.kill()
+        stored = self.stored()
+        everything = sorted(pair for pairs in acknowledged.values() for pair in pairs)
+        self.assertEqual([], sorted(set(everything) - set(stored)), 'lost')
+        self.assertEqual(len(stored), len({client_id for client_id, _ in stored}), 'doubled')
+        self.assertLessEqual({client_id for client_id, _ in stored} - {client_id for client_id, _ in everything}, set(unanswered.values()))
+
+
+# ======================================================================
+# TLS: the certificate authority
+# ======================================================================
+
+NOON = 1798761600  # 2027-01-01T00:00:00Z, a clock that has been set
+DAY = 24 * 60 * 60
+NAMES = ['localhost', 'box', 'box.local']
+ADDRESSES = [ipaddress.ip_address(text) for text in ('127.0.0.1', '192.168.7.5', '203.0.113.9', '::1', 'fd00::2')]
+STRANGER = ipaddress.ip_address('198.51.100.77')
+
+
+def needs(program):
+    return unittest.skipUnless(shutil.which(program), 'the program {} is not installed'.format(program))
+
+
+def run(*command):
+    """(exit status, stdout and stderr as one text) of a program."""
+    done = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    output = done.communicate()[0].decode('utf-8', 'replace')
+    return done.returncode, output
+
+
+def shake_hands(server_context, client_context, server_hostname):
+    """The client's SSLObject after a handshake in memory."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = server_context.wrap_bio(to_server, to_client, server_side=True)
+    client = client_context.wrap_bio(to_client, to_server, server_hostname=server_hostname)
+    waiting = [client, server]
+    while waiting:
+        for side in list(waiting):
+            try:
+                side.do_handshake()
+                waiting.remove(side)
+            except ssl.SSLWantReadError:
+                continue
+    return client
+
+
+class CertificateFolder(unittest.TestCase):
+    """A data folder of its own with a clock that can be set."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.now = NOON
+        self.certificates = minimost.Certificates(self.folder, lambda: self.now)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def read(self, name):
+        with open(self.path(name), 'rb') as file:
+            return file.read()
+
+    def write(self, name, data):
+        with open(self.path(name), 'wb') as file:
+            file.write(data)
+
+    def files(self):
+        return {name: self.read(name) for name in os.listdir(self.folder)}
+
+    def refresh(self, addresses=ADDRESSES, names=NAMES):
+        return self.certificates.refresh(addresses, names)
+
+    def server(self):
+        return minimost.read_certificates(self.read('cert.pem'))[0]
+
+    def client(self):
+        return ssl.create_default_context(cafile=self.path('ca.pem'))
+
+    def use_the_present(self):
+        self.now = time.time()
+        self.refresh()
+
+    def make_operator_pair(self):
+        status, output = run(
+            'openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-subj', '/CN=chat.example.com', '-days', '30',
+            '-keyout', self.path('key.pem'), '-out', self.path('cert.pem'))
+        self.assertEqual(status, 0, output)
+
+    def issue_for(self, hosts):
+        """Put a certificate for any hosts at all, signed by the folder's authority, in place of the server's."""
+        authority = minimost.read_certificates(self.read('ca.pem'))[0]
+        signer = minimost.read_private_key(self.read('ca-key.pem'))
+        key = minimost.read_private_key(self.read('key.pem'))
+        server = minimost.issue_server(authority, signer, key, hosts, self.now, os.urandom)
+        self.write('cert.pem', minimost.pem('CERTIFICATE', server) + self.read('ca.pem'))
+
+
+class AddressesAndNames(unittest.TestCase):
+
+    def test_own_addresses_hold_loopback_once_and_in_order(self):
+        addresses = minimost.own_addresses()
+        self.assertIn(ipaddress.ip_address('127.0.0.1'), addresses)
+        self.assertEqual(len(set(addresses)), len(addresses))
+        versions = [address.version for address in addresses]
+        self.assertEqual(versions, sorted(versions))
+
+    @needs('ip')
+    def test_own_addresses_are_those_that_the_system_tells(self):
+        output = run('ip', '-o', 'address', 'show', 'up')[1]
+        told = {ipaddress.ip_address(text) for text in re.findall(r' inet6? ([0-9a-f.:]+)', output)}
+        self.assertEqual(set(minimost.own_addresses()) | {ipaddress.ip_address('127.0.0.1')}, told)
+
+    def test_own_addresses_look_up_no_name(self):
+        refuse = mock.Mock(side_effect=AssertionError('a name was looked up'))
+        with mock.patch.multiple(socket, getaddrinfo=refuse, gethostbyname=refuse, gethostbyname_ex=refuse,
+                                 gethostbyaddr=refuse, getfqdn=refuse):
+            minimost.own_addresses()
+            minimost.own_names()
+
+    def test_one_failing_source_does_not_hide_the_others(self):
+        def failing():
+            yield ipaddress.ip_address('10.9.8.7')
+            raise OSError('not on this system')
+
+        def other():
+            yield ipaddress.ip_address('fd00::9')
+        with mock.patch.object(minimost, 'ADDRESS_SOURCES', {sys.platform: (failing, other)}):
+            self.assertEqual([str(address) for address in minimost.own_addresses()],
+                             ['10.9.8.7', '127.0.0.1', 'fd00::9'])
+
+    def test_a_full_answer_of_the_kernel_is_asked_for_again_with_more_room(self):
+        if not sys.platform.startswith('linux'):
+            self.skipTest('SIOCGIFCONF is asked on Linux only')
+        self.assertEqual(minimost.interface_requests(1), minimost.interface_requests(64))
+
+    def test_routes_tell_own_addresses_alone(self):
+        with mock.patch.object(minimost, 'PRIVATE_DESTINATIONS', ('127.0.0.1',) + minimost.PRIVATE_DESTINATIONS):
+            routed = list(minimost.routed_addresses())
+        self.assertIn(ipaddress.ip_address('127.0.0.1'), routed)
+        self.assertLessEqual(set(routed), set(minimost.own_addresses()))
+
+    def test_windows_knows_its_host_name_and_other_platforms_are_not_asked(self):
+        answer = [(0, 0, 0, '', ('fe80::5%7', 0, 0, 7))]
+        for platform, asked in (('linux', 0), ('darwin', 0), ('freebsd14', 0), ('win32', 1)):
+            with self.subTest(platform=platform), mock.patch.object(sys, 'platform', platform):
+                with mock.patch.object(socket, 'getaddrinfo', return_value=answer) as look_up:
+                    addresses = minimost.own_addresses()
+            self.assertEqual(look_up.call_count, asked)
+            if asked:
+                self.assertIn(ipaddress.ip_address('fe80::5'), addresses)
+
+    def test_on_linux_not_even_an_unsent_connection_leaves_the_machine(self):
+        with mock.patch.object(sys, 'platform', 'linux'), mock.patch.object(socket.socket, 'connect') as connect:
+            minimost.own_addresses()
+        self.assertEqual(connect.call_count, 0)
+
+    def test_names_are_made_of_valid_labels(self):
+        cases = {
+            'Box': ['localhost', 'box', 'box.local'],
+            'Bob_s PC': ['localhost', 'bob-s-pc', 'bob-s-pc.local'],
+            'mac.local': ['localhost', 'mac.local', 'mac'],
+            'chat.example.com': ['localhost', 'chat.example.com', 'chat', 'chat.local'],
+            '-a-..b-': ['localhost', 'a.b', 'a', 'a.local'],
+            'x' * 80: ['localhost', 'x' * 63, 'x' * 63 + '.local'],
+            '192.168.0.1': ['localhost'],
+            'localhost.localdomain': ['localhost'],
+            '___': ['localhost'],
+            '': ['localhost'],
+        }
+        for host, names in cases.items():
+            with self.subTest(host=host), mock.patch.object(socket, 'gethostname', return_value=host):
+                self.assertEqual(minimost.own_names(), names)
+
+
+class EllipticCurve(unittest.TestCase):
+
+    KEY = 0xC9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721  # RFC 6979 appendix A.2.5
+    POINT = (0x60FED4BA255A9D31C961EB74C6356D68C049B8923B61FA6CE669622E60F29FB6,
+             0x7903FE1008B8BC99A41AE9E95628BC64F2F1B20C2D7E9F5177A3C294D4462299)
+    SIGNATURES = {
+        b'sample': (0xA6E3C57DD01ABE90086538398355DD4C3B17AA873382B0F24D6129493D8AAD60,
+                    0xEFD48B2AACB6A8FD1140DD9CD45E81D69D2C877B56AAF991C34D0EA84EAF3716,
+                    0xF7CB1C942D657C41D436C7A1B6E29F65F3E900DBB9AFF4064DC4AB2F843ACDA8),
+        b'test': (0xD16B6AE827F17175E040871A1C7EC3500192C4C92677336EC2537ACAEE0008E0,
+                  0xF1ABB023518351CD71D881567B1EA663ED3EFCF6C5132B354F28D3B0B7D38367,
+                  0x019F4113742A2B14BD25926B49C649155F267E60D3814B4C0CC84250E46F0083),
+    }
+
+    def test_the_public_key_of_the_rfc_comes_out(self):
+        self.assertEqual(minimost.base_point_times(self.KEY), self.POINT)
+
+    def test_the_signatures_of_the_rfc_come_out(self):
+        for message, (nonce, r, s) in self.SIGNATURES.items():
+            digest = hashlib.sha256(message).digest()
+            self.assertEqual(next(minimost.ecdsa_nonces(self.KEY, digest)), nonce)
+            self.assertEqual(minimost.ecdsa_sign(self.KEY, message), (r, s))
+
+    def test_multiples_at_both_ends_are_right(self):
+        x, y = minimost.BASE_POINT
+        self.assertEqual(minimost.base_point_times(1), (x, y))
+        self.assertEqual(minimost.base_point_times(minimost.GROUP_ORDER - 1), (x, minimost.FIELD_PRIME - y))
+        self.assertEqual(minimost.base_point_times((minimost.GROUP_ORDER + 1) // 2)[0],
+                         minimost.base_point_times((minimost.GROUP_ORDER - 1) // 2)[0])
+        for scalar in range(2, 9):
+            x, y = minimost.base_point_times(scalar)
+            b = 0x5ac635d8aa3a93e7b3ebbd55769886bc651d06b0cc53b0f63bce3c3e27d2604b
+            self.assertEqual((y * y - x ** 3 + 3 * x - b) % minimost.FIELD_PRIME, 0)
+
+    def test_numbers_that_are_no_private_key_are_not_taken(self):
+        drawn = [bytes(32), b'\xff' * 32, minimost.GROUP_ORDER.to_bytes(32, 'big'), (5).to_bytes(32, 'big')]
+        self.assertEqual(minimost.new_private_key(lambda size: drawn.pop(0)), 5)
+
+    @needs('openssl')
+    def test_openssl_reads_a_key_and_derives_the_same_point(self):
+        key = minimost.key_pair(self.KEY)
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, 'key.pem')
+            minimost.save(path, minimost.private_key_pem(key))
+            status, output = run('openssl', 'ec', '-in', path, '-noout', '-text', '-check')
+        self.assertEqual(status, 0, output)
+        self.assertIn(key.point.hex(), re.sub(r'[\s:]', '', output))
+
+
+class Der(unittest.TestCase):
+
+    def test_lengths_take_the_short_form_where_they_can(self):
+        for size, head in ((0, '0400'), (127, '047f'), (128, '048180'), (256, '04820100'), (65536, '0483010000')):
+            element = minimost.der(minimost.OCTET_STRING, bytes(size))
+            self.assertEqual(element[:-size or None].hex(), head)
+            self.assertEqual(minimost.read_der(element), [(4, bytes(size), element)])
+
+    def test_integers_and_objects_are_those_of_the_standard(self):
+        for number, octets in ((0, '020100'), (127, '02017f'), (128, '02020080'), (256, '02020100')):
+            self.assertEqual(minimost.der_integer(number).hex(), octets)
+        self.assertEqual(minimost.der_object('prime256v1').hex(), '06082a8648ce3d030107')
+        self.assertEqual(minimost.der_object('commonName').hex(), '0603550403')
+
+    def test_moments_from_2050_on_have_four_digits_of_the_year(self):
+        for moment, text in ((0, b'700101000000Z'), (2524607999, b'491231235959Z'), (2524608000, b'20500101000000Z'),
+                             (10 ** 15, b'99991231235959Z')):
+            element = minimost.read_der(minimost.der_time(moment))[0]
+            self.assertEqual(element.contents, text)
+            self.assertEqual(minimost.read_time(element), min(moment, minimost.LAST_SECOND))
+
+    def test_what_is_not_der_is_refused(self):
+        for data in ('30', '3001', '3080', '308100', '30ff', '3084ffffffff', '3082'):
+            with self.subTest(data=data), self.assertRaises(ValueError):
+                minimost.read_der(bytes.fromhex(data))
+
+    def test_no_damage_to_a_certificate_escapes_as_another_error(self):
+        key = minimost.key_pair(7)
+        whole = minimost.issue_authority(key, NAMES + ADDRESSES, NOON, os.urandom)
+        self.assertEqual(len(minimost.read_certificates(minimost.pem('CERTIFICATE', whole))), 1)
+        for place in range(len(whole)):
+            for octet in (0, 0x30, 0x80, 0xff):
+                damaged = whole[:place] + bytes((octet,)) + whole[place + 1:]
+                minimost.read_certificates(minimost.pem('CERTIFICATE', damaged))
+            self.assertEqual(minimost.read_certificates(minimost.pem('CERTIFICATE', whole[:place])), [])
+
+
+class IssuedCertificates(CertificateFolder):
+
+    def openssl_verifies(self, *options):
+        return run('openssl', 'verify', '-x509_strict', '-purpose', 'sslserver', *options,
+                   '-CAfile', self.path('ca.pem'), self.path('cert.pem'))
+
+    @needs('openssl')
+    def test_openssl_verifies_the_server_strictly_under_each_of_its_hosts(self):
+        self.use_the_present()
+        self.assertEqual(self.certificates.left_out, [])
+        for option, hosts in (('-verify_hostname', NAMES), ('-verify_ip', map(str, ADDRESSES))):
+            for host in hosts:
+                status, output = self.openssl_verifies(option, host)
+                self.assertEqual(status, 0, output)
+        for option, host in (('-verify_hostname', 'other.local'), ('-verify_ip', '192.168.7.6')):
+            self.assertNotEqual(self.openssl_verifies(option, host)[0], 0)
+
+    @needs('openssl')
+    def test_a_certificate_outside_the_constraints_is_refused_by_openssl(self):
+        self.use_the_present()
+        for host in ('example.com', 'notbox', 'evil-local', STRANGER, ipaddress.ip_address('2001:db8::1')):
+            self.issue_for([host])
+            status, output = self.openssl_verifies()
+            self.assertNotEqual(status, 0, host)
+            self.assertIn('permitted subtree violation', output)
+        self.issue_for(['any.lan'])
+        self.assertEqual(self.openssl_verifies()[0], 0)
+
+    @needs('openssl')
+    def test_the_authority_says_what_it_may_do(self):
+        self.use_the_present()
+        status, output = run('openssl', 'x509', '-in', self.path('ca.pem'), '-noout', '-text')
+        self.assertEqual(status, 0, output)
+        for line in ('Basic Constraints: critical', 'CA:TRUE, pathlen:0', 'Key Usage: critical',
+                     'Certificate Sign, CRL Sign', 'Name Constraints: critical', 'Subject Key Identifier',
+                     'Authority Key Identifier', 'DNS:home.arpa', 'IP:100.64.0.0/255.192.0.0',
+                     'IP:203.0.113.9/255.255.255.255'):
+            self.assertIn(line, output)
+
+    @needs('openssl')
+    def test_the_server_certificate_says_what_it_is_for(self):
+        self.refresh()
+        output = run('openssl', 'x509', '-in', self.path('cert.pem'), '-noout', '-text')[1]
+        for line in ('Key Usage: critical', 'Digital Signature', 'TLS Web Server Authentication', 'DNS:box.local',
+                     'IP Address:192.168.7.5'):
+            self.assertIn(line, output)
+        self.assertNotIn('CA:TRUE', output)
+
+    def test_serial_numbers_are_positive_20_octets_and_never_the_same(self):
+        numbers = set()
+        for fill in (b'\0', b'\xff', b'\x80', b'\x3c'):
+            whole = minimost.issue_authority(minimost.key_pair(7), NAMES, NOON, lambda size: fill * size)
+            serial = minimost.read_der(minimost.read_der(minimost.read_der(whole)[0].contents)[0].contents)[1]
+            self.assertEqual(len(serial.contents), 20)
+            self.assertLess(serial.contents[0], 0x80)
+            numbers.add(serial.contents)
+        self.assertEqual(len(numbers), 4)
+
+    def test_lifetimes_are_ten_years_and_397_days_and_began_yesterday(self):
+        self.refresh()
+        server, authority = minimost.read_certificates(self.read('cert.pem'))
+        self.assertEqual((server.since, server.until - server.since), (NOON - DAY, 397 * DAY))
+        self.assertEqual((authority.since, authority.until - authority.since), (NOON - DAY, 3650 * DAY))
+
+    def test_the_reader_finds_what_the_writer_wrote(self):
+        self.refresh()
+        server, authority = minimost.read_certificates(self.read('cert.pem'))
+        self.assertEqual(server.hosts, NAMES + ADDRESSES)
+        self.assertEqual(server.issuer, authority.subject)
+        self.assertEqual(authority.permitted, minimost.permitted_bases(NAMES + ADDRESSES))
+
+    def test_long_names_fit_into_the_subject(self):
+        self.refresh(names=['localhost', 'x' * 63])
+        for certificate in minimost.read_certificates(self.read('cert.pem')):
+            for element in re.findall(b'\x0c(.)(MiniMost[ -~]*)', certificate.subject, re.DOTALL):
+                self.assertLessEqual(element[0][0], 64)
+
+    def test_the_first_certificates_are_made_in_less_than_150_milliseconds(self):
+        began = time.process_time()
+        self.refresh()
+        self.assertLess(time.process_time() - began, 0.15)
+
+
+class ServerContext(CertificateFolder):
+
+    def test_a_client_that_trusts_the_authority_accepts_name_and_address(self):
+        self.use_the_present()
+        context = self.certificates.context()
+        for host in ('localhost', 'box.local', '127.0.0.1', '192.168.7.5', '::1'):
+            client = shake_hands(context, self.client(), host)
+            self.assertIn(client.version(), ('TLSv1.2', 'TLSv1.3'))
+
+    def test_it_passes_the_strict_checks_of_newer_pythons(self):
+        self.use_the_present()
+        client = self.client()
+        client.verify_flags |= ssl.VERIFY_X509_STRICT
+        shake_hands(self.certificates.context(), client, 'localhost')
+
+    def test_clients_refuse_other_hosts_and_unknown_authorities(self):
+        self.use_the_present()
+        context = self.certificates.context()
+        for client, host in ((self.client(), 'example.com'), (ssl.create_default_context(), 'localhost')):
+            with self.assertRaises((ssl.SSLError, ssl.CertificateError)):
+                shake_hands(context, client, host)
+
+    def test_clients_refuse_a_name_outside_the_constraints(self):
+        self.use_the_present()
+        self.issue_for(['chat.lan'])
+        shake_hands(self.certificates.context(), self.client(), 'chat.lan')
+        self.issue_for(['example.com'])
+        with self.assertRaises(ssl.SSLError) as refused:
+            shake_hands(self.certificates.context(), self.client(), 'example.com')
+        if sys.version_info >= (3, 7):  # 3.6 does not say why
+            self.assertIn('permitted subtree violation', str(refused.exception))
+
+    def test_versions_before_1_2_are_not_spoken(self):
+        self.use_the_present()
+        context = self.certificates.context()
+        if hasattr(context, 'minimum_version'):
+            self.assertEqual(context.minimum_version, ssl.TLSVersion.TLSv1_2)
+        else:
+            for option in (ssl.OP_NO_SSLv3, ssl.OP_NO_TLSv1, ssl.OP_NO_TLSv1_1):
+                self.assertTrue(context.options & option)
+        client = self.client()
+        client.options |= ssl.OP_NO_COMPRESSION
+        self.assertIsNone(shake_hands(context, client, 'localhost').compression())
+
+    def test_http_1_1_is_agreed_on(self):
+        self.use_the_present()
+        client = self.client()
+        client.set_alpn_protocols(['h2', 'http/1.1'])
+        agreed = shake_hands(self.certificates.context(), client, 'localhost')
+        self.assertEqual(agreed.selected_alpn_protocol(), 'http/1.1')
+
+    def test_a_renewed_certificate_is_shown_without_a_new_context(self):
+        self.use_the_present()
+        context = self.certificates.context()
+        before = self.certificates.fingerprint()
+        self.assertEqual(minimost.fingerprint_of(
+            shake_hands(context, self.client(), 'localhost').getpeercert(binary_form=True)), before)
+        self.assertTrue(self.refresh(ADDRESSES + [ipaddress.ip_address('192.168.7.77')]))
+        self.certificates.reload(context)
+        after = minimost.fingerprint_of(
+            shake_hands(context, self.client(), '192.168.7.77').getpeercert(binary_form=True))
+        self.assertNotEqual(after, before)
+        self.assertEqual(after, self.certificates.fingerprint())
+
+    def test_a_spoilt_pair_is_refused_by_reload_and_the_context_goes_on(self):
+        self.use_the_present()
+        context = self.certificates.context()
+        key = self.read('key.pem')
+        self.write('key.pem', minimost.private_key_pem(minimost.key_pair(7)))
+        self.issue_for(['localhost'])
+        self.write('key.pem', key)
+        with self.assertRaises(minimost.CertificateTrouble):
+            self.certificates.reload(context)
+        shake_hands(context, self.client(), 'localhost')
+
+    def test_without_files_there_is_trouble_in_words(self):
+        with self.assertRaisesRegex(minimost.CertificateTrouble, 'cert.pem'):
+            self.certificates.context()
+
+    @needs('openssl')
+    def test_an_encrypted_key_is_trouble_and_not_a_question_on_the_terminal(self):
+        self.make_operator_pair()
+        key = self.path('key.pem')
+        run('openssl', 'rsa', '-aes128', '-passout', 'pass:secret', '-in', key, '-out', key)
+        self.assertIn(b'ENCRYPTED', self.read('key.pem'))
+        with self.assertRaises(minimost.CertificateTrouble):
+            self.certificates.context()
+
+    def test_fingerprints_are_those_of_the_files(self):
+        self.assertIsNone(self.certificates.fingerprint())
+        self.refresh()
+        for name, shown in (('cert.pem', self.certificates.fingerprint()),
+                            ('ca.pem', self.certificates.authority_fingerprint())):
+            self.assertRegex(shown, r'\A([0-9A-F]{2}:){31}[0-9A-F]{2}\Z')
+            first = self.read(name).decode().split('-----END')[0] + '-----END CERTIFICATE-----\n'
+            digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(first)).hexdigest()
+            self.assertEqual(shown.replace(':', '').lower(), digest)
+
+
+class Renewal(CertificateFolder):
+
+    def setUp(self):
+        super().setUp()
+        self.assertTrue(self.refresh())
+
+    def test_nothing_is_written_while_all_is_well(self):
+        before = self.files()
+        self.assertEqual(set(before), {'ca.pem', 'ca-key.pem', 'cert.pem', 'key.pem'})
+        for days in (0, 1, 200, 365):
+            self.now = NOON + days * DAY
+            self.assertFalse(self.refresh())
+        self.assertFalse(self.refresh(ADDRESSES[:1], NAMES[:1]))
+        self.assertEqual(self.files(), before)
+
+    @unittest.skipIf(os.name == 'nt', 'Windows has no such modes')
+    def test_every_file_is_for_the_owner_alone(self):
+        for name in self.files():
+            self.assertEqual(stat.S_IMODE(os.stat(self.path(name)).st_mode), 0o600, name)
+
+    def test_the_last_thirty_days_bring_a_new_one_from_the_same_authority(self):
+        authority, before = self.read('ca.pem'), self.server()
+        self.now = before.until - 30 * DAY + 1
+        self.assertTrue(self.refresh())
+        self.assertEqual(self.server().since, self.now - DAY)
+        self.assertEqual(self.read('ca.pem'), authority)
+        self.assertFalse(self.refresh())
+
+    def test_new_addresses_and_names_bring_a_new_one_from_the_same_authority(self):
+        authority = self.read('ca.pem')
+        moved = [ipaddress.ip_address('10.1.2.3'), ipaddress.ip_address('fe80::7')]
+        self.assertTrue(self.refresh(moved))
+        self.assertEqual(self.server().hosts, NAMES + moved)
+        self.assertFalse(self.refresh(moved))
+        self.assertTrue(self.refresh(moved, NAMES + ['Crew.lan', 'crew.lan']))
+        self.assertEqual(self.server().hosts, NAMES + ['crew.lan'] + moved)
+        self.assertEqual(self.read('ca.pem'), authority)
+
+    def test_hosts_outside_the_constraints_are_left_out_and_told(self):
+        strangers = [STRANGER, ipaddress.ip_address('2001:db8::1')]
+        names = ['chat.example.com', 'not a name', '*.local', '10.1.2.3', '']
+        self.assertFalse(self.refresh(ADDRESSES + strangers, NAMES + names))
+        self.assertEqual(self.certificates.left_out, names + [str(stranger) for stranger in strangers])
+        self.now += 390 * DAY
+        self.assertTrue(self.refresh(ADDRESSES + strangers, NAMES + names))
+        self.assertEqual(self.server().hosts, NAMES + ADDRESSES)
+
+    def test_a_clock_set_back_brings_one_that_is_valid_now(self):
+        self.now = NOON - 200 * DAY
+        self.assertTrue(self.refresh())
+        self.assertEqual(self.server().since, self.now - DAY)
+        self.assertFalse(self.refresh())
+
+    def test_a_clock_set_forward_by_decades_brings_one_that_is_valid_then(self):
+        self.now = NOON + 73 * 365 * DAY
+        self.assertTrue(self.refresh())
+        self.assertTrue(self.server().since < self.now < self.server().until)
+        self.assertFalse(self.refresh())
+
+    def test_a_clock_that_was_never_set_changes_nothing(self):
+        self.now = NOON + 500 * DAY
+        self.assertTrue(self.refresh())
+        before = self.files()
+        for never in (0, -1.5, 86400, 946684800):
+            self.now = never
+            self.assertFalse(self.refresh())
+        self.assertEqual(self.files(), before)
+        self.assertTrue(self.refresh(ADDRESSES + [ipaddress.ip_address('10.1.2.3')]))
+        self.assertEqual(self.server().since, NOON + 499 * DAY)
+
+    def test_without_the_authority_key_the_old_certificate_serves_on(self):
+        os.remove(self.path('ca-key.pem'))
+        before = self.files()
+        self.now += 390 * DAY
+        self.assertFalse(self.refresh())
+        self.assertIn('ca-key.pem', self.certificates.trouble)
+        self.assertEqual(self.files(), before)
+        os.remove(self.path('cert.pem'))
+        with self.assertRaisesRegex(minimost.CertificateTrouble, 'ca-key.pem'):
+            self.refresh()
+
+    def test_a_medium_that_turned_read_only_serves_the_old_certificate_on(self):
+        self.now += 390 * DAY
+        with mock.patch.object(minimost, 'save', side_effect=OSError(30, 'Read-only file system')):
+            self.assertFalse(self.refresh())
+            self.assertIn('Read-only', self.certificates.trouble)
+        self.assertTrue(self.refresh())
+        self.assertIsNone(self.certificates.trouble)
+
+
+class FirstStart(CertificateFolder):
+
+    def test_a_read_only_folder_is_trouble_in_words(self):
+        with mock.patch.object(minimost, 'save', side_effect=OSError(30, 'Read-only file system')):
+            with self.assertRaisesRegex(minimost.CertificateTrouble, 'Read-only'):
+                self.refresh()
+        self.assertEqual(os.listdir(self.folder), [])
+
+    def test_a_missing_folder_is_trouble(self):
+        certificates = minimost.Certificates(self.path('gone'), lambda: NOON)
+        with self.assertRaises(minimost.CertificateTrouble):
+            certificates.refresh(ADDRESSES, NAMES)
+
+    def test_a_clock_that_was_never_set_counts_as_the_first_day_known(self):
+        self.now = 0
+        self.assertTrue(self.refresh())
+        self.assertEqual(self.server().since, minimost.EARLIEST - DAY)
+        self.assertFalse(self.refresh())
+
+    def test_a_crash_between_any_two_files_is_repaired_by_the_next_start(self):
+        written = []
+
+        def save_until(last):
+            def save(path, data, mode=0o600):
+                if len(written) == last:
+                    raise OSError('power cut')
+                written.append(os.path.basename(path))
+                real_save(path, data, mode)
+            return save
+        real_save = minimost.save
+        for last in range(4):
+            written.clear()
+            with self.subTest(last=last), mock.patch.object(minimost, 'save', save_until(last)):
+                with self.assertRaises(minimost.CertificateTrouble):
+                    self.refresh()
+            kept = self.files()
+            self.assertEqual(written, ['ca-key.pem', 'ca.pem', 'key.pem', 'cert.pem'][:last])
+            self.assertTrue(self.certificates.ours)
+            self.assertTrue(self.refresh())
+            self.certificates.context()
+            self.assertEqual({name: self.read(name) for name in kept}, kept)
+            for name in os.listdir(self.folder):
+                os.remove(self.path(name))
+
+
+class DamagedFiles(CertificateFolder):
+
+    def setUp(self):
+        super().setUp()
+        self.use_the_present()
+        self.intact = self.files()
+
+    def damages(self, name):
+        data = self.intact[name]
+        return [None, b'', bytes(len(data)), data[:len(data) // 4], data[:-30]]
+
+    def damage(self, name, data):
+        for other, intact in self.intact.items():
+            self.write(other, intact)
+        if data is None:
+            os.remove(self.path(name))
+        else:
+            self.write(name, data)
+
+    def assert_works(self):
+        shake_hands(self.certificates.context(), self.client(), 'localhost')
+        self.assertFalse(self.refresh())
+
+    def test_a_damaged_certificate_is_made_anew(self):
+        chain = self.intact['cert.pem']
+        first = chain[:chain.index(b'-----END') + 26]
+        for data in self.damages('cert.pem') + [first, first + b'rubbish', b'rubbish']:
+            with self.subTest(data=data):
+                self.damage('cert.pem', data)
+                self.assertTrue(self.refresh())
+                self.assert_works()
+                self.assertEqual(self.read('ca.pem'), self.intact['ca.pem'])
+
+    def test_a_damaged_key_is_made_anew_with_its_certificate(self):
+        for data in self.damages('key.pem'):
+            with self.subTest(data=data):
+                self.damage('key.pem', data)
+                self.assertTrue(self.refresh())
+                self.assert_works()
+                self.assertEqual(self.read('ca.pem'), self.intact['ca.pem'])
+
+    def test_a_damaged_authority_comes_back_from_the_chain(self):
+        for data in self.damages('ca.pem'):
+            with self.subTest(data=data):
+                self.damage('ca.pem', data)
+                self.assertTrue(self.certificates.ours)
+                self.assertFalse(self.refresh())
+                self.assertEqual(self.files(), self.intact)
+
+    def test_an_authority_that_cannot_sign_is_never_replaced(self):
+        for data in self.damages('ca-key.pem') + [minimost.private_key_pem(minimost.key_pair(7))]:
+            with self.subTest(data=data):
+                self.damage('ca-key.pem', data)
+                self.assertFalse(self.refresh())
+                self.assertFalse(self.refresh(ADDRESSES + [ipaddress.ip_address('10.1.2.3')]))
+                self.assertIn('ca-key.pem', self.certificates.trouble)
+                self.assertEqual(self.read('ca.pem'), self.intact['ca.pem'])
+                self.assertEqual(self.read('cert.pem'), self.intact['cert.pem'])
+
+    def test_a_lost_authority_keeps_its_key_and_so_the_trust_of_clients(self):
+        old = self.client()
+        for name in ('ca.pem', 'cert.pem'):
+            os.remove(self.path(name))
+        self.assertTrue(self.refresh())
+        self.assertNotEqual(self.read('ca.pem'), self.intact['ca.pem'])
+        shake_hands(self.certificates.context(), old, 'localhost')
+
+    def test_four_empty_files_are_a_first_start(self):
+        for name in self.intact:
+            self.write(name, b'')
+        self.assertTrue(self.refresh())
+        self.assert_works()
+
+    def test_a_key_that_does_not_belong_gets_a_certificate_of_its_own(self):
+        other = minimost.private_key_pem(minimost.key_pair(7))
+        self.write('key.pem', other)
+        self.assertTrue(self.refresh())
+        self.assertEqual(self.read('key.pem'), other)
+        self.assert_works()
+
+
+class OperatorsPair(CertificateFolder):
+
+    def assert_untouched(self):
+        before = self.files()
+        self.assertFalse(self.certificates.ours)
+        for days in (0, 29, 10000):
+            self.now = time.time() + days * DAY
+            self.assertFalse(self.refresh(ADDRESSES + [STRANGER]))
+        self.assertEqual(self.files(), before)
+        self.certificates.context()
+        self.assertEqual(self.certificates.left_out, [])
+
+    @needs('openssl')
+    def test_it_is_used_as_it_is_and_no_authority_is_made(self):
+        self.make_operator_pair()
+        self.assert_untouched()
+        self.assertIsNone(self.certificates.authority_fingerprint())
+        self.assertEqual(set(self.files()), {'cert.pem', 'key.pem'})
+
+    @needs('openssl')
+    def test_it_is_used_as_it_is_beside_our_authority(self):
+        self.use_the_present()
+        self.make_operator_pair()
+        self.assert_untouched()
+
+    @needs('openssl')
+    def test_the_chain_of_an_authority_that_was_taken_away_counts_as_the_operators(self):
+        self.use_the_present()
+        for name in ('ca.pem', 'ca-key.pem'):
+            os.remove(self.path(name))
+        self.assert_untouched()
+
+    def test_rubbish_without_our_authority_is_trouble_and_stays(self):
+        self.write('cert.pem', b'\x30\x82\x01\x00 a certificate in another format')
+        before = self.files()
+        self.assertFalse(self.refresh())
+        with self.assertRaises(minimost.CertificateTrouble):
+            self.certificates.context()
+        self.assertEqual(self.files(), before)
+
+    @needs('openssl')
+    def test_a_key_of_another_kind_is_never_overwritten(self):
+        self.make_operator_pair()
+        os.remove(self.path('cert.pem'))
+        key = self.read('key.pem')
+        with self.assertRaisesRegex(minimost.CertificateTrouble, 'key.pem'):
+            self.refresh()
+        self.assertEqual(self.read('key.pem'), key)
+
+    @needs('openssl')
+    def test_when_it_is_taken_away_ours_comes_back_from_the_same_authority(self):
+        self.use_the_present()
+        authority = self.read('ca.pem')
+        self.make_operator_pair()
+        self.assertFalse(self.refresh())
+        for name in ('cert.pem', 'key.pem'):
+            os.remove(self.path(name))
+        self.assertTrue(self.refresh())
+        self.assertEqual(self.read('ca.pem'), authority)
+
+
+# --- Browsers that trust the authority
+
+CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
+CHROMIUM_FLAGS = ('--headless=new', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-sync',
+                  '--disable-background-networking', '--disable-component-update', '--disable-default-apps')
+
+
+def trusting_home(folder, authority=None):
+    """The environment of a browser, or of a driver that starts browsers, that trusts one authority.
+
+    Chromium on Linux reads trust from the NSS database $HOME/.pki/nssdb. `folder` becomes that home; `authority` is
+    the path of a ca.pem, or None to trust nobody. Skips the test where certutil (Debian: libnss3-tools) is missing.
+    """
+    if not shutil.which('certutil'):
+        raise unittest.SkipTest('the program certutil is not installed')
+    database = os.path.join(folder, '.pki', 'nssdb')
+    os.makedirs(database)
+    steps = [('-N', '--empty-password')]
+    if authority:
+        steps.append(('-A', '-n', 'MiniMost', '-t', 'C,,', '-i', authority))
+    for step in steps:
+        status, output = run('certutil', '-d', 'sql:' + database, *step)
+        if status:
+            raise AssertionError('certutil: ' + output)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith('XDG_')}
+    return dict(kept, HOME=folder)
+
+
+def page_of(address, environment, *flags):
+    """The page that headless Chromium draws from an address, as HTML, and what it logs, as one text."""
+    profile = os.path.join(environment['HOME'], 'profile')
+    command = (CHROMIUM, '--user-data-dir=' + profile, '--dump-dom', '--enable-logging=stderr') + CHROMIUM_FLAGS
+    browser = subprocess.Popen(command + tuple(flags) + (address,), env=environment, stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        return browser.communicate(timeout=60)[0].decode('utf-8', 'replace')
+    finally:
+        browser.kill()
+        browser.wait()
+
+
+class Greeting(http.server.BaseHTTPRequestHandler):
+
+    def do_GET(self):
+        body = b'<!doctype html><title>Greeting</title><p>greetings from the server'
+        self.send_response(200)
+        self.send_header('Content-Type', 'text/html')
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        return
+
+
+@contextlib.contextmanager
+def https_server(context):
+    """The port of a server on 127.0.0.1 that greets."""
+    server = http.server.HTTPServer(('127.0.0.1', 0), Greeting)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.handle_error = lambda *_: None  # refused handshakes are expected
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@unittest.skipUnless(CHROMIUM, 'Chromium is not installed')
+class Chromium(CertificateFolder):
+
+    def page(self, port, host='127.0.0.1', authority=None, flags=()):
+        home = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, home, ignore_errors=True)
+        return page_of('https://{}:{}/'.format(host, port), trusting_home(home, authority), *flags)
+
+    def test_it_accepts_the_server_only_when_it_trusts_the_authority(self):
+        self.use_the_present()
+        with https_server(self.certificates.context()) as port:
+            for host in ('127.0.0.1', 'localhost'):
+                self.assertIn('greetings', self.page(port, host, self.path('ca.pem')))
+            refused = self.page(port)
+        self.assertNotIn('greetings', refused)
+        self.assertIn('ERR_CERT_AUTHORITY_INVALID', refused)
+
+    def test_it_refuses_a_name_outside_the_constraints(self):
+        self.use_the_present()
+        for name, accepted in (('chat.lan', True), ('example.com', False)):
+            self.issue_for([name])
+            with https_server(self.certificates.context()) as port:
+                page = self.page(port, name, self.path('ca.pem'), ['--host-resolver-rules=MAP * 127.0.0.1'])
+            self.assertEqual('greetings' in page, accepted, page)
+
+
+# ======================================================================
+# DEMO
+# ======================================================================
+
+HUES = {'petrol', 'rust', 'brass', 'plum', 'navy', 'moss', 'slate', 'rose'}
+CREW = {person.username for person in minimost.DEMO_PEOPLE}
+CHANNELS = {channel.key: channel for channel in minimost.DEMO_CHANNELS}
+
+
+def png_chunks(data):
+    """Yield (name, body) of a PNG file after checking its signature and checksums."""
+    assert data[:8] == b'\x89PNG\r\n\x1a\n'
+    place = 8
+    while place < len(data):
+        size, name = struct.unpack('>I4s', data[place:place + 8])
+        body = data[place + 8:place + 8 + size]
+        assert struct.unpack('>I', data[place + 8 + size:place + 12 + size])[0] == zlib.crc32(name + body) & 0xffffffff
+        yield name, body
+        place += 12 + size
+
+
+class Cast(unittest.TestCase):
+    def test_people_have_names_and_hues(self):
+        self.assertEqual((len(CREW), len(minimost.DEMO_PEOPLE)), (24, 24))
+        roles = collections.Counter(person.role for person in minimost.DEMO_PEOPLE)
+        self.assertEqual(roles, {'owner': 1, 'admin': 1, 'member': 22})
+        for person in minimost.DEMO_PEOPLE:
+            self.assertRegex(person.username, r'\A[A-Za-z0-9_-]{1,32}\Z')
+            self.assertIn(person.color, HUES)
+
+    def test_channels_have_members_who_exist(self):
+        self.assertLessEqual({'general', 'random', 'all-hands', 'bridge', 'deck', 'engine-room', 'galley', 'science-lab',
+                              'weather', 'officers', 'medical'}, set(CHANNELS))
+        for channel in minimost.DEMO_CHANNELS:
+            self.assertLessEqual(set(channel.members) | set(channel.voices), CREW)
+            self.assertLessEqual(set(channel.voices), set(channel.members), channel.key)
+            self.assertEqual(len(set(channel.members)), len(channel.members), channel.key)
+            if channel.kind == 'direct':
+                self.assertEqual(set(channel.key.split('+')), set(channel.members))
+
+    def test_scenes_are_many_and_long(self):
+        scenes = minimost.demo_scenes()
+        self.assertGreaterEqual(sum(len(scene.lines) > 2 for scene in scenes), 60)
+        for scene in scenes:
+            self.assertIn(scene.channel, CHANNELS)
+            for place, line in enumerate(scene.lines):
+                self.assertTrue(line.reply is None or line.reply < place, line)
+
+
+class Messages(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.messages = minimost.demo_messages(random.Random(7))
+
+    def test_same_seed_gives_the_same(self):
+        self.assertEqual(self.messages, minimost.demo_messages(random.Random(7)))
+        self.assertNotEqual(self.messages, minimost.demo_messages(random.Random(8)))
+
+    def test_counts_add_up(self):
+        for count in (0, 1, 40, 300, 2000):
+            self.assertEqual(len(minimost.demo_messages(random.Random(1), count)), count)
+        shares = collections.Counter(message.channel for message in self.messages)
+        self.assertEqual(shares.most_common(1)[0][0], 'engine-room')
+        self.assertEqual(set(shares), set(CHANNELS))
+
+    def test_times_run_forward(self):
+        times = [message.minutes_ago for message in self.messages]
+        self.assertEqual(times, sorted(times, reverse=True))
+        self.assertTrue(0 <= times[-1] < 5 and 12 * 1440 < times[0] < 15.5 * 1440)
+
+    def test_authors_are_members(self):
+        wrong = {(message.channel, message.author) for message in self.messages
+                 if message.author not in CHANNELS[message.channel].members}
+        self.assertEqual(wrong, set())
+
+    def test_texts_are_of_a_fit_length(self):
+        for message in self.messages:
+            self.assertTrue(1 <= len(message.text) <= 10000)
+            self.assertIsNone(re.search(r'[{}]|;;', message.text), message.text)
+            for name in re.findall(r'(?<!\w)@(\w+)', message.text):
+                self.assertIn(name, CREW)
+
+    def test_replies_point_back_in_the_channel(self):
+        replies = [(place, message) for place, message in enumerate(self.messages) if message.reply_to is not None]
+        self.assertGreater(len(replies), 100)
+        for place, message in replies:
+            self.assertLess(message.reply_to, place)
+            self.assertEqual(self.messages[message.reply_to].channel, message.channel)
+
+    def test_repeats_nearby_are_rare(self):
+        latest, repeats = collections.defaultdict(list), []
+        for message in self.messages:
+            if message.text in latest[message.channel][-5:]:
+                repeats.append(message.text)
+            latest[message.channel].append(message.text)
+        self.assertLessEqual(len(repeats), 3, repeats)
+
+    def test_attachments_have_bytes(self):
+        specs = [spec for message in self.messages for _, spec in message.attachments]
+        self.assertGreater(len(specs), 10)
+        for spec in specs:
+            self.assertEqual(len(minimost.demo_attachment(spec).splitlines()), 49 if spec[0] == 'csv' else 48)
+
+    def test_picture_kinds_are_all_used(self):
+        kinds = {kind for message in self.messages for _, kind, _ in message.pictures}
+        self.assertEqual(kinds, set(minimost.DEMO_PICTURES))
+
+
+class Pictures(unittest.TestCase):
+    def test_pictures_are_valid_png(self):
+        for kind in minimost.DEMO_PICTURES:
+            for width, height in ((640, 400), (161, 99)):
+                with self.subTest(kind=kind, width=width):
+                    chunks = list(png_chunks(minimost.draw_picture(kind, 3, width, height)))
+                    self.assertEqual([name for name, _ in chunks], [b'IHDR', b'IDAT', b'IEND'])
+                    self.assertEqual(struct.unpack('>IIBBBBB', chunks[0][1]), (width, height, 8, 2, 0, 0, 0))
+                    self.assertEqual(len(zlib.decompress(chunks[1][1])), height * (3 * width + 1))
+
+    def test_same_seed_gives_the_same(self):
+        self.assertEqual(minimost.draw_picture('sky', 5, 160, 100), minimost.draw_picture('sky', 5, 160, 100))
+
+
+# ======================================================================
+# BENCH
+# ======================================================================
+
+class Bench(unittest.TestCase):
+
+    def test_prints_the_measurements_that_its_words_choose(self):
+        output = subprocess.check_output([sys.executable, minimost.__file__, 'bench', 'delivery to 1', 'half'],
+                                         universal_newlines=True, timeout=120)
+        for line in (r'first start ever +\d\.\d+ s', r'delivery to 100 +p50 [\d.]+ ms', r'500 half handshakes +p50'):
+            self.assertRegex(output, line)
+        self.assertNotIn('GETs', output)
+
+    def test_takes_percentiles_from_sorted_values(self):
+        self.assertEqual(minimost.percentile([5, 1, 4, 2, 3], 0.5), 3)
+        self.assertEqual(minimost.percentile([1, 2], 0.99), 2)
+
+
+# ======================================================================
+# BROWSERS: two people
+# ======================================================================
+
+class BrowserCase(ServerCase):
+    """A server and a chromedriver for the class; `visitor` opens a browser, `resident` one that is signed in."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.driver = Driver()
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.driver.end()
+        super().tearDownClass()
+
+    def visitor(self, **options):
+        browser = Browser(self.driver, **options)
+        self.addCleanup(browser.quit)
+        browser.open(self.running.url + '/')
+        return browser
+
+    def resident(self, username, channel=1, **options):
+        """A browser in which somebody, signed up if new, looks at a channel."""
+        self.person(username)
+        browser = self.visitor(**options)
+        sign_in(browser, username)
+        look_at(browser, channel)
+        return browser
+
+    def assert_calm(self, *browsers):
+        for browser in browsers:
+            self.assertEqual(browser.console(), [])
+
+
+def sign_in(browser, username):
+    browser.type('form#sign-in [name=username]', username)
+    browser.type('form#sign-in [name=password]', PASSWORD)
+    browser.keys('Enter')
+    browser.wait_for('#message-text')
+
+
+def look_at(browser, channel):
+    browser.run("location.hash = '#/channel/%d'" % channel)
+    browser.wait_for('a.channel[href="#/channel/%d"][aria-current]' % channel)
+
+
+def say(browser, text):
+    browser.type('#message-text', text)
+    browser.keys('Enter')
+
+
+def texts(browser):
+    """The messages that a page shows, as text, without those that still wait."""
+    return browser.run("return [...document.querySelectorAll('article.message:not(.pending) .text')]"
+                       ".map(element => element.innerText.trim())")
+
+
+def hears(browser, text):
+    wait_until(lambda: text in texts(browser), message=lambda: '%r among %r' % (text, texts(browser)[-5:]))
+
+
+class TwoPeople(BrowserCase):
+
+    def test_talk_without_a_reload(self):
+        ann, bob = self.resident('ann'), self.resident('bob')
+        say(ann, 'Is anybody there?')
+        hears(bob, 'Is anybody there?')
+        say(bob, 'Yes, in the wet lab.')
+        hears(ann, 'Yes, in the wet lab.')
+        self.assertEqual(texts(ann), texts(bob))
+        self.assert_calm(ann, bob)
+
+    def test_share_a_picture(self):
+        ann, bob = self.resident('ann'), self.resident('bob')
+        path = os.path.join(self.folder, 'gauge.png')
+        with open(path, 'wb') as file:
+            file.write(minimost.draw_picture('gauge', 1, 320, 200))
+        ann.upload('#file-input', path)
+        say(ann, 'Look at the needle.')
+        hears(bob, 'Look at the needle.')
+        shown = "return [...document.querySelectorAll('article.message img')].some(image => image.naturalWidth === 320)"
+        bob.wait_for(shown)
+        self.assert_calm(ann, bob)
+
+    def test_see_each_other_edit_and_delete(self):
+        ann, bob = self.person('ann'), self.resident('bob')
+        message = ann.post('/channels/1/messages', {'text': 'Draught 4.2', 'client_id': 'draught-1'}).data['message']
+        hears(bob, 'Draught 4.2')
+        ann.patch('/messages/%d' % message['id'], {'text': 'Draught 4.4'})
+        hears(bob, 'Draught 4.4')
+        ann.delete('/messages/%d' % message['id'])
+        wait_until(lambda: 'Draught 4.4' not in texts(bob))
+
+
+class TenTabs(BrowserCase):
+
+    def test_in_one_browser_all_hear_by_one_poll(self):
+        bob, ann = self.resident('bob'), self.person('ann')
+        tabs = [bob.tab()]
+        for _ in range(9):
+            tabs.append(bob.new_tab(self.running.url + '/#/channel/1'))
+            bob.wait_for('#message-text')
+        ann.post('/channels/1/messages', {'text': 'All tabs, please', 'client_id': 'all-tabs-1'})
+        for tab in tabs:
+            bob.switch(tab)
+            hears(bob, 'All tabs, please')
+        listening = self.app.lot._listeners.get(self.person('bob').user['id'], ())
+        wait_until(lambda: len(listening) == 1)
+
+
+# ======================================================================
+# ALL OF THEM
+# ======================================================================
+
+class Tally(unittest.TextTestResult):
+    """Counts what passed, too."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.passed = 0
+
+    def addSuccess(self, test):
+        super().addSuccess(test)
+        self.passed += 1
+
+
+def chosen(suite, words):
+    """The tests of a suite whose class or name contains one of the words; all without words."""
+    for test in suite:
+        if isinstance(test, unittest.TestSuite):
+            yield from chosen(test, words)
+        elif not words or any(word in '%s.%s' % (type(test).__name__, test._testMethodName) for word in words):
+            yield test
+
+
+def main(words):
+    """Run the tests that the words choose; returns the exit status."""
+    suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules[__name__])
+    tests = unittest.TestSuite(chosen(suite, [word for word in words if not word.startswith('--')]))
+    result = unittest.TextTestRunner(resultclass=Tally).run(tests)
+    failed = len({test.id().partition(' ')[0] for test, _ in result.failures + result.errors})
+    for reason, count in collections.Counter(reason for _, reason in result.skipped).items():
+        print('%d skipped: %s' % (count, reason))
+    print('%d passed, %d failed, %d skipped' % (result.passed, failed, len(result.skipped)))
+    return 0 if result.wasSuccessful() and (result.passed or result.skipped) else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1:]))
