@@ -5239,23 +5239,25 @@ def stop_on_signals():
 
 def wait_for_end(app, stopping, dev):
     """Wait for a signal; in development also for a changed script, which it returns True for."""
-    script, page = last_changed(os.path.abspath(__file__)), last_changed(os.path.join(HERE, 'static'))
+    script, page = stamps(os.path.abspath(__file__)), stamps(os.path.join(HERE, 'static'))
     while not stopping.wait(0.5 if dev else 1):      # a wait without end cannot be interrupted on Windows
         if not dev:
             continue
-        if last_changed(os.path.abspath(__file__)) != script:
+        if stamps(os.path.abspath(__file__)) != script:
             return True
-        if last_changed(os.path.join(HERE, 'static')) != page:
-            page = last_changed(os.path.join(HERE, 'static'))
+        if stamps(os.path.join(HERE, 'static')) != page:
+            page = stamps(os.path.join(HERE, 'static'))
             app.assets = Assets(os.path.join(HERE, 'static'))
             app.news.pass_on('notice', {'code': 'reload'}, EVERYBODY)
     return False
 
 
-def last_changed(path):
-    """When a file, or anything in a folder, was last changed."""
-    times = [os.stat(os.path.join(parent, name)).st_mtime for parent, _, names in os.walk(path) for name in names]
-    return max(times, default=0) if os.path.isdir(path) else os.stat(path).st_mtime
+def stamps(path):
+    """When a file, or each in a folder, was last changed: differs after any change."""
+    if not os.path.isdir(path):
+        return os.stat(path).st_mtime
+    paths = [os.path.join(parent, name) for parent, _, names in os.walk(path) for name in names]
+    return {path: os.stat(path).st_mtime for path in paths}
 
 
 def greeting(app, running):

@@ -6,7 +6,7 @@ as in `python3 test_minimost.py Law`. `--thorough` makes the long ones longer. R
 browsers where chromedriver is: the environment variable CHROMEDRIVER names it, `none` leaves the browsers out, and
 with REQUIRE_BROWSER=1 a test that lacks its browser fails rather than being skipped.
 
-Parts: TOOLS; A SERVER FOR EACH CLASS; LAW; DOCUMENTS; HTTP; THE CHAT; LIVE; TLS; DEMO; BENCH; BROWSERS.
+Parts: TOOLS; A SERVER FOR EACH CLASS; LAW; DOCUMENTS; HTTP; THE CHAT; LIVE; TLS; DEMO; COMMANDS; BROWSERS.
 """
 import ast
 import atexit
@@ -4883,7 +4883,7 @@ class ThePromise(LiveCase):
         with mock.patch.object(minimost, 'MOST_IN_RING', 20):
             ear, channel_id = self.ear('ann'), self.make_channel(self.person('ann'), self.person('bob'))
             ids = [self.post(self.person('bob'), channel_id, 'x')['id'] for _ in range(100)]
-            self.assertFalse(self.app.news.is_recent(self.app.news.read_cursor(self.app.store.reader(), ear.cursor)))
+            self.assertLess(self.app.news.read_cursor(self.app.store.reader(), ear.cursor).event, self.app.news._floor)
             while len(ear.values('message')) < len(ids):
                 self.assertTrue(ear.poll())
             self.assertEqual(ids, [value['id'] for value in ear.values('message')])
@@ -6690,19 +6690,104 @@ class Pictures(unittest.TestCase):
 
 
 # ======================================================================
-# BENCH
+# COMMANDS: serve, demo, bench
 # ======================================================================
 
-class Bench(unittest.TestCase):
+class Program:
+    """minimost.py in a process of its own, from a copy of its folder; `url` once it serves."""
 
-    def test_prints_the_measurements_that_its_words_choose(self):
-        output = subprocess.check_output([sys.executable, minimost.__file__, 'bench', 'delivery to 1', 'half'],
+    def __init__(self, case, *words):
+        folder = tempfile.mkdtemp(prefix='minimost-test-')
+        case.addCleanup(shutil.rmtree, folder)
+        for name in ('minimost.py', 'settings.json'):
+            shutil.copy(os.path.join(minimost.HERE, name), folder)
+        shutil.copytree(os.path.join(minimost.HERE, 'static'), os.path.join(folder, 'static'))
+        self.folder, self.script = folder, os.path.join(folder, 'minimost.py')
+        self.process = subprocess.Popen([sys.executable, self.script] + list(words), stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, universal_newlines=True, bufsize=1)
+        case.addCleanup(self.end)
+        self.output, self.url = '', None
+        self.wait_for_address()
+
+    def wait_for_address(self):
+        """Read on until the program has said where it serves."""
+        found = None
+        while not found:
+            line = self.process.stdout.readline()
+            if not line:
+                raise AssertionError('The program ended: ' + self.output)
+            self.output += line
+            found = re.search(r'(https?)://127\.0\.0\.1:(\d+)', line)
+        self.port = int(found.group(2))
+
+    def client(self):
+        return Client('127.0.0.1', self.port, trusting_context())
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.process.stdout.close()
+        return self.process.wait(10)
+
+    def touch(self, *path):
+        path = os.path.join(self.folder, *path)
+        os.utime(path, (os.stat(path).st_mtime + 5,) * 2)
+
+
+class Commands(unittest.TestCase):
+
+    def test_demo_serves_a_crew_that_has_talked(self):
+        program = Program(self, 'demo', '--port', '0', '--quiet')
+        self.assertIn('anchors aweigh', program.output)
+        jonah = program.client()
+        answer = jonah.post('/login', {'username': 'jonah', 'password': minimost.DEMO_PASSWORD})
+        self.assertEqual(answer.status, 200)
+        channels = {one['name']: one for one in jonah.get('/snapshot').data['channels']}
+        self.assertEqual((channels['engine-room']['unread'], channels['engine-room']['mentions']), (2, 0))
+        page = jonah.get('/channels/%d/messages?limit=200' % channels['engine-room']['id']).data['messages']
+        pictures = [file for message in page for file in message['files'] if file['type'] == 'image/png']
+        self.assertTrue(jonah.get(pictures[0]['url']).data.startswith(b'\x89PNG'))
+        self.assertNotIn('officers', channels)
+        self.assertEqual(program.end(), 0)
+
+    def test_demo_leaves_a_chat_that_is_there_alone(self):
+        with tempfile.TemporaryDirectory() as folder:
+            store = minimost.Store(folder, minimost.Clock(), minimost.Core())
+            store.open()
+            store.close()
+            process = subprocess.Popen([sys.executable, minimost.__file__, 'demo', '--data', folder],
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+            output, errors = process.communicate(timeout=20)
+        self.assertEqual((process.returncode, len(errors.splitlines())), (1, 1), errors)
+
+    def test_development_reloads_pages_and_starts_again(self):
+        program = Program(self, '--dev', '--port', '0', '--quiet')
+        ann = program.client()
+        ann.post('/signup', {'username': 'ann', 'password': PASSWORD})
+        cursor = ann.get('/snapshot').data['cursor']
+        program.touch('static', 'index.html')
+        kinds = []
+
+        def is_told():
+            nonlocal cursor
+            answer = ann.poll(cursor, 2).data
+            cursor = answer['cursor']
+            kinds.extend((event['kind'], event['value'].get('code')) for event in answer['events'])
+            return ('notice', 'reload') in kinds
+        wait_until(is_told, 20)
+        pid = program.process.pid
+        program.touch('minimost.py')
+        program.wait_for_address()
+        self.assertEqual((program.client().get('/health').status, program.process.pid), (200, pid))
+
+    def test_bench_prints_the_measurements_that_its_words_choose(self):
+        output = subprocess.check_output([sys.executable, minimost.__file__, 'bench', 'delivery to 100', 'half'],
                                          universal_newlines=True, timeout=120)
         for line in (r'first start ever +\d\.\d+ s', r'delivery to 100 +p50 [\d.]+ ms', r'500 half handshakes +p50'):
             self.assertRegex(output, line)
         self.assertNotIn('GETs', output)
 
-    def test_takes_percentiles_from_sorted_values(self):
+    def test_percentiles_are_taken_from_sorted_values(self):
         self.assertEqual(minimost.percentile([5, 1, 4, 2, 3], 0.5), 3)
         self.assertEqual(minimost.percentile([1, 2], 0.99), 2)
 
