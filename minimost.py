@@ -20,16 +20,18 @@ THE CHAT
    8. ACCOUNTS     sign-up, sign-in, profiles
    9. CHANNELS     public, private and direct; members and their marks
   10. MESSAGES     post, edit, delete, page
-  11. FILES        upload, type by bytes, download
-  12. PRESENCE     who is here, who types
-  13. LIVE         the snapshot and the poll
+  11. REACTIONS AND PINS  what one does with a message, saving it included
+  12. FILES        upload, type by bytes, download
+  13. SEARCH       words and places
+  14. PRESENCE     who is here, who types
+  15. LIVE         the snapshot and the poll
 THE BOX
-  14. TLS          a certificate authority of one's own
-  15. SERVER       sockets, the lot, the crew, start and stop
-  16. COMMANDS     their table; serve, routes, settings
-  17. DEMO         a believable crew, two thousand messages, pictures drawn in code
-  18. BENCH        how fast it is here
-  19. COMMAND LINE where it all begins
+  16. TLS          a certificate authority of one's own
+  17. SERVER       sockets, the lot, the crew, start and stop
+  18. COMMANDS     their table; serve, routes, settings
+  19. DEMO         a believable crew, two thousand messages, pictures drawn in code
+  20. BENCH        how fast it is here
+  21. COMMAND LINE where it all begins
 """
 import argparse
 import array
@@ -70,6 +72,7 @@ import tempfile
 import threading
 import time
 import traceback
+import unicodedata
 import urllib.parse
 import zlib
 
@@ -461,6 +464,7 @@ LIMITS = {                       # name: (how many, in how many seconds)
     'change': (300, 60),
     'read': (600, 60),
     'upload': (120, 60),
+    'search': (120, 60),
     'typing': (120, 60),
 }
 
@@ -666,10 +670,24 @@ MIGRATIONS = {                   # schema name: one script per version; never ch
             attached INTEGER NOT NULL DEFAULT 0,
             created_at INTEGER NOT NULL,
             edited_at INTEGER,
+            pinned_at INTEGER,
+            reacted INTEGER NOT NULL DEFAULT 0,
             deleted INTEGER NOT NULL DEFAULT 0,
             UNIQUE (user_id, client_id));
         CREATE INDEX chat.messages_channel ON messages (channel_id, id);
         CREATE INDEX chat.messages_unread ON messages (channel_id, id, user_id) WHERE kind <> 'system' AND deleted = 0;
+        CREATE INDEX chat.messages_pinned ON messages (channel_id) WHERE pinned_at IS NOT NULL;
+        CREATE TABLE chat.reactions (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            message_id INTEGER NOT NULL,
+            emoji TEXT NOT NULL,
+            user_id INTEGER NOT NULL,
+            UNIQUE (message_id, emoji, user_id));
+        CREATE TABLE chat.saved (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            user_id INTEGER NOT NULL,
+            message_id INTEGER NOT NULL,
+            UNIQUE (user_id, message_id));
         CREATE TABLE chat.mentions (
             user_id INTEGER NOT NULL,
             channel_id INTEGER NOT NULL,
@@ -2150,6 +2168,7 @@ LOCK_MARK = '\n'                 # in the name of a lock that nobody can type
 
 UNCHANGED = object()             # stands for a field that was not given, where null means something
 ARRIVALS = []                    # functions(change, user_id, role), called when somebody is new
+STARTS = []                      # functions(app, change), called at every start
 
 Username = Match('[A-Za-z0-9_-]{1,32}', '1 to 32 letters A to Z, digits, dashes or underscores')
 Password = Text(0, 1024)
@@ -2248,11 +2267,14 @@ def add_profile(change, user_id, username, role):
         arrive(change, user_id, role)
 
 
-def repair_accounts(change):
+def repair_accounts(app, change):
     """Give a profile to accounts that a crash left without one: auth.db commits first."""
     for row in change.execute('SELECT id, username FROM accounts WHERE id NOT IN (SELECT id FROM users) '
                               'ORDER BY id').fetchall():
         add_profile(change, row['id'], row['username'], 'member' if has_owner(change) else 'owner')
+
+
+STARTS.append(repair_accounts)
 
 
 def sign_in_cookies(request, change, user_id):
@@ -2506,12 +2528,16 @@ def own_channel_value(db, user_id, row):
 
 def own_channels(db, user_id, role):
     """One's own channels, and the public ones one could join."""
-    rows = db.execute(
+    return [own_channel_value(db, user_id, row) for row in channel_rows(db, user_id, role)]
+
+
+def channel_rows(db, user_id, role):
+    """The channels that a user may read, with the membership where there is one."""
+    return db.execute(
         'SELECT channels.*, members.user_id AS joined, since_message, read_to, notify, hidden, favourite '
         'FROM channels LEFT JOIN members ON members.channel_id = channels.id AND members.user_id = ? '
         "WHERE members.user_id IS NOT NULL OR kind = 'public' AND ? <> 'guest' ORDER BY channels.id",
         (user_id, role)).fetchall()
-    return [own_channel_value(db, user_id, row) for row in rows]
 
 
 def channel_reply(request, db, channel_id, status=200):
@@ -2585,11 +2611,14 @@ def add_member(change, channel_id, user_id, since=0):
     return bool(cursor.rowcount)
 
 
-def make_first_channels(change, names):
+def make_first_channels(app, change):
     """At the first start: the public channels that everybody belongs to."""
     if get_meta(change, 'first_channels') is None:
-        channel_ids = [add_channel(change, 'public', None, name=name) for name in names]
+        channel_ids = [add_channel(change, 'public', None, name=name) for name in app.settings.channels]
         set_meta(change, 'first_channels', json.dumps(channel_ids))
+
+
+STARTS.append(make_first_channels)
 
 
 def join_first_channels(change, user_id, role):
@@ -2810,6 +2839,9 @@ MOST_TEXT = 10000                # code points
 MOST_FILES = 20
 PAGE = 50
 
+PARTS = []                       # what messages carry: column that says whether, function(db, {message id: value})
+REWORDINGS = []                  # functions(app, change, row) before and after the words of a message change
+
 CODE = re.compile(r'```.*?(?:```|\Z)|`[^`\n]*`', re.DOTALL)
 MENTION = re.compile(r'(?<![\w@])@([A-Za-z0-9_-]{1,32})')
 
@@ -2832,20 +2864,30 @@ def load_message(request, text):
 
 def message_values(db, rows):
     """Messages as everybody who may see them sees them."""
-    files = attached_files(db, [row['id'] for row in rows if row['attached']])
-    return [{
+    values = collections.OrderedDict((row['id'], {
         'id': row['id'], 'channel_id': row['channel_id'], 'user_id': row['user_id'], 'kind': row['kind'],
         'data': json.loads(row['data']) if row['data'] else None, 'client_id': row['client_id'], 'text': row['text'],
-        'reply_to': row['reply_to'], 'files': files.get(row['id'], []), 'reactions': {},
-        'mentions': json.loads(row['mentions']), 'pinned': False, 'created_at': row['created_at'],
-        'edited_at': row['edited_at'], 'deleted': bool(row['deleted'])} for row in rows]
+        'reply_to': row['reply_to'], 'files': [], 'reactions': {}, 'mentions': json.loads(row['mentions']),
+        'pinned': row['pinned_at'] is not None, 'created_at': row['created_at'], 'edited_at': row['edited_at'],
+        'deleted': bool(row['deleted'])}) for row in rows)
+    for column, add_part in PARTS:
+        concerned = {row['id']: values[row['id']] for row in rows if row[column]}
+        if concerned:
+            add_part(db, concerned)
+    return list(values.values())
+
+
+def add_files(db, values):
+    for message_id, files in attached_files(db, list(values)).items():
+        values[message_id]['files'] = files
+
+
+PARTS.append(('attached', add_files))
 
 
 def attached_files(db, message_ids):
     """Returns: {message id: its files in order}."""
     files = {}
-    if not message_ids:
-        return files
     marks = ', '.join('?' * len(message_ids))
     for row in db.execute('SELECT attachments.message_id, files.* FROM attachments JOIN files ON files.id = file_id '
                           'WHERE attachments.message_id IN (%s) ORDER BY message_id, position' % marks, message_ids):
@@ -2975,7 +3017,7 @@ def edit_message(request, message, text: Text(0, MOST_TEXT)):
         row = require_own(change, request, message)
         require_words(text, row['attached'])
         mentions = find_mentions(change, text, row['channel_id'], request.at_least('member'))
-        change.update('messages', row['id'], text=text, mentions=json.dumps(mentions), edited_at=change.now)
+        reword(request.app, change, row, text=text, mentions=json.dumps(mentions), edited_at=change.now)
         store_mentions(change, row['id'], row['channel_id'], mentions)
         return change.tell('message', row['id'], row['channel_id'])
     return message_reply(200, request.app.store.write(edit))
@@ -3007,10 +3049,21 @@ def delete_message(request, message):
     return Reply(204)
 
 
+def reword(app, change, row, **values):
+    """Change the words of a message, and have what is built on words follow."""
+    for before, after in REWORDINGS:
+        before(app, change, row)
+    change.update('messages', row['id'], **values)
+    row = change.execute('SELECT * FROM messages WHERE id = ?', (row['id'],)).fetchone()
+    for before, after in REWORDINGS:
+        after(app, change, row)
+
+
 def erase_message(app, change, row):
     """Take the words, the mentions and the files of a message away; an empty one stays in its place."""
-    change.update('messages', row['id'], text='', mentions='[]', attached=0, deleted=1)
-    change.execute('DELETE FROM mentions WHERE message_id = ?', (row['id'],))
+    reword(app, change, row, text='', mentions='[]', attached=0, reacted=0, pinned_at=None, deleted=1)
+    for table in ('mentions', 'reactions'):
+        change.execute('DELETE FROM %s WHERE message_id = ?' % table, (row['id'],))
     file_ids = [one['file_id'] for one in change.execute(
         'SELECT file_id FROM attachments WHERE message_id = ?', (row['id'],))]
     change.execute('DELETE FROM attachments WHERE message_id = ?', (row['id'],))
@@ -3070,7 +3123,145 @@ class Pages:
                                (self.channel_id, max(edge, self.since), limit)).fetchall()
 
 
-# ---- 11. FILES -------------------------------------------------------
+# ---- 11. REACTIONS AND PINS ------------------------------------------
+
+MOST_EMOJI, MOST_PINS, MOST_SAVED = 50, 50, 1000
+EMOJI_PARTS = frozenset('\u200d\u20e3\ufe0e\ufe0f')      # joiner, keycap, text and emoji presentation (Unicode TS 51)
+
+
+def add_reactions(db, values):
+    """Put the reactions into messages, by id: {emoji: [user ids]} in the order in which they came."""
+    for row in db.execute('SELECT message_id, emoji, user_id FROM reactions WHERE message_id IN (%s) ORDER BY id'
+                          % ', '.join('?' * len(values)), list(values)):
+        values[row['message_id']]['reactions'].setdefault(row['emoji'], []).append(row['user_id'])
+
+
+PARTS.append(('reacted', add_reactions))
+
+
+@loader('emoji')
+def load_emoji(request, text):
+    """An emoji is a short run of symbols: no letters, no spaces, and digits only as keycaps."""
+    if len(text) > 16 or max(text) < '\xa9' or not all(is_emoji_part(letter) for letter in text):
+        raise Refusal(400, 'bad_emoji', 'This is not an emoji.', 'emoji')
+    return text
+
+
+def is_emoji_part(letter):
+    tag = '\U000e0020' <= letter <= '\U000e007f'         # in the flags of regions
+    return tag or letter in EMOJI_PARTS or unicodedata.category(letter)[0] not in 'LZC'
+
+
+def change_message_parts(request, message, alter):
+    """Run alter(change, row) on a message in an open channel of one's own, and tell of it if it returns true."""
+    def apply(change):
+        row = find_message(change, request.user_id, request.role, message['id'])
+        require_open(find_channel(change, request.user_id, request.role, row['channel_id']))
+        if row['deleted']:
+            raise Refusal(409, 'deleted', 'The message has been deleted.')
+        if alter(change, row):
+            change.tell('message', row['id'], row['channel_id'])
+    request.app.store.write(apply)
+    return Reply(204)
+
+
+@route('PUT', '/messages/<message>/reactions/<emoji>', limit='send')
+def react(request, message, emoji):
+    """React to a message."""
+    def add(change, row):
+        known = {one['emoji'] for one in change.execute('SELECT DISTINCT emoji FROM reactions WHERE message_id = ?',
+                                                        (row['id'],))}
+        if emoji not in known and len(known) >= MOST_EMOJI:
+            raise Refusal(409, 'too_many', 'A message can have %d different reactions.' % MOST_EMOJI)
+        change.update('messages', row['id'], reacted=1)
+        return change.execute('INSERT OR IGNORE INTO reactions (message_id, emoji, user_id) VALUES (?, ?, ?)',
+                              (row['id'], emoji, request.user_id)).rowcount
+    return change_message_parts(request, message, add)
+
+
+@route('DELETE', '/messages/<message>/reactions/<emoji>', limit='send')
+def take_back_reaction(request, message, emoji):
+    """Take one's reaction back."""
+    def remove(change, row):
+        return change.execute('DELETE FROM reactions WHERE message_id = ? AND emoji = ? AND user_id = ?',
+                              (row['id'], emoji, request.user_id)).rowcount
+    return change_message_parts(request, message, remove)
+
+
+@route('PUT', '/messages/<message>/pin', limit='send')
+def pin_message(request, message):
+    """Pin a message in its channel, for everybody there."""
+    def pin(change, row):
+        if row['pinned_at'] is not None:
+            return False
+        if len(pinned_rows(change, row['channel_id'], 0)) >= MOST_PINS:
+            raise Refusal(409, 'too_many', 'A channel can have %d pinned messages. Take one down first.' % MOST_PINS)
+        change.update('messages', row['id'], pinned_at=change.now)
+        return True
+    return change_message_parts(request, message, pin)
+
+
+@route('DELETE', '/messages/<message>/pin', limit='send')
+def unpin_message(request, message):
+    """Take a pinned message down."""
+    def unpin(change, row):
+        change.update('messages', row['id'], pinned_at=None)
+        return row['pinned_at'] is not None
+    return change_message_parts(request, message, unpin)
+
+
+def pinned_rows(db, channel_id, since):
+    return db.execute('SELECT * FROM messages WHERE channel_id = ? AND id > ? AND pinned_at IS NOT NULL ORDER BY id DESC',
+                      (channel_id, since)).fetchall()
+
+
+@route('GET', '/channels/<channel>/pins')
+def get_pins(request, channel):
+    """The pinned messages of a channel that one may see, newest first."""
+    rows = pinned_rows(request.db, channel['id'], channel['since_message'] or 0)
+    return Reply(200, {'messages': message_values(request.db, rows)})
+
+
+@route('GET', '/messages/<message>/readers')
+def get_readers(request, message):
+    """Who has read a message: those in the channel whose mark has come so far, but for its author."""
+    rows = request.db.execute('SELECT user_id FROM members WHERE channel_id = ? AND read_to >= ? AND user_id <> ? '
+                              'ORDER BY user_id', (message['channel_id'], message['id'], message['user_id']))
+    return Reply(200, {'users': [row['user_id'] for row in rows]})
+
+
+@route('GET', '/me/saved')
+def get_saved(request):
+    """The messages that one has saved and may still see, last saved first."""
+    rows = []
+    for saved in request.db.execute('SELECT message_id FROM saved WHERE user_id = ? ORDER BY id DESC',
+                                    (request.user_id,)).fetchall():
+        with contextlib.suppress(Refusal):
+            rows.append(find_message(request.db, request.user_id, request.role, saved['message_id']))
+    return Reply(200, {'messages': message_values(request.db, rows)})
+
+
+@route('PUT', '/me/saved/<message>', limit='change')
+def save_message(request, message):
+    """Keep a message for oneself."""
+    def keep(change):
+        change.execute('INSERT OR IGNORE INTO saved (user_id, message_id) VALUES (?, ?)', (request.user_id, message['id']))
+        count = change.execute('SELECT count(*) FROM saved WHERE user_id = ?', (request.user_id,)).fetchone()[0]
+        if count > MOST_SAVED:
+            raise Refusal(409, 'too_many', 'You can save %d messages. Let one go first.' % MOST_SAVED)
+    request.app.store.write(keep)
+    return Reply(204)
+
+
+@route('DELETE', '/me/saved/<number>', limit='change')
+def unsave_message(request, message_id):
+    """Let a saved message go, also one that one may not see any more."""
+    request.app.store.write(lambda change: change.execute(
+        'DELETE FROM saved WHERE user_id = ? AND message_id = ?', (request.user_id, message_id)))
+    return Reply(204)
+
+
+# ---- 12. FILES -------------------------------------------------------
 
 SPARE_BYTES, SPARE_SHARE = 200 * 10 ** 6, 0.02      # of the disk, never filled by uploads
 PIECE = 262144
@@ -3280,7 +3471,182 @@ def sweep_folder(app):
             unlink(app.file_path(name))
 
 
-# ---- 12. PRESENCE ----------------------------------------------------
+# ---- 13. SEARCH ------------------------------------------------------
+#
+# The index has a column for the words and one for the place: tokens for channel, author, file and link, so that
+# permission and filters are part of the match. It can be lost: it is rebuilt from the messages, in small pieces.
+
+FOUND_PAGE = 25
+INDEX_PIECE = 1000               # messages indexed in one commit
+SCANNED = 20000                  # the newest messages looked through where the index cannot help
+INDEX = ("CREATE VIRTUAL TABLE chat.words USING fts5("
+         "text, place, content='', prefix='2 3', tokenize=\"unicode61 remove_diacritics 1\")")
+OPERATOR = re.compile(r'(?<!\S)(from|in|before|after|has):(\S+)')
+WANTED = re.compile(r'"[^"]*"?|[^\s"]+')
+LINK = re.compile(r'https?://', re.IGNORECASE)
+UNSPACED = re.compile('[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]')
+
+
+def open_index(app, change):
+    """Make the index where this SQLite can, at the start; `has_index` of the app says whether."""
+    for script in ('SELECT rowid FROM words LIMIT 1', INDEX):
+        with contextlib.suppress(sqlite3.OperationalError):  # no FTS5: searches look through the newest messages
+            change.execute(script)
+            app.has_index = True
+            break
+    if not app.has_index or script is INDEX:
+        set_meta(change, 'indexed_to', '0')
+
+
+STARTS.append(open_index)
+
+
+def place_tokens(row):
+    """The tokens of a message's place."""
+    tokens = ['c%d' % row['channel_id'], 'u%d' % row['user_id']]
+    return ' '.join(tokens + ['hasfile'] * bool(row['attached']) + ['haslink'] * bool(LINK.search(row['text'])))
+
+
+def searched_text(db, row):
+    names = [file['name'] for file in attached_files(db, [row['id']] if row['attached'] else []).get(row['id'], ())]
+    return ' '.join([row['text']] + names)
+
+
+def index_some(app, change):
+    """Index the next piece of messages; returns whether there may be more."""
+    reached = int(get_meta(change, 'indexed_to'))
+    rows = change.execute("SELECT * FROM messages WHERE id > ? ORDER BY id LIMIT ?", (reached, INDEX_PIECE)).fetchall()
+    for row in rows:
+        if row['kind'] == 'text' and not row['deleted']:
+            change.execute('INSERT INTO words (rowid, text, place) VALUES (?, ?, ?)',
+                           (row['id'], searched_text(change, row), place_tokens(row)))
+    if rows:
+        set_meta(change, 'indexed_to', str(rows[-1]['id']))
+    return len(rows) == INDEX_PIECE
+
+
+def catch_up_index(app):
+    """Index what has been posted since; called now and then, and before each search."""
+    db = app.store.reader()
+    newest = db.execute('SELECT max(id) FROM messages').fetchone()[0] or 0
+    more = app.has_index and newest > int(get_meta(db, 'indexed_to'))
+    while more:
+        more = app.store.write(functools.partial(index_some, app))
+
+
+def forget_words(app, change, row):
+    """Take a message out of the index before it changes: an index without content must be told what it held."""
+    if app.has_index and row['id'] <= int(get_meta(change, 'indexed_to')):
+        change.execute("INSERT INTO words (words, rowid, text, place) VALUES ('delete', ?, ?, ?)",
+                       (row['id'], searched_text(change, row), place_tokens(row)))
+
+
+def learn_words(app, change, row):
+    """Put a changed message back into the index."""
+    if app.has_index and row['id'] <= int(get_meta(change, 'indexed_to')) and not row['deleted']:
+        change.execute('INSERT INTO words (rowid, text, place) VALUES (?, ?, ?)',
+                       (row['id'], searched_text(change, row), place_tokens(row)))
+
+
+REWORDINGS.append((forget_words, learn_words))
+
+
+# -- asking
+
+@route('GET', '/search', limit='search')
+def search(request, q: Text(0, 500) = '', from_: Text(1, 64) = None, in_: Text(1, 64) = None, before: Text(1, 20) = None,
+           after: Text(1, 20) = None, has: Text(1, 20) = None, page: Whole(1, 100) = 1):
+    """Find messages, newest first; the filters also work inside q, as in from:ann in:#deck has:file before:2026-01-31."""
+    filters = {'from': from_, 'in': in_, 'before': before, 'after': after, 'has': has}
+    filters = {name: value for name, value in filters.items() if value is not None}
+    filters.update(OPERATOR.findall(q))
+    wanted = [(one.strip('"'), one.startswith('"')) for one in WANTED.findall(OPERATOR.sub(' ', q)) if one.strip('"')]
+    if not wanted and not filters:
+        return Reply(200, {'messages': [], 'more': False})
+    catch_up_index(request.app)
+    rows = find_rows(request, wanted, filters, (page - 1) * FOUND_PAGE)
+    return Reply(200, {'messages': message_values(request.db, rows[:FOUND_PAGE]), 'more': len(rows) > FOUND_PAGE})
+
+
+def find_rows(request, wanted, filters, offset):
+    """One page of what is wanted and one more, by the index or, where that cannot help, by looking through the newest."""
+    channels = [row for row in channel_rows(request.db, request.user_id, request.role)]
+    places = [PLACES[name](request, value, channels) for name, value in sorted(filters.items()) if name in PLACES]
+    condition, values = time_condition(filters)
+    for row in channels:
+        if row['since_message']:                 # a late joiner's past is not searched
+            condition += ' AND NOT (messages.channel_id = ? AND messages.id <= ?)'
+            values += [row['id'], row['since_message']]
+    find = find_by_index if request.app.has_index and all(is_indexed(word) for word, _ in wanted) else find_by_looking
+    return find(request.db, wanted, places + [['c%d' % row['id'] for row in channels]], condition, values, offset)
+
+
+def is_indexed(word):
+    """Whether the index knows such words: it splits at spaces, which not all scripts have."""
+    return re.search(r'[^\W_]', word) and not UNSPACED.search(word)
+
+
+def find_by_index(db, wanted, places, condition, values, offset):
+    terms = ['(%s)' % ' OR '.join('place : "%s"' % token for token in place) for place in places if place]
+    terms += ['text : "%s"%s' % (word.replace('"', ''), '' if exact else ' *') for word, exact in wanted]
+    if not all(places):
+        return []
+    return db.execute('SELECT messages.* FROM words JOIN messages ON messages.id = words.rowid WHERE words MATCH ? '
+                      'AND deleted = 0' + condition + ' ORDER BY words.rowid DESC LIMIT ? OFFSET ?',
+                      [' AND '.join(terms)] + values + [FOUND_PAGE + 1, offset]).fetchall()
+
+
+def find_by_looking(db, wanted, places, condition, values, offset):
+    first = (db.execute('SELECT max(id) FROM messages').fetchone()[0] or 0) - SCANNED
+    found = []
+    for row in db.execute("SELECT * FROM messages WHERE id > ? AND kind = 'text' AND deleted = 0" + condition +
+                          ' ORDER BY id DESC', [first] + values):
+        tokens, text = set(place_tokens(row).split()), searched_text(db, row).casefold()
+        if all(tokens & set(place) for place in places) and all(word.casefold() in text for word, _ in wanted):
+            found.append(row)
+        if len(found) > offset + FOUND_PAGE:
+            break
+    return found[offset:]
+
+
+def place_of_author(request, name, channels):
+    account = find_account(request.db, name.lstrip('@'))
+    return ['u%d' % account['id']] if account else []
+
+
+def place_of_channel(request, name, channels):
+    key = name.lstrip('#').casefold()
+    return ['c%d' % row['id'] for row in channels if row['name_key'] == key]
+
+
+def place_of_kind(request, name, channels):
+    if name not in ('file', 'link'):
+        raise Refusal(400, 'bad_field', 'The field has must be one of: file, link.', 'has')
+    return ['has' + name]
+
+
+PLACES = {'from': place_of_author, 'in': place_of_channel, 'has': place_of_kind}
+
+
+def time_condition(filters):
+    """SQL for before and after, which name days of the server's own calendar."""
+    condition, values = '', []
+    for name, comparison, days in (('before', '<', 0), ('after', '>=', 1)):
+        if name in filters:
+            condition += ' AND messages.created_at %s ?' % comparison
+            values.append(start_of_day(name, filters[name], days))
+    return condition, values
+
+
+def start_of_day(name, text, days_later):
+    try:
+        day = datetime.datetime.strptime(text, '%Y-%m-%d') + datetime.timedelta(days=days_later)
+        return int(time.mktime(day.timetuple()) * 1000)
+    except (ValueError, OverflowError):
+        raise Refusal(400, 'bad_field', 'The field %s must be a day such as 2026-01-31.' % name, name)
+
+
+# ---- 14. PRESENCE ----------------------------------------------------
 
 GONE_AFTER = 40                  # seconds without a poll; a poll waits 25 at most
 
@@ -3361,7 +3727,7 @@ def tell_typing(request, channel):
     return Reply(204)
 
 
-# ---- 13. LIVE --------------------------------------------------------
+# ---- 15. LIVE --------------------------------------------------------
 
 LONGEST_WAIT = 25                # seconds
 
@@ -3408,7 +3774,7 @@ def quiet_reply(app, listener):
 # THE BOX
 # ======================================================================
 
-# ---- 14. TLS ---------------------------------------------------------
+# ---- 16. TLS ---------------------------------------------------------
 
 # --- This machine's addresses and names
 
@@ -4130,7 +4496,7 @@ def get_authority(request):
                  headers=[('Content-Disposition', 'attachment; filename="minimost-ca.pem"')])
 
 
-# ---- 15. SERVER ------------------------------------------------------
+# ---- 17. SERVER ------------------------------------------------------
 #
 # A connection with nothing to do costs no thread: it waits in the lot. What it brings goes to a small crew of
 # workers; only what may take long, uploads, downloads and hashing, gets a thread of its own. A connection has
@@ -4898,7 +5264,7 @@ class App:
     def __init__(self, folder, settings, clock=None, random_bytes=os.urandom, log=None, plain=False):
         self.folder, self.settings, self.clock = folder, settings, clock or Clock()
         self.random_bytes, self.log_line, self.plain = random_bytes, log, plain
-        self.is_stopping, self.setup_code, self.context = False, '', None
+        self.is_stopping, self.setup_code, self.context, self.has_index = False, '', None, False
         self.most_connections = raise_descriptor_limit()
         self.core = Core()
         self.store = Store(folder, self.clock, self.core)
@@ -4940,8 +5306,8 @@ class App:
             self.setup_code = read_setup_code(self.path('setup-code'), self.random_bytes)
 
     def _first_start(self, change):
-        repair_accounts(change)
-        make_first_channels(change, self.settings.channels)
+        for begin in STARTS:
+            begin(self, change)
         if get_meta(change, 'origin') is None:
             set_meta(change, 'origin', token(self.random_bytes, 12))
         return get_meta(change, 'origin')
@@ -5076,6 +5442,7 @@ def raise_descriptor_limit():
 FIRST_CHORES = 60                # seconds after the start: a server that never runs for long is swept as well
 CHORES = (                       # every so many seconds: function(app)
     (5, lambda app: app.presence.sweep(app.store)),
+    (10, catch_up_index),
     (30, App.refresh_certificate),
     (60, lambda app: app.store.write(app.service.note)),
     (60, lambda app: app.store.write(app.news.note)),
@@ -5154,7 +5521,7 @@ def start(app, host=None, port=None):
     return running
 
 
-# ---- 16. COMMANDS ----------------------------------------------------
+# ---- 18. COMMANDS ----------------------------------------------------
 
 COMMANDS = collections.OrderedDict()     # name: Command
 
@@ -5318,7 +5685,7 @@ def commands_table():
     return '\n'.join(rows)
 
 
-# ---- 17. DEMO --------------------------------------------------------
+# ---- 19. DEMO --------------------------------------------------------
 
 DEMO_NAME = 'RV Meridian'
 
@@ -6438,7 +6805,7 @@ def demo(options):
         serve_with(options, settings)
 
 
-# ---- 18. BENCH -------------------------------------------------------
+# ---- 20. BENCH -------------------------------------------------------
 
 BENCH_PASSWORD = 'measure twice, cut once'
 
@@ -6701,7 +7068,7 @@ def bench(options):
             one.stop()
 
 
-# ---- 19. COMMAND LINE ------------------------------------------------
+# ---- 21. COMMAND LINE ------------------------------------------------
 
 def read_command_line(words):
     """The command and its options; without a command it is serve."""

@@ -6,7 +6,8 @@ as in `python3 test_minimost.py Law`. `--thorough` makes the long ones longer. R
 browsers where chromedriver is: the environment variable CHROMEDRIVER names it, `none` leaves the browsers out, and
 with REQUIRE_BROWSER=1 a test that lacks its browser fails rather than being skipped.
 
-Parts: TOOLS; A SERVER FOR EACH CLASS; LAW; DOCUMENTS; HTTP; THE CHAT; LIVE; TLS; DEMO; COMMANDS; BROWSERS.
+Parts: TOOLS; A SERVER FOR EACH CLASS; LAW; DOCUMENTS; HTTP; THE CHAT; REACTIONS, PINS, SAVED, READERS, SEARCH; LIVE;
+TLS; DEMO; COMMANDS; BROWSERS; BROWSERS.
 """
 import ast
 import atexit
@@ -858,7 +859,7 @@ NEWER_THAN_3_6 = frozenset("""
     enterContext addClassCleanup doClassCleanups assertNoLogs utcnow utcfromtimestamp getfqdn
 """.split())                                       # and three that warn or look names up
 
-REGISTRIES = frozenset(('ROUTES', 'ROUTES_BY_SHAPE', 'LOADERS', 'SHOWS', 'COMMANDS', 'ARRIVALS'))
+REGISTRIES = frozenset(('ROUTES', 'ROUTES_BY_SHAPE', 'LOADERS', 'SHOWS', 'COMMANDS', 'ARRIVALS', 'STARTS', 'PARTS', 'REWORDINGS'))
 CHANGES_IN_PLACE = frozenset("""
     append appendleft extend insert remove pop popitem popleft clear update setdefault add discard sort reverse move_to_end
 """.split())
@@ -1225,6 +1226,7 @@ STATUS_OF_MEMBERS = {                              # route: status; strangers ge
     'POST /logout': 204, 'POST /password': 204, 'GET /me': 200, 'PATCH /me': 200, 'GET /me/sessions': 200,
     'DELETE /me/sessions/<number>': 404, 'GET /users': 200, 'GET /channels': 200, 'POST /channels': 201,
     'POST /direct': 201, 'POST /files': 201, 'PUT /me/presence': 204, 'GET /snapshot': 200, 'GET /poll': 200,
+    'GET /me/saved': 200, 'DELETE /me/saved/<number>': 204, 'GET /search': 200,
 }
 STATUS_BY_STANDING = {                             # route: status of author, in, late, looks; 'out' gets 404, strangers 401
     'GET /channels/<channel>': (200, 200, 200, 200),
@@ -1240,6 +1242,13 @@ STATUS_BY_STANDING = {                             # route: status of author, in
     'GET /messages/<message>': (200, 200, 404, 200),
     'PATCH /messages/<message>': (200, 403, 404, 403),
     'DELETE /messages/<message>': (204, 403, 404, 403),
+    'PUT /messages/<message>/reactions/<emoji>': (204, 204, 404, 403),
+    'DELETE /messages/<message>/reactions/<emoji>': (204, 204, 404, 403),
+    'PUT /messages/<message>/pin': (204, 204, 404, 403),
+    'DELETE /messages/<message>/pin': (204, 204, 404, 403),
+    'GET /channels/<channel>/pins': (200, 200, 200, 200),
+    'GET /messages/<message>/readers': (200, 200, 404, 200),
+    'PUT /me/saved/<message>': (204, 204, 404, 204),
     'GET /files/<file>': (200, 200, 404, 200),
 }
 STATUS_IN_DIRECT = {                               # route: status of those in a direct channel, where it is another
@@ -1266,11 +1275,13 @@ BODIES = {                                         # route: function(case, perso
 QUERIES = {                                        # route: functions(case, person, thing) that make what follows the path
     'POST /files': [lambda case, person, thing: '?name=noise'],
     'GET /poll': [lambda case, person, thing: '?wait=0&after=' + case.cursors.get(person, 'x')],
+    'GET /search': [(lambda words: lambda case, person, thing: '?q=' + words)(words)
+                    for words in ('secret', '%22secret%22', 'has:file', '-', 'from:author+secret', 'secret&page=2')],
     'GET /channels/<channel>/messages': [
         lambda case, person, thing: '', lambda case, person, thing: '?after=0',
         lambda case, person, thing: '?before=1000000', lambda case, person, thing: '?around=%d' % thing.messages['text']],
 }
-CHANGED_MESSAGE = {'PATCH': ('spare',), 'DELETE': ('spare',)}      # by method: the messages asked for
+CHANGED_MESSAGE = {'PATCH /messages/<message>': ('spare',), 'DELETE /messages/<message>': ('spare',)}    # else 'text'
 
 
 def route_name(route):
@@ -1407,9 +1418,9 @@ class WhoMaySeeWhat(Planted):
         """The addresses to try for a route: of its things, and with its queries."""
         paths = [route.pattern]
         if thing:
-            names = CHANGED_MESSAGE.get(route.method, thing.messages)
+            names = CHANGED_MESSAGE.get(route_name(route), thing.messages if route.method == 'GET' else ('text',))
             fillings = {'<channel>': [thing.channel], '<file>': [thing.file['key']], '<number>': [self.ids['bystander']],
-                        '<message>': [thing.messages[name] for name in names if name != 'new']}
+                        '<message>': [thing.messages[name] for name in names if name != 'new'], '<emoji>': ['%F0%9F%91%8D']}
         else:
             fillings = {'<asset>': ['index.html'], '<number>': [1000000]}
         for mark, values in fillings.items():
@@ -4724,6 +4735,223 @@ class Files(ChatCase):
 
 
 # ======================================================================
+# REACTIONS, PINS, SAVED, READERS, SEARCH
+# ======================================================================
+
+THUMB, EYES = '/reactions/%F0%9F%91%8D', '/reactions/%F0%9F%91%80'
+
+
+class MoreCase(ChatCase):
+    """Ann and Bob share the first channel."""
+
+    def setUp(self):
+        self.ann, self.bob = self.person('ann'), self.person('bob')
+        self.channel = self.ann.post('/channels', {'name': self.new_name(), 'kind': 'private',
+                                                   'members': [self.bob.user['id']]}).data['channel']['id']
+
+    def new_name(self):
+        return 'c' + minimost.token(os.urandom, 6).lower().replace('-', 'x').replace('_', 'y')
+
+    def say(self, person, text, **values):
+        answer = person.post('/channels/%d/messages' % self.channel,
+                             dict({'text': text, 'client_id': minimost.token(os.urandom, 9)}, **values))
+        self.assertEqual(answer.status, 201, answer.data)
+        return answer.data['message']['id']
+
+    def message(self, message_id, person=None):
+        return (person or self.ann).get('/messages/%d' % message_id).data['message']
+
+
+class Reactions(MoreCase):
+
+    def test_stand_by_emoji_in_the_order_in_which_they_came(self):
+        message = '/messages/%d' % self.say(self.ann, 'Coffee?')
+        for person, reaction in ((self.bob, THUMB), (self.ann, EYES), (self.ann, THUMB), (self.ann, THUMB)):
+            self.assertEqual(person.put(message + reaction).status, 204)
+        expected = {'👍': [self.bob.user['id'], self.ann.user['id']], '👀': [self.ann.user['id']]}
+        self.assertEqual(self.ann.get(message).data['message']['reactions'], expected)
+        self.assertEqual(self.bob.delete(message + THUMB).status, 204)
+        self.assertEqual(self.ann.get(message).data['message']['reactions']['👍'], [self.ann.user['id']])
+
+    def test_are_told_to_the_others_as_the_message_now(self):
+        message_id = self.say(self.ann, 'Coffee?')
+        cursor = self.bob.get('/snapshot').data['cursor']
+        self.ann.put('/messages/%d%s' % (message_id, THUMB))
+        events = [event['value'] for event in self.bob.poll(cursor, 5).data['events'] if event['kind'] == 'message']
+        self.assertEqual([(one['id'], one['reactions']) for one in events], [(message_id, {'👍': [self.ann.user['id']]})])
+
+    def test_are_emoji_and_nothing_else(self):
+        message = '/messages/%d/reactions/' % self.say(self.ann, 'Coffee?')
+        for emoji, status in (('👍🏽', 204), ('1️⃣', 204), ('❤️', 204), ('👩‍🚀', 204), ('🇳🇴', 204), ('🏴󠁧󠁢󠁳󠁣󠁴󠁿', 204), ('©', 204),
+                              ('ok', 400), ('1', 400), ('#', 400), (' ', 400), ('<b>', 400), ('👍 👍', 400), ('é', 400), ('👍' * 20, 400)):
+            with self.subTest(emoji=emoji):
+                self.assertEqual(self.ann.put(message + urllib.parse.quote(emoji)).status, status)
+
+    def test_go_with_a_deleted_message_and_come_to_none(self):
+        message = '/messages/%d' % self.say(self.ann, 'Coffee?')
+        self.bob.put(message + THUMB)
+        self.ann.delete(message)
+        self.assertEqual(self.ann.get(message).data['message']['reactions'], {})
+        self.assertEqual(self.bob.put(message + THUMB).status, 409)
+
+    def test_are_closed_with_the_channel(self):
+        message = '/messages/%d' % self.say(self.ann, 'Coffee?')
+        self.ann.patch('/channels/%d' % self.channel, {'archived': True})
+        self.assertEqual((self.bob.put(message + THUMB).status, self.bob.put(message + '/pin').status), (403, 403))
+
+
+class Pins(MoreCase):
+
+    def pins(self, person):
+        return [one['id'] for one in person.get('/channels/%d/pins' % self.channel).data['messages']]
+
+    def test_are_shown_to_everybody_newest_first(self):
+        first, second = self.say(self.ann, 'Muster list'), self.say(self.bob, 'Fire plan')
+        for message_id in (first, second):
+            self.assertEqual(self.ann.put('/messages/%d/pin' % message_id).status, 204)
+        self.assertEqual(self.pins(self.bob), [second, first])
+        self.assertTrue(self.message(first, self.bob)['pinned'])
+        self.bob.delete('/messages/%d/pin' % second)
+        self.assertEqual(self.pins(self.ann), [first])
+        self.ann.delete('/messages/%d' % first)
+        self.assertEqual(self.pins(self.ann), [])
+
+    def test_are_at_most_fifty(self):
+        ids = [self.say(self.ann, 'Notice %d' % number) for number in range(51)]
+        statuses = [self.ann.put('/messages/%d/pin' % message_id).status for message_id in ids]
+        self.assertEqual((set(statuses[:50]), statuses[50]), ({204}, 409))
+
+    def test_tell_a_late_joiner_nothing_of_the_past(self):
+        old = self.say(self.ann, 'Old secret')
+        self.ann.put('/messages/%d/pin' % old)
+        cat = self.person('cat')
+        self.ann.post('/channels/%d/members' % self.channel, {'users': [cat.user['id']]})
+        new = self.say(self.ann, 'New notice')
+        self.ann.put('/messages/%d/pin' % new)
+        self.assertEqual((self.pins(cat), self.pins(self.bob)), ([new], [new, old]))
+
+
+class Saved(MoreCase):
+
+    def saved(self, person):
+        return [one['id'] for one in person.get('/me/saved').data['messages']]
+
+    def test_are_kept_for_oneself_last_first(self):
+        first, second = self.say(self.ann, 'One'), self.say(self.ann, 'Two')
+        for message_id in (second, first, first):
+            self.assertEqual(self.bob.put('/me/saved/%d' % message_id).status, 204)
+        self.assertEqual((self.saved(self.bob)[:2], self.saved(self.ann)), ([first, second], []))
+        self.bob.delete('/me/saved/%d' % first)
+        self.assertNotIn(first, self.saved(self.bob))
+
+    def test_are_not_seen_after_leaving_the_channel(self):
+        message_id = self.say(self.ann, 'Mine')
+        self.bob.put('/me/saved/%d' % message_id)
+        self.ann.delete('/channels/%d/members/%d' % (self.channel, self.bob.user['id']))
+        self.assertNotIn(message_id, self.saved(self.bob))
+        self.assertEqual(self.bob.delete('/me/saved/%d' % message_id).status, 204)
+
+
+class Readers(MoreCase):
+
+    def test_are_those_whose_mark_has_come_so_far(self):
+        message_id = self.say(self.ann, 'Read me')
+        readers = '/messages/%d/readers' % message_id
+        self.assertEqual(self.ann.get(readers).data['users'], [])
+        self.bob.post('/channels/%d/read' % self.channel, {'message_id': message_id})
+        self.assertEqual(self.ann.get(readers).data['users'], [self.bob.user['id']])
+
+
+class Search(MoreCase):
+
+    def find(self, person, q, **filters):
+        answer = person.get('/search?' + urllib.parse.urlencode(dict({'q': q}, **filters)))
+        self.assertEqual(answer.status, 200, answer.data)
+        return [one['text'] for one in answer.data['messages'] if one['channel_id'] == self.channel]
+
+    def test_finds_words_their_beginnings_and_phrases_newest_first(self):
+        for text in ('Pump two leaks', 'The pumping stops at noon', 'Two pumps, one valve', 'Crème brûlée'):
+            self.say(self.ann, text)
+        for q, expected in (('pump', ['Two pumps, one valve', 'The pumping stops at noon', 'Pump two leaks']),
+                            ('two pump', ['Two pumps, one valve', 'Pump two leaks']), ('"pump two"', ['Pump two leaks']),
+                            ('creme', ['Crème brûlée']), ('"pum"', []), ('walrus', []), ('', []), ('""', [])):
+            with self.subTest(q=q):
+                self.assertEqual(self.find(self.bob, q), expected)
+
+    def test_keeps_to_author_channel_day_file_and_link(self):
+        file = self.ann.post('/files?name=pump-drawing.txt', b'drawing').data['file']
+        self.say(self.ann, 'Drawing of the pump', files=[file['id']])
+        self.say(self.bob, 'Pump at http://10.0.0.7/pump')
+        name = self.ann.get('/channels/%d' % self.channel).data['channel']['name']
+        drawing, link = 'Drawing of the pump', 'Pump at http://10.0.0.7/pump'
+        for q, expected in (('pump from:ann', [drawing]), ('from:@bob', [link]), ('pump has:file', [drawing]), ('has:link', [link]),
+                            ('in:#%s pump' % name, [link, drawing]), ('in:nowhere pump', []), ('from:nobody pump', []),
+                            ('pump after:2020-01-01 before:2100-01-01', [link, drawing]), ('pump before:2020-01-01', []),
+                            ('pump-drawing.txt', [drawing])):
+            with self.subTest(q=q):
+                self.assertEqual(self.find(self.ann, q), expected)
+        self.assertEqual(self.find(self.ann, 'pump', **{'from': 'bob', 'has': 'link'}), [link])
+        for q in ('before:soon', 'has:wings'):
+            self.assertEqual(self.ann.get('/search?q=' + q).status, 400)
+
+    def test_follows_edits_and_deletions(self):
+        message_id = self.say(self.ann, 'A walrus on deck')
+        self.assertEqual(self.find(self.bob, 'walrus'), ['A walrus on deck'])
+        self.ann.patch('/messages/%d' % message_id, {'text': 'A seal on deck'})
+        self.assertEqual((self.find(self.bob, 'walrus'), self.find(self.bob, 'seal')), ([], ['A seal on deck']))
+        self.ann.delete('/messages/%d' % message_id)
+        self.assertEqual(self.find(self.bob, 'seal'), [])
+
+    def test_finds_where_there_are_no_spaces_and_where_there_are_no_letters(self):
+        self.say(self.ann, '今日はカレーの日です')
+        self.say(self.ann, 'Well done 🦑!')
+        self.assertEqual(self.find(self.bob, 'カレー'), ['今日はカレーの日です'])
+        self.assertEqual(self.find(self.bob, '🦑'), ['Well done 🦑!'])
+
+    def test_takes_any_signs_for_words(self):
+        self.say(self.ann, 'Signs')
+        for q in ('"', '*', 'a*b', 'NEAR(', 'text : x', '{place} : c1', 'OR', 'AND NOT', "'; --", '^x', 'x + y', '(', 'from:', ':'):
+            with self.subTest(q=q):
+                self.find(self.ann, q)
+
+    def test_shows_outsiders_and_late_joiners_nothing_they_may_not_read(self):
+        self.say(self.ann, 'Buried treasure')
+        cat = self.person('cat')
+        self.assertEqual((self.find(self.bob, 'treasure'), self.find(cat, 'treasure')), (['Buried treasure'], []))
+        self.ann.post('/channels/%d/members' % self.channel, {'users': [cat.user['id']]})
+        self.say(self.ann, 'New treasure')
+        self.assertEqual(self.find(cat, 'treasure'), ['New treasure'])
+        self.assertEqual(self.find(cat, 'place : c%d' % self.channel), [])
+
+    def test_gives_its_results_in_pages(self):
+        for number in range(30):
+            self.say(self.ann, 'Bollard %d' % number)
+        pages = [self.ann.get('/search?q=bollard+in:%s&page=%d' % (
+            self.ann.get('/channels/%d' % self.channel).data['channel']['name'], page)).data for page in (1, 2, 3)]
+        self.assertEqual([(len(page['messages']), page['more']) for page in pages], [(25, True), (5, False), (0, False)])
+
+    def test_works_without_an_index(self):
+        self.say(self.ann, 'Plain sight')
+        self.app.has_index = False
+        self.addCleanup(setattr, self.app, 'has_index', True)
+        self.assertEqual(self.find(self.bob, 'sight from:ann'), ['Plain sight'])
+
+
+class LostIndex(MoreCase):
+
+    def test_is_built_anew_at_the_next_start(self):
+        self.say(self.ann, 'Remember the alamo')
+        self.ann.get('/search?q=alamo')
+
+        def lose(change):
+            change.execute('DROP TABLE words')
+        self.app.store.write(lose)
+        self.restart()
+        found = self.person('ann').get('/search?q=alamo').data['messages']
+        self.assertEqual([one['text'] for one in found], ['Remember the alamo'])
+
+
+# ======================================================================
 # LIVE: events, polls, the store
 # ======================================================================
 
@@ -5764,7 +5992,7 @@ class ASuddenDeath(unittest.TestCase):
 # ======================================================================
 
 NOON = 1798761600  # 2027-01-01T00:00:00Z, a clock that has been set
-DAY = 24 * 60 * 60
+ONE_DAY = 24 * 60 * 60
 NAMES = ['localhost', 'box', 'box.local']
 ADDRESSES = [ipaddress.ip_address(text) for text in ('127.0.0.1', '192.168.7.5', '203.0.113.9', '::1', 'fd00::2')]
 STRANGER = ipaddress.ip_address('198.51.100.77')
@@ -6072,8 +6300,8 @@ class IssuedCertificates(CertificateFolder):
     def test_lifetimes_are_ten_years_and_397_days_and_began_yesterday(self):
         self.refresh()
         server, authority = minimost.read_certificates(self.read('cert.pem'))
-        self.assertEqual((server.since, server.until - server.since), (NOON - DAY, 397 * DAY))
-        self.assertEqual((authority.since, authority.until - authority.since), (NOON - DAY, 3650 * DAY))
+        self.assertEqual((server.since, server.until - server.since), (NOON - ONE_DAY, 397 * ONE_DAY))
+        self.assertEqual((authority.since, authority.until - authority.since), (NOON - ONE_DAY, 3650 * ONE_DAY))
 
     def test_the_reader_finds_what_the_writer_wrote(self):
         self.refresh()
@@ -6203,7 +6431,7 @@ class Renewal(CertificateFolder):
         before = self.files()
         self.assertEqual(set(before), {'ca.pem', 'ca-key.pem', 'cert.pem', 'key.pem'})
         for days in (0, 1, 200, 365):
-            self.now = NOON + days * DAY
+            self.now = NOON + days * ONE_DAY
             self.assertFalse(self.refresh())
         self.assertFalse(self.refresh(ADDRESSES[:1], NAMES[:1]))
         self.assertEqual(self.files(), before)
@@ -6215,9 +6443,9 @@ class Renewal(CertificateFolder):
 
     def test_the_last_thirty_days_bring_a_new_one_from_the_same_authority(self):
         authority, before = self.read('ca.pem'), self.server()
-        self.now = before.until - 30 * DAY + 1
+        self.now = before.until - 30 * ONE_DAY + 1
         self.assertTrue(self.refresh())
-        self.assertEqual(self.server().since, self.now - DAY)
+        self.assertEqual(self.server().since, self.now - ONE_DAY)
         self.assertEqual(self.read('ca.pem'), authority)
         self.assertFalse(self.refresh())
 
@@ -6236,24 +6464,24 @@ class Renewal(CertificateFolder):
         names = ['chat.example.com', 'not a name', '*.local', '10.1.2.3', '']
         self.assertFalse(self.refresh(ADDRESSES + strangers, NAMES + names))
         self.assertEqual(self.certificates.left_out, names + [str(stranger) for stranger in strangers])
-        self.now += 390 * DAY
+        self.now += 390 * ONE_DAY
         self.assertTrue(self.refresh(ADDRESSES + strangers, NAMES + names))
         self.assertEqual(self.server().hosts, NAMES + ADDRESSES)
 
     def test_a_clock_set_back_brings_one_that_is_valid_now(self):
-        self.now = NOON - 200 * DAY
+        self.now = NOON - 200 * ONE_DAY
         self.assertTrue(self.refresh())
-        self.assertEqual(self.server().since, self.now - DAY)
+        self.assertEqual(self.server().since, self.now - ONE_DAY)
         self.assertFalse(self.refresh())
 
     def test_a_clock_set_forward_by_decades_brings_one_that_is_valid_then(self):
-        self.now = NOON + 73 * 365 * DAY
+        self.now = NOON + 73 * 365 * ONE_DAY
         self.assertTrue(self.refresh())
         self.assertTrue(self.server().since < self.now < self.server().until)
         self.assertFalse(self.refresh())
 
     def test_a_clock_that_was_never_set_changes_nothing(self):
-        self.now = NOON + 500 * DAY
+        self.now = NOON + 500 * ONE_DAY
         self.assertTrue(self.refresh())
         before = self.files()
         for never in (0, -1.5, 86400, 946684800):
@@ -6261,12 +6489,12 @@ class Renewal(CertificateFolder):
             self.assertFalse(self.refresh())
         self.assertEqual(self.files(), before)
         self.assertTrue(self.refresh(ADDRESSES + [ipaddress.ip_address('10.1.2.3')]))
-        self.assertEqual(self.server().since, NOON + 499 * DAY)
+        self.assertEqual(self.server().since, NOON + 499 * ONE_DAY)
 
     def test_without_the_authority_key_the_old_certificate_serves_on(self):
         os.remove(self.path('ca-key.pem'))
         before = self.files()
-        self.now += 390 * DAY
+        self.now += 390 * ONE_DAY
         self.assertFalse(self.refresh())
         self.assertIn('ca-key.pem', self.certificates.trouble)
         self.assertEqual(self.files(), before)
@@ -6275,7 +6503,7 @@ class Renewal(CertificateFolder):
             self.refresh()
 
     def test_a_medium_that_turned_read_only_serves_the_old_certificate_on(self):
-        self.now += 390 * DAY
+        self.now += 390 * ONE_DAY
         with mock.patch.object(minimost, 'save', side_effect=OSError(30, 'Read-only file system')):
             self.assertFalse(self.refresh())
             self.assertIn('Read-only', self.certificates.trouble)
@@ -6299,7 +6527,7 @@ class FirstStart(CertificateFolder):
     def test_a_clock_that_was_never_set_counts_as_the_first_day_known(self):
         self.now = 0
         self.assertTrue(self.refresh())
-        self.assertEqual(self.server().since, minimost.EARLIEST - DAY)
+        self.assertEqual(self.server().since, minimost.EARLIEST - ONE_DAY)
         self.assertFalse(self.refresh())
 
     def test_a_crash_between_any_two_files_is_repaired_by_the_next_start(self):
@@ -6415,7 +6643,7 @@ class OperatorsPair(CertificateFolder):
         before = self.files()
         self.assertFalse(self.certificates.ours)
         for days in (0, 29, 10000):
-            self.now = time.time() + days * DAY
+            self.now = time.time() + days * ONE_DAY
             self.assertFalse(self.refresh(ADDRESSES + [STRANGER]))
         self.assertEqual(self.files(), before)
         self.certificates.context()
@@ -6902,6 +7130,1510 @@ class TenTabs(BrowserCase):
             hears(bob, 'All tabs, please')
         listening = self.app.lot._listeners.get(self.person('bob').user['id'], ())
         wait_until(lambda: len(listening) == 1)
+
+
+# ======================================================================
+# BROWSERS: the page
+# ======================================================================
+
+MINUTE = 60 * 1000
+DAY = 24 * 60 * MINUTE
+
+HOLD_SENDING = """
+const real = window.fetch;
+window.held = [];
+window.fetch = (path, init) => init && init.method === 'POST' && /[0-9]\\/messages$/.test(path)
+    ? new Promise(resolve => held.push(() => resolve(real(path, init)))) : real(path, init);
+window.release = () => { window.fetch = real; held.splice(0).forEach(send => send()); };
+"""
+REFUSE_SENDING = """
+const real = window.fetch;
+window.posts = 0;
+window.fetch = (path, init) => {
+    if (!init || init.method !== 'POST' || !/[0-9]\\/messages$/.test(path)) return real(path, init);
+    window.posts += 1;
+    return Promise.resolve(new Response(JSON.stringify({error: 'The hold is full.', code: 'full'}), {status: 403}));
+};
+window.allow = () => { window.fetch = real; };
+"""
+PRESS_ENTER = """
+const box = document.querySelector('#message-text');
+box.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', bubbles: true, cancelable: true, ...arguments[0]}));
+"""
+SETTLE = """
+const scroller = document.querySelector('#timeline');
+const look = () => [scroller.scrollTop, scroller.scrollHeight, document.querySelectorAll('article').length].join();
+return new Promise(resolve => {
+    let before = '', same = 0;
+    const timer = setInterval(() => {
+        same = look() === before ? same + 1 : 0;
+        before = look();
+        if (same > 3) { clearInterval(timer); resolve(); }
+    }, 40);
+});
+"""
+FIRST_IN_VIEW = """
+const edge = document.querySelector('#timeline').getBoundingClientRect().top + 40;
+const article = [...document.querySelectorAll('article.message')].find(one => one.getBoundingClientRect().bottom > edge);
+return [Number(article.dataset.id), article.getBoundingClientRect().top];
+"""
+TOP_OF = "return document.querySelector(`article[data-id='${arguments[0]}']`).getBoundingClientRect().top"
+TO_END = "const {scrollTop, scrollHeight, clientHeight} = document.querySelector('#timeline'); return scrollHeight - scrollTop - clientHeight"
+ARTICLES = "return document.querySelectorAll('#messages article').length"
+
+
+def now():
+    return int(time.time() * 1000)
+
+
+def enter(page, address, username, password=PASSWORD):
+    """Sign in without the form, which has its own test, and load the page."""
+    page.open(address + '/health')
+    status = page.run("return fetch('/login', {method: 'POST', headers: {'Content-Type': 'application/json'},"
+                      " body: JSON.stringify({username: arguments[0], password: arguments[1]})})"
+                      ".then(response => response.status)", username, password)
+    if status != 200:
+        raise AssertionError('POST /login from the page: %s' % status)
+    page.open(address + '/')
+    page.wait_for('#message-text')
+
+
+def trouble(page):
+    """What the console was told that no lost link and no refusal explains."""
+    expected = ('Failed to load resource', 'net::ERR_')
+    return [line for line in page.console() if not any(sign in line for sign in expected)]
+
+
+def until(page, script, what=None):
+    """Wait until a script of several statements returns something true."""
+    return page.wait_for(lambda: page.run(script), what=what or script)
+
+
+def at_end(page):
+    page.wait_for(lambda: page.run(ARTICLES) and page.run(TO_END) < 2, what='the end of the messages is in view')
+
+
+def scroll_to(page, top):
+    """Scroll to `top`, negative from the end, and wait until nothing moves or loads any more."""
+    page.run("const box = document.querySelector('#timeline');"
+             "box.scrollTop = arguments[0] < 0 ? box.scrollHeight + arguments[0] : arguments[0]", top)
+    page.run(SETTLE)
+
+
+def menu_item(page, text):
+    """Choose from the menu or sheet that is open."""
+    page.wait_for("return [...document.querySelectorAll('dialog[open] [role^=menuitem]')]"
+                  ".find(item => item.innerText.trim().startsWith(%s))" % json.dumps(text), what='menu item ' + text)
+    page.run("[...document.querySelectorAll('dialog[open] [role^=menuitem]')]"
+             ".find(item => item.innerText.trim().startsWith(arguments[0])).click()", text)
+
+
+def press(page, css, text):
+    """Click the button below `css` that says `text`."""
+    found = "[...document.querySelectorAll(%s)].find(button => button.innerText.trim() === %s)" % (
+        json.dumps(css + ' button'), json.dumps(text))
+    page.wait_for('return ' + found, what='button %s in %s' % (text, css))
+    page.run(found + '.click()')
+
+
+class PageCase(BrowserCase):
+    """One browser for the class, in which ann is signed in; each test has a channel of ann's and bob's own."""
+
+    options = {}
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.numbers = itertools.count(1)
+        cls.ann, cls.bob = cls.account('ann'), cls.account('bob')
+        cls.browser = cls.new_browser('ann', **cls.options)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.ann.close()
+        cls.bob.close()
+        super().tearDownClass()
+
+    @classmethod
+    def account(cls, username):
+        client = Client('127.0.0.1', cls.running.port, None if cls.plain else True)
+        client.user = client.post('/signup', {'username': username, 'password': PASSWORD}).data['user']
+        return client
+
+    @classmethod
+    def new_browser(cls, username, **options):
+        browser = Browser(cls.driver, **options)
+        enter(browser, cls.running.url, username)
+        return browser
+
+    def setUp(self):
+        self.page = self.browser
+        self.channel = self.new_channel()
+        self.load(self.channel)
+
+    def tearDown(self):
+        found = trouble(self.page)
+        self.page.log.clear()
+        self.assertEqual(found, [])
+
+    def new_channel(self, **fields):
+        asked = dict({'name': 'room-%d' % next(self.numbers), 'kind': 'private', 'members': [self.ann.user['id']]}, **fields)
+        answer = self.bob.post('/channels', asked)
+        self.assertEqual(answer.status, 201, answer.data)
+        return answer.data['channel']['id']
+
+    def load(self, channel, message=None):
+        """Load the page anew at a channel."""
+        self.page.open('about:blank')
+        self.page.open('%s/#/channel/%d%s' % (self.running.url, channel, '/message/%d' % message if message else ''))
+        self.page.wait_for('a.channel[href="#/channel/%d"][aria-current]' % channel)
+        self.page.wait_for("return document.querySelector('#messages').children.length && !document.querySelector('.loading')")
+
+    def history(self, rows, channel=None, read=True):
+        """Put messages, each (user, text, ms since the epoch), straight into the store; returns their ids."""
+        channel = channel or self.channel
+
+        def write(change):
+            return [change.insert('messages', channel_id=channel, user_id=user['id'], kind='text', text=text, created_at=at)
+                    for user, text, at in rows]
+        ids = self.app.store.write(write)
+        if read:
+            self.ann.post('/channels/%d/read' % channel, {'message_id': ids[-1]})
+        return ids
+
+    def lines(self, count, **options):
+        """So many messages of bob's, a minute apart, the last one now."""
+        start = now() - count * MINUTE
+        return self.history([(self.bob.user, 'Line %d' % number, start + number * MINUTE) for number in range(count)], **options)
+
+    def post(self, person, text, channel=None, **fields):
+        fields.update(text=text, client_id='client-%08d' % next(self.numbers))
+        answer = person.post('/channels/%d/messages' % (channel or self.channel), fields)
+        self.assertEqual(answer.status, 201, answer.data)
+        return answer.data['message']['id']
+
+    def stored(self, channel=None):
+        """The texts the server has, oldest first."""
+        answer = self.bob.get('/channels/%d/messages?limit=200' % (channel or self.channel))
+        return [message['text'] for message in answer.data['messages'] if message['kind'] == 'text' and not message['deleted']]
+
+    def stores(self, *wanted):
+        wait_until(lambda: self.stored() == list(wanted), message=lambda: '%r stored, not %r' % (self.stored(), wanted))
+
+    def shows(self, *wanted):
+        """Wait until the page shows just these messages, and none that waits."""
+        found = "return [...document.querySelectorAll('article.message:not(.system):not(.pending) .text')].map(text => text.innerText.trim())"
+        wait_until(lambda: self.page.run(found) == list(wanted), message=lambda: '%r, not %r' % (self.page.run(found), wanted))
+
+    def pending(self, status):
+        return self.page.wait_for('article.message.pending.' + status)
+
+
+class MessageList(PageCase):
+
+    def test_groups_what_one_says_within_five_minutes(self):
+        start, ann, bob = now() - 60 * MINUTE, self.ann.user, self.bob.user
+        self.history([(bob, 'a', start), (bob, 'b', start + 4 * MINUTE), (bob, 'c', start + 10 * MINUTE),
+                      (ann, 'd', start + 11 * MINUTE), (ann, 'e', start + 12 * MINUTE)])
+        self.load(self.channel)
+        grouped = "return [...document.querySelectorAll('article:not(.system)')].map(one => one.classList.contains('grouped'))"
+        self.assertEqual(self.page.run(grouped), [False, True, False, False, True])
+
+    def test_tells_each_time_to_the_pointer_and_to_the_keyboard(self):
+        self.history([(self.bob.user, 'first', now() - 2 * MINUTE), (self.bob.user, 'second', now() - MINUTE)])
+        self.load(self.channel)
+        shown = ("const time = document.querySelector('article.grouped .time');"
+                 "return Number(getComputedStyle(time).opacity) === 1 && getComputedStyle(time, '::after').content.includes(time.dataset.full)")
+        self.assertFalse(self.page.run(shown))
+        self.page.hover('article.grouped .time')
+        until(self.page, shown, 'the exact time under the pointer')
+        self.page.hover('#topbar h1')
+        self.page.wait_for(lambda: not self.page.run(shown), what='the time is hidden again')
+        self.page.run("document.querySelector('#timeline').focus()")
+        self.page.keys('ArrowUp')
+        until(self.page, shown, 'the exact time of the focused message')
+
+    def test_separates_days_and_keeps_the_day_in_view(self):
+        rows = [(self.bob.user, 'Day %d line %d' % (day, line), now() - (2 - day) * DAY - (60 - line) * 1000)
+                for day in range(3) for line in range(40)]
+        self.history(rows)
+        self.load(self.channel)
+        scroll_to(self.page, 0)
+        self.page.wait_for("return document.querySelectorAll('.day').length >= 3")
+        for text in ('Day 0 line 20', 'Day 1 line 20', 'Day 2 line 10'):
+            self.page.run("[...document.querySelectorAll('article')].find(one => one.innerText.includes(arguments[0])).scrollIntoView({block: 'start'})", text)
+            self.page.run(SETTLE)
+            said = self.page.run("""
+                const box = document.querySelector('#timeline').getBoundingClientRect();
+                const day = document.elementFromPoint(box.left + box.width / 2, box.top + 8).closest('.day');
+                const article = [...document.querySelectorAll('article')].find(one => one.innerText.includes(arguments[0]));
+                let above = article;
+                while (!above.matches('.day')) above = above.previousElementSibling;
+                return [day && day.innerText, above.innerText]""", text)
+            self.assertEqual(said[0], said[1], text)
+
+    def returns_to_unread(self, count):
+        self.page.see(str(count), 'a.channel[href="#/channel/%d"] .channel-end' % self.channel)
+        look_at(self.page, self.channel)
+
+    def test_new_stands_at_the_first_unread_until_one_sends(self):
+        self.lines(3)
+        self.load(1)
+        self.post(self.bob, 'unread one')
+        self.post(self.bob, 'unread two')
+        self.returns_to_unread(2)
+        below = "return document.querySelector('.new-divider').nextElementSibling.querySelector('.text').innerText"
+        self.assertEqual(self.page.wait_for(below), 'unread one')
+        self.post(self.bob, 'unread three')
+        hears(self.page, 'unread three')
+        self.assertEqual(self.page.run(below), 'unread one')
+        say(self.page, 'I am here')
+        self.page.gone('.new-divider')
+
+    def test_new_goes_when_one_leaves_the_channel(self):
+        self.lines(2)
+        self.load(1)
+        self.post(self.bob, 'unread')
+        self.returns_to_unread(1)
+        self.page.wait_for('.new-divider')
+        self.page.wait_for('return !document.title.startsWith("(")', what='all is read')
+        look_at(self.page, 1)
+        look_at(self.page, self.channel)
+        hears(self.page, 'unread')
+        self.page.gone('.new-divider')
+
+    def test_opens_at_the_end_and_with_news_at_the_first_unread(self):
+        self.lines(90)
+        self.load(self.channel)
+        at_end(self.page)
+        self.lines(60, read=False)
+        self.load(self.channel)
+        self.page.run(SETTLE)
+        inside = ("const box = document.querySelector('#timeline').getBoundingClientRect(), at = document.querySelector('.new-divider').getBoundingClientRect();"
+                  "return at.top >= box.top && at.bottom < box.top + box.height / 2")
+        until(self.page, inside, 'the divider is in view')
+
+    def test_ten_arrivals_below_move_nothing(self):
+        self.lines(120)
+        self.load(self.channel)
+        scroll_to(self.page, -1800)
+        message, top = self.page.run(FIRST_IN_VIEW)
+        for number in range(10):
+            self.post(self.bob, 'Arrival %d' % number)
+        self.page.see('10 new', '#jump-to-latest')
+        self.assertEqual(self.page.run(TOP_OF, message), top)
+        self.page.click('#jump-to-latest')
+        at_end(self.page)
+        self.page.gone('#jump-to-latest')
+        hears(self.page, 'Arrival 9')
+
+    def test_the_end_stays_the_end(self):
+        self.lines(60)
+        self.load(self.channel)
+        at_end(self.page)
+        for number in range(3):
+            self.post(self.bob, 'Arrival %d\nof two lines' % number)
+            hears(self.page, 'Arrival %d\nof two lines' % number)
+            at_end(self.page)
+        self.page.gone('#jump-to-latest')
+
+    def test_older_history_moves_what_is_in_view_by_a_pixel_at_most(self):
+        self.lines(300)
+        self.load(self.channel)
+        at_end(self.page)
+        self.page.run(SETTLE)
+        for _ in range(3):
+            oldest = "return document.querySelector('#messages article').dataset.id"
+            before = self.page.run(oldest)
+            message, top = self.page.run("document.querySelector('#timeline').scrollTop = 300;" + FIRST_IN_VIEW)
+            self.page.wait_for(oldest + ' !== "%s"' % before, what='older messages')
+            self.page.run(SETTLE)
+            self.assertLessEqual(abs(self.page.run(TOP_OF, message) - top), 1)
+
+    def test_ten_thousand_messages_open_within_a_second_and_stay_few_in_the_page(self):
+        channel = self.new_channel()
+        ids = self.lines(10000, channel=channel)
+        opened = self.page.run("""
+            const start = performance.now(), channel = arguments[0], last = arguments[1];
+            location.hash = '#/channel/' + channel;
+            return new Promise(resolve => {
+                const look = () => document.querySelector(`article[data-id='${last}']`) ? resolve(performance.now() - start) : requestAnimationFrame(look);
+                look();
+            })""", channel, ids[-1])
+        self.assertLess(opened, 1000)
+        for _ in range(5):
+            self.assertLessEqual(self.page.run(ARTICLES), 300)
+            scroll_to(self.page, 0)
+        self.assertGreater(ids[-200], self.page.run(FIRST_IN_VIEW)[0])
+        scroll_to(self.page, 2000)
+        message, top = self.page.run(FIRST_IN_VIEW)
+        self.page.run("document.querySelector('#timeline').scrollTop += 300")
+        self.page.run("document.querySelector('#timeline').scrollTop -= 300")
+        self.page.run(SETTLE)
+        self.assertLessEqual(abs(self.page.run(TOP_OF, message) - top), 1)
+        last = "document.querySelector('article[data-id=\"%d\"]')" % ids[-1]
+        for _ in range(40):
+            if self.page.run('return !!' + last):
+                break
+            scroll_to(self.page, -1)
+            self.assertLessEqual(self.page.run(ARTICLES), 300)
+        scroll_to(self.page, -1)
+        self.assertTrue(self.page.run('return !!' + last))
+        at_end(self.page)
+
+    def test_a_quote_leads_to_its_original_and_back_returns(self):
+        ids = self.lines(300)
+        self.post(self.bob, 'As I said', reply_to=ids[5])
+        self.load(self.channel)
+        self.page.wait_for('return (document.querySelector("a.quote") || {}).innerText.includes("Line 5")')
+        self.page.click('a.quote')
+        self.page.wait_for('article.marked[data-id="%d"]' % ids[5])
+        self.assertTrue(self.page.url().endswith('#/channel/%d/message/%d' % (self.channel, ids[5])))
+        self.assertTrue(self.page.run("const box = document.querySelector('#timeline').getBoundingClientRect(), at = document.querySelector('.marked').getBoundingClientRect();"
+                                      "return at.top >= box.top && at.bottom <= box.bottom"))
+        self.assertIn('Line 6', texts(self.page))
+        self.page.back()
+        hears(self.page, 'As I said')
+        at_end(self.page)
+
+    def test_a_quote_of_a_deleted_message_says_so(self):
+        original = self.post(self.bob, 'A secret')
+        self.post(self.bob, 'As I said', reply_to=original)
+        self.load(self.channel)
+        self.page.see('A secret', '.quote')
+        self.bob.delete('/messages/%d' % original)
+        self.page.see('deleted', '.quote')
+        self.assertNotIn('A secret', self.page.run('return document.body.innerText'))
+
+    def test_a_link_to_a_message_that_is_gone_says_so(self):
+        ids = self.lines(3)
+        self.load(self.channel, ids[-1] + 1000)
+        self.page.see('not here', '#toasts')
+        hears(self.page, 'Line 2')
+
+    def test_back_forward_and_reload_keep_the_place(self):
+        ids = self.lines(120)
+        other = self.new_channel()
+        self.load(self.channel)
+        look_at(self.page, other)
+        self.page.back()
+        self.page.wait_for('a.channel[href="#/channel/%d"][aria-current]' % self.channel)
+        self.page.run('history.forward()')
+        self.page.wait_for('a.channel[href="#/channel/%d"][aria-current]' % other)
+        self.load(self.channel, ids[10])
+        self.page.reload()
+        self.page.wait_for('article.marked[data-id="%d"]' % ids[10])
+
+    def test_a_picture_keeps_its_box_before_and_after_it_came(self):
+        picture = minimost.draw_picture('gauge', 1, 1600, 1000)
+        file = self.bob.post('/files?name=gauge.png', picture).data['file']
+        self.post(self.bob, 'Look', files=[file['id']])
+        self.load(1)
+        self.page.network(throughput=len(picture) // 8)
+        self.addCleanup(self.page.network)
+        look_at(self.page, self.channel)
+        box = """const image = document.querySelector('.picture img'), {width, height} = image.getBoundingClientRect();
+            return [image.naturalWidth && image.complete, width, height]"""
+        self.page.wait_for('.picture img')
+        self.assertEqual(self.page.run(box), [False, 360, 225])
+        self.page.network()
+        until(self.page, box.replace('width, height]', 'width, height][0]'), 'the picture has come')
+        self.assertEqual(self.page.run(box), [True, 360, 225])
+
+    def test_a_missing_picture_is_said_and_keeps_its_box(self):
+        file = self.bob.post('/files?name=gauge.png', minimost.draw_picture('gauge', 1, 640, 400)).data['file']
+        self.post(self.bob, 'Look', files=[file['id']])
+        self.page.cdp('Network.enable')
+        self.addCleanup(self.page.cdp, 'Network.setBlockedURLs', urls=[])
+        self.page.cdp('Network.setBlockedURLs', urls=['*' + file['url']])
+        self.load(self.channel)
+        self.page.see('missing', '.picture')
+        box = "const {width, height} = document.querySelector('.picture').getBoundingClientRect(); return [width, height]"
+        self.assertEqual(self.page.run(box), [360, 225])
+
+    def test_odd_texts_do_not_overflow(self):
+        odd = ['W' * 400, 'https://example.test/' + 'path/' * 100, 'Z' + ''.join(chr(0x300 + n) for n in range(100)) + 'algo',
+               '\u0645\u0631\u062d\u0628\u0627 ' * 40, '\U0001f6a2' * 300, '```\n' + 'x' * 500 + '\n```', '|a|b|\n|--|--|\n|%s|2|' % ('q' * 300),
+               '> ' * 3 + 'deep ' * 80, '**' * 200]
+        for text in odd:
+            self.post(self.bob, text)
+        wait_until(lambda: len(texts(self.page)) >= len(odd))
+        overflow = """
+            const wide = [...document.querySelectorAll('#messages article')].filter(one => one.scrollWidth > one.clientWidth + 1);
+            const {scrollWidth, clientWidth} = document.querySelector('#timeline');
+            return [wide.map(one => one.innerText.slice(0, 20)), scrollWidth - clientWidth, document.documentElement.scrollWidth - innerWidth]"""
+        for size in ((1280, 800), (320, 640)):
+            self.page.resize(*size)
+            self.addCleanup(self.page.resize, 1280, 800)
+            self.assertEqual(self.page.run(overflow), [[], 0, 0], size)
+        self.assertEqual(self.page.run("return [...document.querySelectorAll('.text > p')].filter(p => p.dir !== 'auto').length"), 0)
+        self.assertTrue(self.page.run("return [...document.querySelectorAll('.text > p')].some(p => getComputedStyle(p).direction === 'rtl')"))
+        marks = ("const box = document.querySelectorAll('.body > .text')[2];"
+                 "return getComputedStyle(box).overflowY")
+        self.assertIn(self.page.run(marks), ('clip', 'hidden'))
+
+
+class Sending(PageCase):
+
+    def test_one_sees_the_own_message_at_once(self):
+        self.page.run(HOLD_SENDING)
+        self.page.type('#message-text', 'Under way')
+        took, shown = self.page.run("""
+            const start = performance.now();
+            document.querySelector('#composer').requestSubmit();
+            return new Promise(resolve => requestAnimationFrame(() => resolve(
+                [performance.now() - start, Boolean(document.querySelector('article.pending.sending'))])))""")
+        self.assertTrue(shown)
+        self.assertLess(took, 50)
+        self.page.run('release()')
+        self.shows('Under way')
+
+    def test_enter_twice_while_sending_is_slow_posts_once(self):
+        self.page.run(HOLD_SENDING)
+        self.page.type('#message-text', 'Only once')
+        self.page.keys('Enter', 'Enter')
+        self.page.wait_for('return held.length')
+        self.page.keys('Enter')
+        self.page.run('release()')
+        self.shows('Only once')
+        say(self.page, 'And then')
+        self.stores('Only once', 'And then')
+
+    def test_an_answer_that_was_lost_posts_once(self):
+        self.page.run("""
+            const real = window.fetch;
+            window.lost = 0;
+            window.fetch = (path, init) => init && init.method === 'POST' && /[0-9]\\/messages$/.test(path) && !window.lost++
+                ? real(path, init).then(() => { throw new TypeError('network'); }) : real(path, init)""")
+        say(self.page, 'Answered to nobody')
+        self.shows('Answered to nobody')
+        self.page.wait_for('return window.lost > 1')
+        self.stores('Answered to nobody')
+
+    def test_changing_channel_while_sending_touches_no_draft(self):
+        other = self.new_channel()
+        look_at(self.page, other)
+        self.page.type('#message-text', 'A draft of the other channel')
+        look_at(self.page, self.channel)
+        self.page.run(HOLD_SENDING)
+        say(self.page, 'On its way')
+        self.page.wait_for('return held.length')
+        look_at(self.page, other)
+        self.assertEqual(self.page.property('#message-text', 'value'), 'A draft of the other channel')
+        self.page.run('release()')
+        self.stores('On its way')
+        self.page.wait_for("return !document.querySelector('.pending')")
+        self.assertEqual(self.page.property('#message-text', 'value'), 'A draft of the other channel')
+        self.assertEqual(self.stored(other), [])
+        look_at(self.page, self.channel)
+        self.shows('On its way')
+        self.assertEqual(self.page.property('#message-text', 'value'), '')
+
+    def test_a_refused_message_says_why_and_can_be_sent_again(self):
+        self.page.run(REFUSE_SENDING)
+        say(self.page, 'Refused once')
+        self.pending('failed')
+        self.page.see('The hold is full.', 'article.failed')
+        press(self.page, 'article.failed .delivery-actions', 'Retry')
+        self.page.wait_for('return window.posts === 2')
+        self.pending('failed')
+        self.page.run('allow()')
+        press(self.page, 'article.failed .delivery-actions', 'Retry')
+        self.shows('Refused once')
+        self.stores('Refused once')
+
+    def test_a_refused_message_can_be_changed_and_lets_others_pass(self):
+        self.page.run(REFUSE_SENDING)
+        say(self.page, 'Refused')
+        self.pending('failed')
+        self.page.run('allow()')
+        say(self.page, 'This one passes')
+        self.stores('This one passes')
+        press(self.page, 'article.failed .delivery-actions', 'Edit')
+        self.page.clear('.edit-form textarea')
+        self.page.type('.edit-form textarea', 'Accepted')
+        self.page.keys('Enter')
+        self.stores('This one passes', 'Accepted')
+        self.page.gone('article.pending')
+
+    def test_a_refused_message_survives_a_reload_and_can_be_deleted(self):
+        self.page.run(REFUSE_SENDING)
+        say(self.page, 'Refused for good')
+        self.pending('failed')
+        self.load(self.channel)
+        self.pending('failed')
+        self.page.see('The hold is full.', 'article.failed')
+        press(self.page, 'article.failed .delivery-actions', 'Delete')
+        self.page.gone('article.pending')
+        self.assertEqual(self.stored(), [])
+
+    def test_a_channel_archived_meanwhile_refuses_and_keeps_what_was_written(self):
+        self.page.run(HOLD_SENDING)
+        say(self.page, 'Too late')
+        self.page.wait_for('return held.length')
+        self.assertEqual(self.bob.patch('/channels/%d' % self.channel, {'archived': True}).status, 200)
+        self.page.wait_for('#notice')
+        self.page.run('release()')
+        self.pending('failed')
+        self.page.see('Too late', 'article.failed')
+        self.page.see('archived', 'article.failed .delivery')
+
+    def test_drafts_survive_switching_and_reload_and_are_marked(self):
+        self.page.type('#message-text', 'Half a thou')
+        other = self.new_channel()
+        look_at(self.page, other)
+        self.assertEqual(self.page.property('#message-text', 'value'), '')
+        self.page.wait_for('a.channel[href="#/channel/%d"] [aria-label=Draft]' % self.channel)
+        self.load(self.channel)
+        self.page.wait_for("return document.querySelector('#message-text').value === 'Half a thou'")
+
+    def test_enter_of_an_input_method_does_not_send(self):
+        self.page.type('#message-text', 'kanji')
+        self.page.run(PRESS_ENTER, {'isComposing': True})
+        self.page.run(PRESS_ENTER, {'keyCode': 229})
+        self.page.run(PRESS_ENTER, {'shiftKey': True})
+        self.assertEqual(self.page.property('#message-text', 'value'), 'kanji')
+        self.assertEqual(self.page.run("return document.querySelectorAll('article:not(.system)').length"), 0)
+        self.page.run(PRESS_ENTER, {})
+        self.stores('kanji')
+
+    def test_shift_enter_breaks_the_line(self):
+        self.page.type('#message-text', 'one')
+        self.page.keys('Shift+Enter', 't', 'w', 'o', 'Enter')
+        self.stores('one\ntwo')
+
+    def test_arrow_up_edits_the_last_own_message_and_escape_restores(self):
+        say(self.page, 'Draught 4.2')
+        self.shows('Draught 4.2')
+        self.page.keys('ArrowUp')
+        self.page.type('.edit-form textarea', ' wrong')
+        self.page.keys('Escape')
+        self.shows('Draught 4.2')
+        self.assertEqual(self.page.run('return document.activeElement.id'), 'message-text')
+        self.page.keys('ArrowUp')
+        self.page.type('.edit-form textarea', '5')
+        self.page.keys('Enter')
+        self.stores('Draught 4.25')
+        self.page.gone('.edit-form')
+        self.assertEqual(self.page.run('return document.activeElement.id'), 'message-text')
+        self.page.see('edited', 'article:last-child')
+
+    def test_a_counter_appears_before_the_limit_and_too_much_is_not_sent(self):
+        fill = "const box = document.querySelector('#message-text'); box.value = 'x'.repeat(arguments[0]); box.dispatchEvent(new Event('input', {bubbles: true}))"
+        self.page.run(fill, 8000)
+        self.page.gone('#counter')
+        self.page.run(fill, 9900)
+        self.page.see('100 left', '#counter')
+        self.page.run(fill, 10001)
+        self.page.see('1 too many', '#counter')
+        self.page.click('#message-text')
+        self.page.keys('Enter')
+        self.page.see('10000', '.composer-foot')
+        self.assertEqual(len(self.page.property('#message-text', 'value')), 10001)
+        self.page.run(fill, 0)
+
+    def test_a_very_long_text_pasted_is_offered_as_a_file(self):
+        self.page.run("""
+            const data = new DataTransfer();
+            data.setData('text/plain', 'long '.repeat(4000));
+            document.querySelector('#message-text').dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, bubbles: true, cancelable: true}))""")
+        press(self.page, 'dialog[open]', 'Attach as file')
+        self.page.wait_for('.upload[data-status=done]')
+        say(self.page, 'The log')
+        wait_until(lambda: self.stored() == ['The log'])
+        self.page.wait_for('.file-card')
+
+    def test_a_reply_carries_its_quote(self):
+        original = self.post(self.bob, 'Who has the *key*?')
+        self.page.wait_for('article[data-id="%d"]' % original)
+        self.page.run("document.querySelector('#timeline').focus()")
+        self.page.keys('ArrowUp', 'r')
+        self.page.see('Who has the key?', '.reply-bar')
+        self.page.keys('Escape')
+        self.page.gone('.reply-bar')
+        self.page.run("document.querySelector('#timeline').focus()")
+        self.page.keys('ArrowUp', 'r')
+        self.page.wait_for('.reply-bar')
+        say(self.page, 'I have')
+        self.stores('Who has the *key*?', 'I have')
+        self.page.see('Who has the key?', 'article:last-child .quote')
+        self.page.gone('.reply-bar')
+        latest = self.bob.get('/channels/%d/messages?limit=1' % self.channel).data['messages'][0]
+        self.assertEqual(latest['reply_to'], original)
+
+
+class Attaching(PageCase):
+
+    settings = {'max_upload_size_mb': 1}
+
+    def file(self, name, size):
+        path = os.path.join(self.folder, name)
+        with open(path, 'wb') as file:
+            file.write(os.urandom(size))
+        return path
+
+    def names(self):
+        return self.page.run("return [...document.querySelectorAll('.upload b')].map(name => name.innerText)")
+
+    def give(self, event, target, *files):
+        """Dispatch a drop, drag or paste of files, each (name, type, text)."""
+        self.page.run("""
+            const data = new DataTransfer();
+            for (const [name, type, text] of arguments[2]) data.items.add(new File([text], name, {type}));
+            const kind = arguments[0] === 'paste' ? ClipboardEvent : DragEvent;
+            document.querySelector(arguments[1]).dispatchEvent(new kind(arguments[0], {clipboardData: data, dataTransfer: data, bubbles: true, cancelable: true}))""",
+                      event, target, files)
+
+    def test_several_are_chosen_previewed_removed_and_sent(self):
+        picture = os.path.join(self.folder, 'gauge.png')
+        with open(picture, 'wb') as file:
+            file.write(minimost.draw_picture('gauge', 1, 320, 200))
+        self.page.upload('#file-input', picture, self.file('log.txt', 2000), self.file('wrong.bin', 20))
+        self.page.wait_for("return document.querySelectorAll('.upload[data-status=done]').length === 3")
+        self.page.wait_for('.upload img')
+        self.page.click('.upload [aria-label="Remove wrong.bin"]')
+        self.assertEqual(self.names(), ['gauge.png', 'log.txt'])
+        say(self.page, 'Two files')
+        self.page.wait_for("return document.querySelectorAll('article:not(.pending) .picture, article:not(.pending) .file-card').length === 2")
+        self.page.gone('.upload')
+        message = self.bob.get('/channels/%d/messages' % self.channel).data['messages'][-1]
+        self.assertEqual([file['name'] for file in message['files']], ['gauge.png', 'log.txt'])
+
+    def test_dropped_on_the_conversation_and_pasted(self):
+        dropped = ('plan.txt', 'text/plain', 'a plan')
+        self.give('dragover', '#timeline', dropped)
+        self.page.wait_for('#drop-target:not([hidden])')
+        self.give('drop', '#timeline', dropped)
+        self.page.gone('#drop-target')
+        self.give('paste', '#message-text', ('image.png', 'image/png', 'no real picture'))
+        self.page.wait_for("return document.querySelectorAll('.upload[data-status=done]').length === 2")
+        self.assertEqual(self.names(), ['plan.txt', 'image.png'])
+
+    def test_too_large_is_refused_before_a_byte_is_sent(self):
+        self.page.run("const send = XMLHttpRequest.prototype.send; window.sent = 0; XMLHttpRequest.prototype.send = function (...all) { sent += 1; send.apply(this, all); }")
+        self.page.upload('#file-input', self.file('huge.bin', 1100000))
+        self.page.see('huge.bin', '#toasts')
+        self.page.see('1 MB', '#toasts')
+        self.assertEqual((self.page.run('return window.sent'), self.names()), (0, []))
+
+    def test_too_many_are_refused_by_number(self):
+        most = minimost.MOST_FILES
+        self.give('drop', '#timeline', *[('part-%d.txt' % number, 'text/plain', 'part') for number in range(most + 1)])
+        self.page.see(str(most), '#toasts')
+        self.assertEqual(len(self.names()), most)
+
+    def slow(self, throughput):
+        self.page.network(throughput=throughput)
+        self.addCleanup(self.page.network)
+
+    def test_progress_is_shown_and_the_upload_can_be_cancelled(self):
+        self.slow(100000)
+        self.page.upload('#file-input', self.file('slow.bin', 900000))
+        until(self.page, "const bar = document.querySelector('.upload progress'); return bar && bar.value > 0 && bar.value < 1")
+        about = self.page.text('.upload small')
+        self.assertRegex(about, r'[0-9]+%.*[0-9] [kM]?B of 900 kB')
+        self.page.click('.upload .remove')
+        self.page.gone('.upload')
+
+    def test_a_message_waits_for_its_upload(self):
+        self.slow(200000)
+        self.page.upload('#file-input', self.file('slow.bin', 300000))
+        self.page.wait_for('.upload[data-status=sending]')
+        self.page.type('#message-text', 'With the file')
+        self.page.keys('Enter')
+        self.page.see('upload', '.composer-foot')
+        self.assertEqual(self.stored(), [])
+        self.page.network()
+        wait_until(lambda: self.stored() == ['With the file'])
+        self.page.wait_for('.file-card')
+
+    def test_an_upload_broken_by_the_network_can_be_taken_up_again(self):
+        self.slow(100000)
+        self.page.upload('#file-input', self.file('broken.bin', 900000))
+        until(self.page, "const bar = document.querySelector('.upload progress'); return bar && bar.value > 0")
+        self.page.network(offline=True)
+        self.page.wait_for('.upload[data-status=failed]')
+        self.page.see('%', '.upload small')
+        self.page.network()
+        press(self.page, '.upload', 'Retry')
+        self.page.wait_for('.upload[data-status=done]')
+
+
+class LostLink(PageCase):
+    """What happens when the server goes away, and when one's session does."""
+
+    def setUp(self):
+        super().setUp()
+        self.page.wait_for('#connection[data-status=on]')
+
+    def start_again(self):
+        port = self.running.port
+        self.running.stop()
+
+        def begin():
+            """What begin() of the base does, on the port the page knows."""
+            cls = type(self)
+            cls.app = minimost.App(os.path.join(self.folder, 'data'), minimost.Settings({'rate_limit_enabled': False}))
+            self.prepare(cls.app)
+            cls.running = minimost.start(cls.app, '127.0.0.1', port)
+        self.addCleanup(setattr, self, 'prepare', lambda app: None)
+        return begin
+
+    def prepare(self, app):
+        """A test may change the new server before it starts."""
+
+    def test_a_banner_within_five_seconds_and_all_that_was_missed_without_reload(self):
+        self.page.run('window.same = true')
+        begin = self.start_again()
+        stopped = time.monotonic()
+        try:
+            self.page.wait_for('#connection-banner')
+            self.assertLess(time.monotonic() - stopped, 5)
+            self.page.see('Next try in', '#connection-banner')
+            say(self.page, 'Written meanwhile')
+            self.pending('waiting')
+        finally:
+            begin()
+        self.bob.close()
+        self.post(self.bob, 'Missed')
+        press(self.page, '#connection-banner', 'Try now')
+        self.page.gone('#connection-banner')
+        hears(self.page, 'Missed')
+        hears(self.page, 'Written meanwhile')
+        self.assertEqual(sorted(self.stored()), ['Missed', 'Written meanwhile'])
+        self.assertTrue(self.page.run('return window.same'))
+        self.page.gone('#version-banner')
+
+    def test_a_new_version_is_offered_and_drafts_are_kept(self):
+        self.page.type('#message-text', 'Half a thou')
+        begin = self.start_again()
+        self.prepare = lambda app: setattr(app.assets, 'build', 'another')
+        self.page.wait_for('#connection-banner')
+        begin()
+        self.bob.close()
+        self.ann.close()
+        press(self.page, '#connection-banner', 'Try now')
+        self.page.wait_for('#version-banner')
+        self.assertEqual(self.page.property('#message-text', 'value'), 'Half a thou')
+        press(self.page, '#version-banner', 'Reload')
+        self.page.gone('#version-banner')
+        self.page.wait_for("return (document.querySelector('#message-text') || {}).value === 'Half a thou'")
+
+    def test_a_session_that_ended_asks_over_the_page_and_keeps_the_draft(self):
+        other, new = self.person('ann'), 'a new battery staple'
+        self.page.run('window.same = true')
+        self.page.type('#message-text', 'Half a thou')
+        self.assertEqual(other.post('/password', {'current': PASSWORD, 'new': new}).status, 204)
+        self.page.wait_for('dialog.sign-in-again[open]')
+        self.assertEqual(self.page.property('#message-text', 'value'), 'Half a thou')
+        self.page.keys('Escape', 'Escape')
+        self.page.wait_for('dialog.sign-in-again[open]')
+        self.page.type('dialog.sign-in-again #sign-in [name=password]', 'not this one at all')
+        self.page.keys('Enter')
+        self.page.wait_for("return document.querySelector('dialog.sign-in-again').innerText.includes('wrong')")
+        self.page.clear('dialog.sign-in-again #sign-in [name=password]')
+        self.page.type('dialog.sign-in-again #sign-in [name=password]', new)
+        self.page.keys('Enter')
+        self.page.gone('dialog.sign-in-again')
+        self.post(self.bob, 'Welcome back')
+        hears(self.page, 'Welcome back')
+        self.assertTrue(self.page.run('return window.same'))
+        self.page.click('#message-text')
+        self.page.keys('Enter')
+        self.stores('Welcome back', 'Half a thou')
+        other.post('/password', {'current': new, 'new': PASSWORD})
+        type(self).ann = self.person('ann')
+        enter(self.page, self.running.url, 'ann')
+
+    def test_a_wrong_clock_changes_no_order(self):
+        clock = self.app.clock
+        real = clock.now
+        self.addCleanup(clock.__dict__.pop, 'now', None)
+        for number, days in enumerate((0, 365, -365, 1, -1)):
+            clock.now = lambda days=days: real() + days * DAY
+            self.post(self.bob, 'Message %d' % number)
+            say(self.page, 'Answer %d' % number)
+            hears(self.page, 'Answer %d' % number)
+        expected = [line for number in range(5) for line in ('Message %d' % number, 'Answer %d' % number)]
+        self.shows(*expected)
+        self.page.wait_for('return !document.title.startsWith("(")', what='all is read')
+        self.load(self.channel)
+        self.shows(*expected)
+
+    def test_tabs_do_not_shout_at_one_another(self):
+        first = self.page.tab()
+        others = [self.page.new_tab('%s/#/channel/%d' % (self.running.url, self.channel)) for _ in range(2)]
+        try:
+            self.page.wait_for('#message-text')
+            heard = self.page.run("""
+                const channel = new BroadcastChannel('minimost');
+                let heard = 0;
+                channel.onmessage = () => { heard += 1; };
+                document.dispatchEvent(new Event('visibilitychange'));
+                return new Promise(resolve => setTimeout(() => { channel.close(); resolve(heard); }, 250))""")
+            self.assertLess(heard, 20)
+            self.post(self.bob, 'To all tabs')
+            for tab in [first] + others:
+                self.page.switch(tab)
+                hears(self.page, 'To all tabs')
+        finally:
+            for tab in others:
+                self.page.switch(tab)
+                self.page.close_tab()
+            self.page.switch(first)
+
+
+@unittest.skipIf(os.name == 'nt', 'kill -9 is not of Windows')
+class KilledServer(unittest.TestCase):
+    """A server of its own process, so that it can die in the middle of anything."""
+
+    def setUp(self):
+        self.driver = Driver()
+        self.addCleanup(self.driver.end)
+        self.folder = tempfile.mkdtemp(prefix='minimost-test-')
+        self.addCleanup(shutil.rmtree, self.folder)
+        with socket.socket() as free:
+            free.bind(('127.0.0.1', 0))
+            self.port = free.getsockname()[1]
+        self.process = None
+        self.addCleanup(self.kill)
+        self.begin()
+
+    def begin(self):
+        self.process = subprocess.Popen(
+            [sys.executable, minimost.__file__, 'serve', '--host', '127.0.0.1', '--port', str(self.port), '--quiet',
+             '--data', os.path.join(self.folder, 'data'), '--settings', os.path.join(self.folder, 'none.json')],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until(self.answers, 20, 'the server answers')
+
+    def answers(self):
+        try:
+            return self.client().get('/health').status == 200
+        except OSError:
+            return False
+
+    def kill(self):
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def client(self):
+        client = Client('127.0.0.1', self.port, True)
+        self.addCleanup(client.close)
+        return client
+
+    def test_messages_typed_meanwhile_arrive_once_each_and_in_order(self):
+        ann = self.client()
+        self.assertEqual(ann.post('/signup', {'username': 'ann', 'password': PASSWORD}).status, 201)
+        page = Browser(self.driver)
+        enter(page, 'https://127.0.0.1:%d' % self.port, 'ann')
+        look_at(page, 1)
+        say(page, 'Before')
+        hears(page, 'Before')
+        self.kill()
+        for text in ('One', 'Two', 'Three'):
+            say(page, text)
+        page.wait_for("return document.querySelectorAll('article.pending.waiting').length === 3")
+        with contextlib.suppress(BrowserError):
+            page.reload()       # there is nobody to load it from
+        self.begin()
+        page.open('https://127.0.0.1:%d/#/channel/1' % self.port)
+        page.reload()
+        for text in ('One', 'Two', 'Three'):
+            hears(page, text)
+        page.gone('article.pending')
+        ann.close()
+        said = [message['text'] for message in ann.get('/channels/1/messages').data['messages'] if message['kind'] == 'text']
+        self.assertEqual(said, ['Before', 'One', 'Two', 'Three'])
+        self.assertEqual(trouble(page), [])
+
+
+WATCH = """
+window.reports = [];
+addEventListener('securitypolicyviolation', event => reports.push(event.violatedDirective + ' ' + event.blockedURI));
+new MutationObserver(() => {
+    if (!window.usable && document.querySelector('#message-text') && document.querySelector('#messages article, .channel-start')) window.usable = performance.now();
+}).observe(document, {childList: true, subtree: true});
+"""
+LOADED = """
+const entries = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')];
+return {count: entries.length, bytes: entries.reduce((sum, entry) => sum + entry.transferSize, 0), usable: window.usable,
+    foreign: entries.map(entry => entry.name).filter(name => !name.startsWith(location.origin + '/')),
+    all: entries.map(entry => entry.transferSize + ' ' + entry.name.replace(location.origin, '')).join(', ')};
+"""
+
+
+class FirstLoad(BrowserCase):
+
+    def watched(self):
+        page = Browser(self.driver)
+        self.addCleanup(page.quit)
+        page.cdp('Page.addScriptToEvaluateOnNewDocument', source=WATCH)
+        return page
+
+    def test_signing_up_and_chatting_says_nothing_to_the_console(self):
+        page = self.watched()
+        page.open(self.running.url + '/')
+        page.type('form#sign-up [name=username]', 'carol')
+        page.type('form#sign-up [name=password]', PASSWORD)
+        page.keys('Enter')
+        page.wait_for('#message-text')
+        look_at(page, 1)
+        say(page, '**Hello** @carol `code` https://example.test/')
+        page.wait_for('article:not(.pending) .mention')
+        page.click('#profile')
+        menu_item(page, 'Sign out')
+        page.wait_for('form#sign-in')
+        sign_in(page, 'carol')
+        page.wait_for('#message-text')
+        self.assertEqual(page.run('return window.reports'), [])
+        self.assertEqual(page.run(LOADED)['foreign'], [])
+        self.assertEqual(page.console(), [])
+
+    def test_takes_few_requests_few_bytes_and_little_time(self):
+        self.person('dora').post('/channels/1/messages', {'text': 'Hello', 'client_id': 'hello-dora'})
+        page = self.watched()
+        enter(page, self.running.url, 'dora')
+        loads = []
+        for _ in range(4):
+            page.open('about:blank')
+            page.cdp('Network.clearBrowserCache')
+            page.open(self.running.url + '/#/channel/1')
+            page.wait_for('return window.usable')
+            page.wait_for("return document.readyState === 'complete'")
+            loads.append(page.run(LOADED))
+        best = min(loads, key=lambda load: load['usable'])
+        self.assertLessEqual(best['count'], 40, best)
+        self.assertLessEqual(best['bytes'], 120 * 1024, best)
+        self.assertLess(best['usable'], 400, best)
+        self.assertEqual(best['foreign'], [])
+
+    def test_signing_out_leaves_no_draft(self):
+        self.person('eve')
+        page = self.watched()
+        enter(page, self.running.url, 'eve')
+        page.type('#message-text', 'A secret draft')
+        kept = "return JSON.stringify(localStorage).includes('A secret draft')"
+        page.wait_for(kept)
+        page.click('#profile')
+        menu_item(page, 'Sign out')
+        page.wait_for('form#sign-in')
+        self.assertFalse(page.run(kept))
+        self.assertFalse(page.run('return document.documentElement.innerHTML.includes("A secret draft")'))
+        sign_in(page, 'eve')
+        page.wait_for('#message-text')
+        self.assertEqual(page.property('#message-text', 'value'), '')
+
+    def test_wrong_passwords_and_missing_fields_are_explained(self):
+        self.person('fay')
+        page = self.watched()
+        page.open(self.running.url + '/')
+        page.click('#sign-in-tab')
+        page.type('form#sign-in [name=username]', 'fay')
+        page.keys('Enter')
+        page.see('password', 'form#sign-in .field-error')
+        page.type('form#sign-in [name=password]', 'this is not it')
+        page.keys('Enter')
+        page.see('wrong', 'form#sign-in')
+        self.assertEqual(page.property('form#sign-in [name=username]', 'value'), 'fay')
+
+
+HOSTILE = (
+    '<img src=x onerror=window.owned=1>', '<script>window.owned=1</script>', '"><svg onload=window.owned=1>', "'><iframe srcdoc='<script>parent.owned=1</script>'>",
+    '<a href="javascript:window.owned=1">x</a>', '[click](javascript:window.owned=1)', '[click](data:text/html,<script>owned=1</script>)',
+    '**<b onclick=window.owned=1>bold</b>**', '`<i>code</i>`', '```\n</code></pre><script>window.owned=1</script>\n```', '> <style>*{display:none}</style>',
+    '| <img src=x onerror=window.owned=1> | b |\n|--|--|\n| <video src=x onerror=window.owned=1> | d |', '&lt;script&gt;', '<template><p>', '</article></div></main>',
+    'https://example.test/"onmouseover="window.owned=1', '[a](https://example.test/"><script>window.owned=1</script>)', '{{constructor.constructor("window.owned=1")()}}',
+    '@<img src=x onerror=window.owned=1>', '# <h1 id=topbar>', '__proto__', '\u202e<b>\u2066',
+)
+MADE_OF_IT = """
+const strange = [...document.querySelectorAll('#app script, #app iframe, #app template, #app style, #app video, #app svg[onload], #app img:not([src^="/"]):not([src^="blob:"])')];
+const events = [...document.querySelectorAll('*')].filter(one => one.getAttributeNames().some(name => name.startsWith('on')));
+const links = [...document.querySelectorAll('a[href]')].filter(link => !['https:', 'http:', 'mailto:'].includes(link.protocol));
+return [...strange, ...events, ...links].map(one => one.outerHTML).concat(window.owned ? ['owned'] : []);
+"""
+
+
+class HostileTexts(PageCase):
+
+    def assert_only_text(self):
+        self.assertEqual(self.page.run(MADE_OF_IT), [])
+
+    def test_of_messages_stay_text(self):
+        for text in HOSTILE:
+            self.post(self.bob, text)
+        self.page.wait_for("return document.querySelectorAll('article:not(.system)').length === %d" % len(HOSTILE))
+        self.assert_only_text()
+        shown = self.page.run("return [...document.querySelectorAll('article:not(.system) .text')].map(one => one.textContent)")
+        for number in (0, 1, 2, 3, 4, 12, 13, 14, 18, 20):
+            self.assertEqual(shown[number], HOSTILE[number])
+        self.assertIn('<script>window.owned=1</script>', shown[9])
+
+    def test_of_announcements_quotes_and_edits_stay_text(self):
+        for text in HOSTILE[:8]:
+            self.post(self.bob, 'Answer: ' + text, reply_to=self.post(self.bob, text))
+        hears(self.page, 'Answer: ' + HOSTILE[0])
+        self.page.wait_for("return document.querySelectorAll('.quote').length === 8")
+        self.page.wait_for("return document.querySelector('#announcer').children.length")
+        self.assert_only_text()
+
+    def test_of_names_and_topics_stay_text(self):
+        mark = '<img src=x onerror=window.owned=1>'
+        self.assertEqual(self.bob.patch('/me', {'display_name': mark, 'title': mark, 'bio': mark}).status, 200)
+        self.addCleanup(self.bob.patch, '/me', {'display_name': 'bob', 'title': '', 'bio': ''})
+        answer = self.bob.post('/channels', {'name': mark, 'topic': mark, 'kind': 'private', 'members': [self.ann.user['id']]})
+        channel = answer.data['channel']['id'] if answer.status == 201 else self.new_channel(topic=mark)
+        file = self.bob.post('/files?name=%3Cimg%20src%3Dx%20onerror%3Dwindow.owned%3D1%3E.txt', b'text').data['file']
+        self.post(self.bob, 'See', channel=channel, files=[file['id']])
+        self.load(channel)
+        self.page.wait_for('.file-card')
+        self.page.see(mark, 'article:not(.system) .author')
+        self.page.see('onerror', '.file-card')
+        self.page.see(mark, '#topbar')
+        self.page.click('#members')
+        self.page.wait_for('dialog[open] .member')
+        self.assert_only_text()
+        self.page.keys('Escape')
+        self.page.click('#add-channel')
+        self.page.wait_for('dialog[open] .browse')
+        self.assert_only_text()
+
+
+CONTRAST = """
+const canvas = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
+const rgba = colour => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); return [...canvas.getImageData(0, 0, 1, 1).data]; };
+const over = (top, below) => top.slice(0, 3).map((part, index) => part * top[3] / 255 + below[index] * (1 - top[3] / 255)).concat(255);
+const ground = element => {
+    const own = rgba(getComputedStyle(element).backgroundColor);
+    return own[3] === 255 ? own : over(own, element.parentElement ? ground(element.parentElement) : [255, 255, 255, 255]);
+};
+const light = colour => {
+    const [red, green, blue] = colour.map(part => part / 255).map(part => part <= .04045 ? part / 12.92 : ((part + .055) / 1.055) ** 2.4);
+    return .2126 * red + .7152 * green + .0722 * blue;
+};
+const contrast = (one, other) => { const [low, high] = [light(one), light(other)].sort((a, b) => a - b); return (high + .05) / (low + .05); };
+const faint = [];
+const walker = document.createTreeWalker(document.querySelector('dialog[open]') || document.body, NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || element.closest('svg, .avatar, .visually-hidden, script, template, noscript') || !element.checkVisibility({opacityProperty: true, visibilityProperty: true})) continue;
+    const below = ground(element), measured = contrast(over(rgba(getComputedStyle(element).color), below), below);
+    if (measured < 4.5) faint.push(measured.toFixed(2) + ' ' + walker.currentNode.data.trim().slice(0, 30));
+}
+return faint;
+"""
+FOCUS_RING = """
+const element = document.activeElement, style = getComputedStyle(element), frame = element.closest('.input');
+const ring = parseFloat(style.outlineWidth) >= 2 && style.outlineStyle !== 'none';
+const around = [frame, element.closest('.composer-box'), element.closest('#conversation')].some(box => box && getComputedStyle(box).boxShadow !== 'none' || box && getComputedStyle(box).outlineStyle !== 'none');
+return [element.id || element.className || element.tagName, ring || around];
+"""
+TARGETS = """
+const all = [...(document.querySelector('dialog[open]') || document).querySelectorAll('button, a[href], input:not([type=file]), textarea, label:has(input)')];
+const hits = (element, x, y) => { const found = document.elementFromPoint(Math.min(Math.max(x, 1), innerWidth - 1), Math.min(Math.max(y, 1), innerHeight - 1)); return found && (found === element || element.contains(found) || found.contains(element) && found.matches('label')); };
+const small = [];
+for (const element of all) {
+    const {left, top, width, height} = element.getBoundingClientRect(), x = left + width / 2, y = top + height / 2;
+    if (element.closest('#messages .text, .author, .gutter, .skip-link, [inert]') || !element.checkVisibility() || x < 0 || x > innerWidth || y < 0 || y > innerHeight || !hits(element, x, y)) continue;
+    const reach = 21;
+    if (![[x - reach, y], [x + reach, y], [x, y - reach], [x, y + reach]].every(([a, b]) => hits(element, a, b))) small.push(`${element.id || element.className || element.innerText} ${width}x${height}`);
+}
+return small;
+"""
+OVERFLOW = "return document.documentElement.scrollWidth - innerWidth"
+
+
+class Access(PageCase):
+
+    def test_one_heading_landmarks_and_a_language(self):
+        self.assertEqual(self.page.run("return ['h1', 'main', 'nav'].map(tag => document.querySelectorAll(tag).length)"), [1, 1, 1])
+        self.assertTrue(self.page.run("return document.documentElement.lang && document.querySelector('nav').ariaLabel"))
+        unnamed = ("return [...document.querySelectorAll('button, a[href], input, textarea')].filter(one => one.checkVisibility() && !(one.ariaLabel || one.innerText.trim()"
+                   " || one.title || one.labels && one.labels.length)).map(one => one.outerHTML)")
+        self.assertEqual(self.page.run(unnamed), [])
+
+    def test_the_skip_link_comes_first_and_leads_to_the_box(self):
+        self.page.run("document.activeElement.blur(); getSelection().removeAllRanges()")
+        self.page.run("document.querySelector('.skip-link').focus()")
+        self.page.wait_for("return document.querySelector('.skip-link').getBoundingClientRect().top >= 0")
+        first = "return document.querySelector('a[href], button, input, textarea').className"
+        self.assertEqual(self.page.run(first), 'skip-link')
+        self.page.keys('Enter')
+        self.assertEqual(self.page.run('return document.activeElement.id'), 'message-text')
+        self.assertTrue(self.page.url().endswith('#/channel/%d' % self.channel))
+
+    def test_every_stop_of_the_tab_key_shows_where_the_focus_is(self):
+        self.lines(3)
+        self.load(self.channel)
+        self.page.run("document.querySelector('.skip-link').focus()")
+        seen = []
+        for _ in range(40):
+            self.page.keys('Tab')
+            name, ring = self.page.run(FOCUS_RING)
+            if name == 'BODY':
+                break
+            seen.append(name)
+            self.assertTrue(ring, 'no focus ring at ' + name)
+        for name in ('channel', 'profile', 'channel-menu', 'timeline', 'message-text'):
+            self.assertTrue(any(name in one for one in seen), (name, seen))
+
+    def test_dialogs_take_the_focus_keep_it_and_give_it_back(self):
+        for opener in ('#profile', '#channel-menu', '#members', '#add-channel'):
+            with self.subTest(opener):
+                self.page.run("document.querySelector(arguments[0]).focus()", opener)
+                self.page.keys('Enter')
+                self.page.wait_for('return document.querySelector("dialog:modal")')
+                inside = "return document.querySelector('dialog').contains(document.activeElement) || document.activeElement === document.body"
+                self.page.wait_for("return document.querySelector('dialog').contains(document.activeElement)")
+                for _ in range(8):
+                    self.page.keys('Tab')
+                    self.assertTrue(self.page.run(inside))
+                self.page.keys('Escape')
+                self.page.gone('dialog')
+                self.assertTrue(self.page.run("return document.activeElement === document.querySelector(arguments[0])", opener))
+
+    def test_others_are_announced_and_one_is_not_oneself(self):
+        self.page.wait_for('#announcer[role=log][aria-live=polite]')
+        self.assertEqual(self.page.run("return document.querySelector('#announcer').innerText"), '')
+        say(self.page, 'My own words')
+        self.post(self.bob, 'Words of *another*')
+        spoken = "return [...document.querySelectorAll('#announcer > *')].map(one => one.textContent)"
+        wait_until(lambda: self.page.run(spoken) == ['bob: Words of another'], message=lambda: self.page.run(spoken))
+        hears(self.page, 'My own words')
+        self.assertEqual(self.page.run(spoken), ['bob: Words of another'])
+
+    def test_an_undo_for_what_is_deleted(self):
+        say(self.page, 'To be or not')
+        self.shows('To be or not')
+        self.page.hover('article:last-child .text')
+        self.page.click('.message-toolbar [aria-haspopup]')
+        menu_item(self.page, 'Delete')
+        self.shows()
+        press(self.page, '#toasts .toast', 'Undo')
+        self.shows('To be or not')
+        self.assertEqual(self.stored(), ['To be or not'])
+
+    def test_what_is_deleted_is_gone_when_the_page_is_left(self):
+        say(self.page, 'Not to be')
+        self.shows('Not to be')
+        self.page.hover('article:last-child .text')
+        self.page.click('.message-toolbar [aria-haspopup]')
+        menu_item(self.page, 'Delete')
+        self.shows()
+        self.page.open('about:blank')
+        self.stores()
+
+    def test_archiving_asks_by_name(self):
+        own = self.ann.post('/channels', {'name': 'ballast', 'kind': 'public'}).data['channel']['id']
+        self.load(own)
+        self.page.click('#channel-menu')
+        menu_item(self.page, 'Archive')
+        self.page.see('ballast', 'dialog[open]')
+        self.page.keys('Escape')
+        self.page.gone('dialog')
+        self.assertFalse(self.ann.get('/channels/%d' % own).data['channel']['archived'])
+        self.page.click('#channel-menu')
+        menu_item(self.page, 'Archive')
+        press(self.page, 'dialog[open]', 'Archive')
+        self.page.see('archived', '#notice')
+
+    def test_a_channel_is_made_by_the_form(self):
+        self.page.click('#add-channel')
+        self.page.type('dialog[open] input[type=search]', 'no such channel')
+        self.page.see('Create one', 'dialog[open]')
+        self.page.click('dialog[open] [name=create]')
+        self.page.keys('Enter')
+        self.page.see('name', '#create-channel .field-error')
+        self.page.type('#create-channel [name=name]', 'engine-room')
+        self.page.type('#create-channel [name=topic]', 'What turns')
+        self.page.keys('Enter')
+        self.page.see('engine-room', '#topbar h1')
+        self.page.see('start of #engine-room', '.channel-start')
+        self.page.see('What turns', '.channel-start')
+
+    def test_empty_places_say_what_to_do(self):
+        self.page.see('start of', '.channel-start')
+        self.assertGreater(len(self.page.text('.channel-start p')), 10)
+        gus = self.person('gus')
+        for channel in gus.get('/channels').data['channels']:
+            gus.delete('/channels/%d/members/%d' % (channel['id'], gus.user['id']))
+        page = self.visitor()
+        page.run("return fetch('/login', {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify({username: 'gus', password: arguments[0]})}).then(() => 1)", PASSWORD)
+        page.reload()
+        page.see('add one', '.empty')
+        page.wait_for('#add-channel')
+        self.assertEqual(trouble(page), [])
+
+    def test_a_place_that_is_not_ones_own_says_so(self):
+        secret = self.bob.post('/channels', {'name': 'secret', 'kind': 'private'}).data['channel']['id']
+        self.page.run("location.hash = '#/channel/%d'" % secret)
+        self.page.see('not here', '.empty')
+
+    def test_presence_is_told_in_words(self):
+        self.page.click('#members')
+        self.page.wait_for('dialog[open] .member')
+        lines = self.page.run("return [...document.querySelectorAll('.member')].map(one => one.innerText)")
+        self.assertTrue(all(re.search('online|offline|idle|disturb', line) for line in lines), lines)
+
+    def test_reduced_motion_stops_movement(self):
+        message = self.lines(80)[3]
+        jump = "location.hash = arguments[0]"
+        address = '#/channel/%d/message/%d' % (self.channel, message)
+        moving = "return document.getAnimations().filter(one => one.effect.getComputedTiming().duration > 10).length"
+        self.load(self.channel)
+        self.page.run(jump, address)
+        self.page.wait_for('article.marked')
+        self.assertTrue(self.page.run(moving))
+        self.page.media(prefers_reduced_motion='reduce')
+        self.addCleanup(self.page.media)
+        self.load(self.channel)
+        self.page.run(jump, address)
+        self.page.wait_for('article.marked')
+        self.assertEqual(self.page.run(moving), 0)
+        self.page.click('#channel-menu')
+        self.page.wait_for('dialog[open]')
+        self.assertEqual(self.page.run(moving), 0)
+        self.assertEqual(self.page.run("return getComputedStyle(document.querySelector('#timeline')).scrollBehavior"), 'auto')
+
+    def test_forced_colours_keep_frames(self):
+        file = self.bob.post('/files?name=log.txt', b'log').data['file']
+        self.post(self.bob, 'Log', files=[file['id']])
+        self.page.media(forced_colors='active')
+        self.addCleanup(self.page.media)
+        self.page.wait_for("return getComputedStyle(document.querySelector('.file-card')).borderTopStyle === 'solid'")
+
+
+class Looks(PageCase):
+
+    def test_themes_follow_the_system_and_the_choice(self):
+        ground = "return getComputedStyle(document.querySelector('#sheet')).backgroundColor + getComputedStyle(document.body).backgroundColor"
+        self.page.media(prefers_color_scheme='light')
+        self.addCleanup(self.page.media)
+        bright = self.page.run(ground)
+        self.page.media(prefers_color_scheme='dark')
+        until(self.page, ground + ' !== "%s"' % bright, 'dark by the system')
+        dark = self.page.run(ground)
+        self.page.click('#profile')
+        menu_item(self.page, 'Light')
+        until(self.page, ground + ' === "%s"' % bright, 'light by choice')
+        self.load(self.channel)
+        self.assertEqual(self.page.run(ground), bright)
+        self.page.click('#profile')
+        menu_item(self.page, 'Auto')
+        until(self.page, ground + ' === "%s"' % dark, 'dark again')
+
+    def test_texts_stand_out_in_light_and_dark(self):
+        file = self.bob.post('/files?name=log.txt', b'log').data['file']
+        original = self.post(self.bob, '**Bold** `code` @ann @bob https://example.test/ ~~gone~~\n> quoted\n```py\nprint(1)\n```')
+        self.post(self.bob, 'With a file', files=[file['id']], reply_to=original)
+        self.bob.delete('/messages/%d' % self.post(self.bob, 'Deleted'))
+        hears(self.page, 'With a file')
+        self.addCleanup(self.page.media)
+        for scheme in ('light', 'dark'):
+            self.page.media(prefers_color_scheme=scheme)
+            self.load(self.channel)
+            with self.subTest(scheme):
+                self.assertEqual(self.page.run(CONTRAST), [])
+            self.page.click('#profile')
+            self.page.wait_for('dialog[open]')
+            with self.subTest(scheme + ', menu'):
+                self.assertEqual(self.page.run(CONTRAST), [])
+            self.page.keys('Escape')
+
+    def test_nothing_is_lost_at_320_px_and_with_larger_text(self):
+        self.lines(3)
+        self.page.resize(320, 640)
+        self.addCleanup(self.page.resize, 1280, 800)
+        self.page.run("localStorage.setItem('device:text-size', '20')")
+        self.addCleanup(self.page.run, "localStorage.removeItem('device:text-size')")
+        self.load(self.channel)
+        self.assertEqual(self.page.run("return getComputedStyle(document.documentElement).fontSize"), '20px')
+        self.assertEqual(self.page.run(OVERFLOW), 0)
+        send = self.page.run("const {right, bottom} = document.querySelector('#send').getBoundingClientRect(); return right <= innerWidth && bottom <= innerHeight")
+        self.assertTrue(send)
+        self.page.click('#channel-menu')
+        self.page.wait_for('dialog[open]')
+        self.assertEqual(self.page.run(OVERFLOW), 0)
+
+    def test_the_text_size_is_a_choice(self):
+        self.page.click('#profile')
+        menu_item(self.page, 'Large')
+        size = "return getComputedStyle(document.documentElement).fontSize"
+        self.page.wait_for(size + " === '18px'")
+        self.page.keys('Escape')
+        self.load(self.channel)
+        self.assertEqual(self.page.run(size), '18px')
+        self.page.click('#profile')
+        menu_item(self.page, 'Normal')
+        self.page.wait_for(size + " === '16px'")
+
+
+class Phone(PageCase):
+
+    options = {'size': (390, 844), 'mobile': True}
+    DRAWER = "return document.body.classList.contains('drawer-open')"
+
+    def open_drawer(self):
+        self.page.click('#open-drawer')
+        self.page.wait_for('body.drawer-open')
+        self.page.wait_for("return document.querySelector('#sidebar').getBoundingClientRect().left === 0")
+
+    def test_the_drawer_opens_by_its_button_and_back_closes_it(self):
+        address = self.page.url()
+        self.open_drawer()
+        self.assertTrue(self.page.run("return document.querySelector('#sheet').inert"))
+        self.assertTrue(self.page.run("return document.querySelector('#sidebar').contains(document.activeElement)"))
+        self.page.back()
+        self.page.gone('body.drawer-open')
+        self.page.wait_for("return !document.querySelector('#sheet').inert")
+        self.assertEqual(self.page.url(), address)
+
+    def test_the_drawer_opens_by_a_swipe_from_the_edge(self):
+        self.page.gesture((5, 400), (60, 400), (200, 400))
+        self.page.wait_for('body.drawer-open')
+        self.page.gesture((250, 400), (150, 400), (40, 400))
+        self.page.gone('body.drawer-open')
+
+    def test_a_channel_chosen_in_the_drawer_takes_its_place(self):
+        other = self.new_channel()
+        self.page.wait_for('a.channel[href="#/channel/%d"]' % other)
+        self.open_drawer()
+        self.page.run("document.querySelector('a.channel[href=\"#/channel/%d\"]').click()" % other)
+        self.page.gone('body.drawer-open')
+        self.page.wait_for('a.channel[href="#/channel/%d"][aria-current]' % other)
+        self.page.back()
+        self.page.wait_for('a.channel[href="#/channel/%d"][aria-current]' % self.channel)
+        self.page.gone('body.drawer-open')
+
+    def test_targets_have_44_px(self):
+        self.lines(3)
+        self.load(self.channel)
+        with self.subTest('conversation'):
+            self.assertEqual(self.page.run(TARGETS), [])
+        self.open_drawer()
+        with self.subTest('drawer'):
+            self.assertEqual(self.page.run(TARGETS), [])
+        self.page.back()
+        self.page.gone('body.drawer-open')
+        for opener in ('#channel-menu', '#members'):
+            self.page.click(opener)
+            self.page.wait_for('dialog[open]')
+            with self.subTest(opener):
+                self.assertEqual(self.page.run(TARGETS), [])
+            self.page.keys('Escape')
+            self.page.gone('dialog')
+
+    def test_a_long_press_opens_the_sheet(self):
+        message = self.post(self.bob, 'Press me')
+        x, y = self.page.centre('article[data-id="%d"]' % message)
+        self.page.gesture((x, y), hold=.7)
+        self.page.wait_for('dialog.bottom-sheet[open]')
+        self.assertEqual(self.page.run(TARGETS), [])
+        menu_item(self.page, 'Reply')
+        self.page.see('Press me', '.reply-bar')
+        self.page.gone('dialog')
+
+    def test_inputs_are_large_enough_that_nothing_zooms(self):
+        sizes = "return [...document.querySelectorAll('input:not([type=file]):not([type=radio]), textarea')].map(one => parseFloat(getComputedStyle(one).fontSize)).filter(size => size < 16)"
+        self.assertEqual(self.page.run(sizes), [])
+        say_button = self.page.run("return Boolean(document.querySelector('#send').checkVisibility())")
+        self.assertTrue(say_button)
+        self.open_drawer()
+        self.page.click('#add-channel')
+        self.page.wait_for('dialog[open] input')
+        self.assertEqual(self.page.run(sizes), [])
+        self.page.click('dialog[open] [name=create]')
+        self.page.wait_for('#create-channel')
+        self.assertEqual(self.page.run(sizes), [])
+
+    def test_nothing_overflows(self):
+        self.lines(3)
+        for width in (320, 390):
+            self.page.resize(width, 700)
+            self.load(self.channel)
+            self.assertEqual(self.page.run(OVERFLOW), 0, width)
+            self.open_drawer()
+            self.assertEqual(self.page.run(OVERFLOW), 0, width)
+        self.page.resize(390, 844)
+
+    def test_the_viewport_and_the_safe_areas_are_declared(self):
+        content = self.page.run("return document.querySelector('meta[name=viewport]').content")
+        for part in ('viewport-fit=cover', 'interactive-widget=resizes-content', 'width=device-width'):
+            self.assertIn(part, content)
+        self.assertNotIn('user-scalable', content)
+        looks = b''.join(part.content for name, part in self.app.assets.parts.items() if name.endswith('.css'))
+        for side in (b'top', b'bottom', b'left', b'right'):
+            self.assertIn(b'env(safe-area-inset-' + side, looks)
+
+    def test_enter_breaks_the_line_and_the_button_sends(self):
+        self.page.type('#message-text', 'one\ntwo')
+        self.page.click('#send')
+        self.stores('one\ntwo')
+
+
+WITHHELD = """
+for (const name of ['locks', 'clipboard', 'mediaDevices', 'serviceWorker', 'storage']) Object.defineProperty(Navigator.prototype, name, {get: () => undefined, configurable: true});
+Object.defineProperty(Crypto.prototype, 'randomUUID', {value: undefined, configurable: true});
+Object.defineProperty(Crypto.prototype, 'subtle', {get: () => undefined, configurable: true});
+"""
+
+
+class PlainHttp(BrowserCase):
+
+    plain = True
+
+    def test_works_without_what_browsers_withhold(self):
+        self.person('bob')
+        page = Browser(self.driver)
+        self.addCleanup(page.quit)
+        page.cdp('Page.addScriptToEvaluateOnNewDocument', source=WITHHELD)
+        page.open(self.running.url + '/')
+        self.assertEqual(page.run('return [typeof navigator.locks, typeof crypto.randomUUID, typeof navigator.clipboard]'), ['undefined'] * 3)
+        page.wait_for('form#sign-in, form#sign-up')
+        sign_in(page, 'bob')
+        look_at(page, 1)
+        say(page, 'In the clear')
+        hears(page, 'In the clear')
+        self.person('ann').post('/channels/1/messages', {'text': 'So I see', 'client_id': 'clear-answer'})
+        hears(page, 'So I see')
+        page.run("window.copied = []; document.addEventListener('copy', () => copied.push(document.activeElement.value))")
+        page.hover('article:last-child .text')
+        page.click('.message-toolbar [aria-haspopup]')
+        menu_item(page, 'Copy text')
+        page.see('Copied', '#toasts')
+        self.assertEqual(page.run('return window.copied'), ['So I see'])
+        self.assertEqual(trouble(page), [])
+
+
+class TrustedAuthority(ServerCase):
+
+    def setUp(self):
+        if not shutil.which('certutil'):
+            lacking('certutil (Debian: libnss3-tools) is missing')
+        self.driver = Driver()
+        self.addCleanup(self.driver.end)
+
+    def trust(self):
+        """Put the server's authority where Chromium on Linux looks, the NSS database in its home."""
+        authority = os.path.join(self.folder, 'ca.pem')
+        with open(authority, 'wb') as file:
+            file.write(self.client().get('/ca.pem').data)
+        database = os.path.join(self.driver.folder, '.pki', 'nssdb')
+        os.makedirs(database, exist_ok=True)
+        for step in (['-N', '--empty-password'], ['-A', '-n', 'MiniMost', '-t', 'C,,', '-i', authority]):
+            subprocess.check_output(['certutil', '-d', 'sql:' + database] + step, stderr=subprocess.STDOUT)
+
+    def test_makes_the_page_open_without_a_warning(self):
+        with Browser(self.driver, insecure=False) as stranger:
+            with self.assertRaises(BrowserError) as refused:
+                stranger.open(self.running.url + '/')
+            self.assertEqual(refused.exception.kind, 'insecure certificate')
+        self.trust()
+        with Browser(self.driver, insecure=False) as page:
+            page.open(self.running.url + '/')
+            page.wait_for('form#sign-in, form#sign-up')
+            self.assertTrue(page.run('return isSecureContext'))
 
 
 # ======================================================================

@@ -1,29 +1,40 @@
 /** Starts the page: who is here, the frame, the features, then news. */
 import {ApiError, get} from './core/api.js';
-import {fill, find, loadSprite, useWords} from './core/dom.js';
+import {fill, find, loadLooks, loadSprite, useWords} from './core/dom.js';
 import {loadSnapshot, startFeed} from './core/feed.js';
 import {startOutbox} from './core/outbox.js';
 import {addressOf, apply, listen, readRoute, state, tell} from './core/state.js';
-import {keep, kept} from './core/store.js';
+import {keep, kept, mayBeSignedIn, noteSignedIn} from './core/store.js';
 import {words} from './text/words.js';
 import {showAppearance} from './views/appearance.js';
 import {fillNotice, startComposer} from './views/composer.js';
 import {startSidebar} from './views/sidebar.js';
-import {showChannel, showEmpty, startTimeline} from './views/timeline.js';
+import {redraw, showChannel, showEmpty, startTimeline} from './views/timeline.js';
 import {startTopbar} from './views/topbar.js';
 import './features/connection.js';
 import './features/drafts.js';
-import './features/editing.js';
 import './features/formatting.js';
-import './features/message-actions.js';
 import './features/reading.js';
 import './features/replies.js';
 import './features/uploads.js';
 
+/* What nobody needs to see and write is fetched once the page stands: at the first move of a hand, or after a moment. */
+const SOON = [
+  () => import('./features/message-actions.js'),
+  () => import('./features/editing.js'),
+  () => import('./features/presence.js'),
+  () => import('./features/typing.js'),
+  () => loadLooks('uploads'),
+];
+const FIRST_MOVES = ['pointermove', 'pointerdown', 'keydown', 'focusin'];
+const SOON_AT_LATEST = 2000;
+
 /* What a person may never open is fetched when its button is first used. */
 const ON_FIRST_USE = {
-  '#add-channel, #join-channel': () => import('./features/channels.js'),
-  '#channel-menu, #members': () => import('./features/channel-menu.js'),
+  '#add-channel, #add-private, #join-channel': () => import('./features/channels.js'),
+  '#channel-menu, .set-topic': () => import('./features/channel-menu.js'),
+  '#members, .add-people': () => import('./features/members.js'),
+  '#add-direct': () => import('./features/direct.js'),
   '#profile': () => import('./features/account.js'),
 };
 
@@ -53,6 +64,7 @@ async function start() {
   loadForPhones();
   route();
   startFeed();
+  loadTheRestSoon();
   await startOutbox();
   requestAnimationFrame(() => find('#announcer').setAttribute('aria-live', 'polite'));
 }
@@ -64,25 +76,36 @@ function loadForPhones() {
   import('./features/screen-keyboard.js');
 }
 
+function loadTheRestSoon() {
+  const load = async () => {
+    clearTimeout(timer);
+    for (const kind of FIRST_MOVES) document.removeEventListener(kind, load, true);
+    await Promise.all(SOON.map(bring => bring()));
+    redraw();
+  };
+  const timer = setTimeout(load, SOON_AT_LATEST);
+  for (const kind of FIRST_MOVES) document.addEventListener(kind, load, true);
+}
+
 async function signIn() {
   for (;;) {
     try {
+      if (!mayBeSignedIn()) await greet();
       return await loadSnapshot();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      await (error.status === 401 ? showSignIn() : explainAndWait(error));
+      noteSignedIn(mayBeSignedIn() && error.status !== 401);
+      if (error.status !== 401) await explainAndWait(error);
     }
   }
 }
 
-async function showSignIn() {
+/* Where nobody is known to be signed in, the server says so without refusing anything. */
+async function greet() {
+  const welcome = await get('/welcome');
+  if (welcome.signed_in) return;
   const {signInPage} = await import('./views/sign-in.js');
-  try {
-    await signInPage();
-  } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
-    await explainAndWait(error);
-  }
+  await signInPage(welcome);
 }
 
 function explainAndWait(error) {

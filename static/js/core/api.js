@@ -55,6 +55,7 @@ function refusal(response, answer, path) {
 
 export const get = (path, options) => request('GET', path, undefined, options);
 export const post = (path, body = {}, options) => request('POST', path, body, options);
+export const put = (path, body) => request('PUT', path, body);
 export const patch = (path, body) => request('PATCH', path, body);
 export const remove = path => request('DELETE', path);
 

@@ -48,6 +48,18 @@ export function loadSprite(address) {
   asking.send();
 }
 
+/** Takes in style sheets of css/ by name, each once; resolves when they are there. */
+export function loadLooks(...names) {
+  return Promise.all(names.map(loadLook));
+}
+
+function loadLook(name) {
+  if (document.getElementById(`look-${name}`)) return null;
+  const link = make('link', {id: `look-${name}`, rel: 'stylesheet', href: `/static/css/${name}.css`});
+  document.head.append(link);
+  return new Promise(resolve => { link.onload = link.onerror = resolve; });
+}
+
 /** One icon of the sprite; decorative, so the control around it carries the name. */
 export function icon(name, size = 20) {
   const drawing = drawingOf(size, size);
@@ -89,6 +101,7 @@ export function fill(name, slots = {}) {
 function sayWords(root) {
   for (const element of findAll('[data-word]', root)) element.textContent = words[element.dataset.word];
   for (const element of findAll('[data-label]', root)) label(element, words[element.dataset.label]);
+  for (const element of findAll('[data-placeholder]', root)) element.placeholder = words[element.dataset.placeholder];
   for (const element of findAll('[data-label-only]', root)) element.setAttribute('aria-label', words[element.dataset.labelOnly]);
 }
 

@@ -1,7 +1,7 @@
 /** One poll per browser: a lock elects the tab that asks, the others hear it from that tab. */
 import {ApiError, backOff, get} from './api.js';
 import {apply, listen, noteServer, state, takeSnapshot, tell} from './state.js';
-import {broadcast, hear} from './store.js';
+import {broadcast, hear, noteSignedIn} from './store.js';
 
 const WAIT_SECONDS = 25;
 /* A link that died silently gives no error: an answer this late (ms) is none. */
@@ -13,6 +13,7 @@ const feed = {attempt: 0, polling: null, wake: null, resume: null, early: null, 
 export async function loadSnapshot() {
   feed.early = feed.early || [];
   takeSnapshot(await get('/snapshot'));
+  noteSignedIn(true);
   feed.stale = false;
   /* What another tab told while the snapshot was under way may be newer than it. */
   const early = feed.early;
@@ -23,7 +24,8 @@ export async function loadSnapshot() {
 /** Starts listening; call once, after the first snapshot. */
 export function startFeed() {
   hear('link', setLink);
-  hear('try-now', tryNow);
+  /* A tab that does not poll must not pass it on: the others would shout it to one another without end. */
+  hear('try-now', () => feed.leading && tryNow());
   hear('signed-out', () => tell('signed-out'));
   hear('signed-in', () => tell('signed-in'));
   listen('link-doubt', doubt);
@@ -101,14 +103,15 @@ function ignoreLink(error) {
 
 async function linkIsBack() {
   feed.attempt = 0;
-  if (!feed.lost) return;
+  const {lost} = feed;
   feed.lost = false;
-  share({status: 'on', retryAt: 0});
-  noteServer((await get('/welcome')).server);
+  if (state.link.status !== 'on') share({status: 'on', retryAt: 0});
+  if (lost) noteServer((await get('/welcome')).server);
 }
 
 async function afterFailure(error) {
   if (error.status === 401) return waitForSignIn();
+  if (error.status === 429) return slowDown(error);
   if (error.refused) feed.stale = true;
   else feed.lost = true;
   feed.attempt += 1;
@@ -118,7 +121,15 @@ async function afterFailure(error) {
   if (feed.lost) share({status: 'connecting', retryAt: 0});
 }
 
+/* The server answers and asks for patience: that is no lost link. */
+function slowDown({retryAfter}) {
+  const pause = (retryAfter || 5) * 1000;
+  share({status: 'slow', retryAt: Date.now() + pause});
+  return rest(pause);
+}
+
 async function waitForSignIn() {
+  noteSignedIn(false);
   tell('signed-out');
   broadcast('signed-out');
   await new Promise(resolve => { feed.resume = resolve; });

@@ -44,7 +44,7 @@ export async function discard(entry) {
 /** Reads what an earlier page left, and sends it. */
 export async function startOutbox() {
   hear('outbox', reload);
-  listen('link', link => link.status === 'on' && flush());
+  listen('link', () => hasLink() && flush());
   await reload();
   flush();
 }
@@ -85,7 +85,7 @@ async function drop(entry) {
 
 /** Sends what waits. One tab at a time where locks exist; elsewhere the client_id makes a double send harmless. */
 export async function flush() {
-  if (state.link.status !== 'on') return;
+  if (!hasLink()) return;
   if (box.running) return void (box.again = true);
   Object.assign(box, {running: true, again: false});
   clearTimeout(box.timer);
@@ -105,6 +105,7 @@ async function sendAll(shared) {
   }
 }
 
+const hasLink = () => ['on', 'slow'].includes(state.link.status);
 const nextWaiting = () => box.entries.find(entry => entry.status === 'waiting');
 
 async function sendOne(entry) {

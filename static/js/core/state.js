@@ -62,7 +62,9 @@ export function apply({kind, value}) {
 }
 
 function applyUser(user) {
+  const known = state.users.get(user.id);
   state.users.set(user.id, user);
+  if (known && user.presence === undefined) user.presence = known.presence;
   if (user.id === state.me.id) state.me = user;
 }
 
@@ -119,6 +121,16 @@ export function mayWrite(channel) {
 
 export function mayDelete(message) {
   return message.user_id === state.me.id || isAdmin();
+}
+
+/** Bringing others in: members and up, into a channel one is in; a direct one always keeps its people. */
+export function mayInvite(channel) {
+  return channel.joined && channel.kind !== 'direct' && !channel.archived && state.me.role !== 'guest';
+}
+
+/** How many people are in a channel. */
+export function memberCount(channel) {
+  return channel.kind === 'direct' ? channel.members.length : channel.member_count;
 }
 
 export const mayCreateChannels = () => state.me.role !== 'guest';

@@ -29,6 +29,10 @@ export function kept(name) {
 export const keepForDevice = (name, value) => write(`device:${name}`, value);
 export const keptForDevice = name => read(`device:${name}`);
 
+/** Whether somebody signed in here and has not signed out since: a stranger's first visit then asks nothing that is refused. */
+export const mayBeSignedIn = () => Boolean(keptForDevice('signed-in'));
+export const noteSignedIn = signedIn => keepForDevice('signed-in', signedIn || null);
+
 function write(key, value) {
   try {
     if (value === null || value === '') localStorage.removeItem(key);
@@ -82,4 +86,5 @@ export async function wipe() {
   const prefix = `${state.me.id}:`;
   for (const key of Object.keys(localStorage)) if (key.startsWith(prefix)) localStorage.removeItem(key);
   for (const entry of await readOutbox().catch(() => [])) await dropFromOutbox(entry);
+  noteSignedIn(false);
 }

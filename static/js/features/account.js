@@ -6,7 +6,9 @@ import {state} from '../core/state.js';
 import {broadcast, wipe} from '../core/store.js';
 import {words} from '../text/words.js';
 import {appearance, chooseTextSize, chooseTheme} from '../views/appearance.js';
-import {ask, field, openForm, openMenu, toast} from '../views/dialog.js';
+import {ask, field, openForm} from '../views/dialog.js';
+import {choices, openMenu} from '../views/menu.js';
+import {toast} from '../views/toast.js';
 
 document.addEventListener('click', event => {
   const button = event.target.closest('#profile');
@@ -22,19 +24,6 @@ function menuItems() {
     {icon: 'key', label: words.changePassword, run: changePassword},
     {icon: 'logout', label: words.signOut, run: signOut},
   ];
-}
-
-function choices(title, labels, chosen, choose) {
-  const buttons = Object.entries(labels).map(([value, text]) => (
-    make('button', {type: 'button', role: 'menuitemradio', value, 'aria-checked': String(value === chosen)}, text)));
-  const segment = make('div', {className: 'segment'}, ...buttons);
-  segment.addEventListener('click', event => {
-    const button = event.target.closest('button');
-    if (!button) return;
-    choose(button.value);
-    for (const other of buttons) other.setAttribute('aria-checked', String(other === button));
-  });
-  return make('div', {className: 'menu-choice', role: 'group', 'aria-label': title}, make('span', {}, title), segment);
 }
 
 function changePassword() {

@@ -1,37 +1,26 @@
 /** Finding, joining and making channels. */
 import {ApiError, get, post} from '../core/api.js';
 import {fill, icon, make} from '../core/dom.js';
-import {addressOf, apply, state} from '../core/state.js';
+import {addressOf, apply, mayCreateChannels, state} from '../core/state.js';
+import {fitting} from '../text/fuzzy.js';
 import {words} from '../text/words.js';
-import {field, openDialog, submitted, toast} from '../views/dialog.js';
+import {joinChannel} from '../views/channel.js';
+import {field, openDialog, submitted} from '../views/dialog.js';
+import {everybodyBut, peoplePicker} from '../views/people.js';
+import {attempt} from '../views/toast.js';
 
-document.addEventListener('click', event => event.target.closest('#add-channel') && openAdding());
-
-/** Join from the notice under a channel one only reads. */
-document.addEventListener('click', async event => {
-  if (event.target.closest('#join-channel')) await attempt(() => join(state.channelId));
+document.addEventListener('click', event => {
+  if (event.target.closest('#add-channel')) openAdding(showBrowse);
+  if (event.target.closest('#add-private')) openAdding(showCreatePrivate);
+  if (event.target.closest('#join-channel')) joinChannel(state.channelId);
 });
 
-async function attempt(act) {
-  try {
-    return await act();
-  } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
-    toast(error.message || words.noServer, {name: 'warn'});
-    return null;
-  }
-}
-
-async function join(channelId) {
-  const {channel} = await post(`/channels/${channelId}/members`, {users: [state.me.id]});
-  apply({kind: 'channel', value: {...channel, joined: true}});
-}
-
-async function openAdding() {
+function openAdding(showFirst) {
   const body = make('div', {className: 'stack'});
   const dialog = openDialog(words.addChannel, body, {className: 'wide'});
-  body.append(tabs(body));
-  showBrowse(body, dialog);
+  if (mayCreateChannels()) body.append(tabs(body));
+  else body.append(make('div'));
+  showFirst(body, dialog);
 }
 
 const VIEWS = {browse: showBrowse, create: showCreate};
@@ -60,14 +49,14 @@ async function showBrowse(body, dialog) {
   const answer = await attempt(() => get('/channels'));
   if (!answer) return dialog.close();
   const channels = answer.channels.filter(channel => channel.kind === 'public' && !(channel.archived && !channel.joined));
-  const draw = () => drawList(list, channels, filter.value.trim().toLowerCase(), dialog);
+  const draw = () => drawList(list, channels, filter.value, dialog);
   filter.addEventListener('input', draw);
   draw();
 }
 
 function drawList(list, channels, wanted, dialog) {
-  const found = channels.filter(channel => `${channel.name} ${channel.topic}`.toLowerCase().includes(wanted));
-  found.sort((one, other) => Number(one.joined) - Number(other.joined) || one.name.localeCompare(other.name));
+  channels.sort((one, other) => Number(one.joined) - Number(other.joined) || one.name.localeCompare(other.name));
+  const found = fitting(wanted, channels, channel => `${channel.name} ${channel.topic}`);
   list.replaceChildren(...found.map(channel => drawEntry(channel, dialog)));
   if (!found.length) list.append(make('p', {className: 'muted'}, words.noChannelsFound));
 }
@@ -77,32 +66,37 @@ function drawEntry(channel, dialog) {
   const button = make('button', {type: 'button', className: `button small ${channel.joined ? 'secondary' : 'primary'}`}, channel.joined ? words.open : words.join);
   const entry = fill('browse', {icon: icon('hash', 17), name: channel.name, about, action: button});
   button.addEventListener('click', async () => {
-    if (!channel.joined && !await attempt(async () => { await join(channel.id); return true; })) return;
+    if (!channel.joined && !await joinChannel(channel.id)) return;
     dialog.close();
     location.hash = addressOf(channel.id);
   });
   return entry;
 }
 
-function showCreate(body, dialog) {
-  const form = fill('form', {fields: createFields(), submit: words.createChannel});
+const showCreatePrivate = (body, dialog) => showCreate(body, dialog, 'private');
+
+function showCreate(body, dialog, kind = 'public') {
+  const picker = peoplePicker(everybodyBut([state.me.id]));
+  const form = fill('form', {fields: createFields(kind, picker), submit: words.createChannel});
   form.id = 'create-channel';
   showView(body, 'create', form);
   form.elements.name.focus();
   form.elements.cancel.addEventListener('click', () => dialog.close());
   form.addEventListener('submit', async event => {
     event.preventDefault();
-    if (await submitted(form, create)) dialog.close();
+    if (await submitted(form, values => create(values, picker.chosen()))) dialog.close();
   });
 }
 
-function createFields() {
+function createFields(kind, picker) {
   const kinds = make('fieldset', {className: 'choices'}, make('legend', {}, words.kind),
-    kindChoice('public', words.kindPublic, true), kindChoice('private', words.kindPrivate, false));
+    kindChoice('public', words.kindPublic, kind === 'public'), kindChoice('private', words.kindPrivate, kind === 'private'));
+  const people = make('fieldset', {className: 'choices'}, make('legend', {}, words.peopleAtOnce), picker.element);
   return [
     field('name', words.name, {hint: words.nameHint, maxLength: 80, autocomplete: 'off', autocapitalize: 'none'}),
     field('topic', words.topic, {hint: words.topicHint, maxLength: 250, autocomplete: 'off'}),
     kinds,
+    people,
   ];
 }
 
@@ -110,9 +104,9 @@ function kindChoice(value, text, checked) {
   return make('label', {}, make('input', {type: 'radio', name: 'kind', value, checked}), make('span', {}, text));
 }
 
-async function create({name, topic, kind}) {
+async function create({name, topic, kind}, members) {
   if (!name.trim()) throw new ApiError(400, {error: words.nameMissing, field: 'name'});
-  const {channel} = await post('/channels', {name: name.trim(), kind, ...(topic.trim() ? {topic: topic.trim()} : {})});
+  const {channel} = await post('/channels', {name: name.trim(), kind, members, topic: topic.trim()});
   apply({kind: 'channel', value: {...channel, joined: true}});
   location.hash = addressOf(channel.id);
 }

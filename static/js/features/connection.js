@@ -6,7 +6,7 @@ import {flush} from '../core/outbox.js';
 import {listen, state} from '../core/state.js';
 import {broadcast, hear} from '../core/store.js';
 import {words} from '../text/words.js';
-import {banner, toast} from '../views/dialog.js';
+import {banner, toast} from '../views/toast.js';
 
 let ticking = 0;
 let wasLost = false;
@@ -15,6 +15,7 @@ let asking = false;
 listen('link', link => {
   clearInterval(ticking);
   if (link.status === 'on') return showBack();
+  if (link.status === 'slow') return banner('connection-banner', null);
   wasLost = true;
   showLost(link);
   if (link.retryAt) ticking = setInterval(showLost, 1000, link);
@@ -37,6 +38,9 @@ function showLost({retryAt}) {
 listen('new-version', () => banner('version-banner', {
   kind: 'info', icon: 'info', title: words.newVersionTitle, text: words.newVersionText, label: words.reload, run: () => location.reload(),
 }));
+
+/* In development the page changes under one's hands; drafts and the outbox are kept. */
+listen('notice', ({code}) => code === 'reload' && location.reload());
 
 /* The page and what is being written stay; only who is asking must be settled. */
 listen('signed-out', async () => {

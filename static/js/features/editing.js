@@ -2,12 +2,12 @@
 import {patch} from '../core/api.js';
 import {fill, find, isComposing, make} from '../core/dom.js';
 import {discard, outboxOf, retry} from '../core/outbox.js';
-import {listen, mayWrite, openChannel, state, tell} from '../core/state.js';
+import {mayWrite, openChannel, state, tell} from '../core/state.js';
 import {words} from '../text/words.js';
 import {grow, messageBox} from '../views/composer.js';
 import {submitted} from '../views/dialog.js';
 import {addMessageAction, onMessageDrawn} from '../views/message.js';
-import {articleOf, lastOwnMessage, redraw} from '../views/timeline.js';
+import {articleOf, redraw, shownMessages} from '../views/timeline.js';
 
 addMessageAction({
   name: 'edit', icon: 'edit', label: words.edit, key: 'e', order: 20, quick: true,
@@ -63,15 +63,17 @@ function stopEditing(form, article) {
   if (messageBox()) messageBox().focus();
 }
 
-listen('composer-drawn', () => messageBox().addEventListener('keydown', event => {
-  if (event.key !== 'ArrowUp' || messageBox().value || isComposing(event)) return;
-  const message = lastOwnMessage();
+const isMine = message => message.user_id === state.me.id && message.kind === 'text' && !message.deleted;
+
+document.addEventListener('keydown', event => {
+  if (event.key !== 'ArrowUp' || event.target.id !== 'message-text' || event.target.value || isComposing(event)) return;
+  const message = shownMessages().filter(isMine).pop();
   const article = message && articleOf(message.id);
   if (!article) return;
   event.preventDefault();
   article.scrollIntoView({block: 'nearest'});
   startEditing(article, message.text, text => saveEdit(message, text));
-}));
+});
 
 onMessageDrawn((article, message) => {
   if (message.id || article.classList.contains('sending')) return;

@@ -1,12 +1,15 @@
 /** What one can do with a message: a toolbar under the pointer, a menu, a sheet after a long press, and keys on a focused row. */
-import {ApiError, remove} from '../core/api.js';
-import {copyText, find, findAll, icon, isTouch, make} from '../core/dom.js';
+import {remove} from '../core/api.js';
+import {copyText, find, findAll, icon, isTouch, loadLooks, make} from '../core/dom.js';
 import {addressOf, mayDelete} from '../core/state.js';
 import {words} from '../text/words.js';
-import {openMenu, toast} from '../views/dialog.js';
+import {openMenu} from '../views/menu.js';
 import {addMessageAction, messageActions} from '../views/message.js';
 import {messageOf} from '../views/rows.js';
 import {setHidden} from '../views/timeline.js';
+import {attempt, toast} from '../views/toast.js';
+
+await loadLooks('message-tools');
 
 const LONG_PRESS = 450;
 const SLACK = 10;
@@ -44,12 +47,7 @@ function deleteSoon(message) {
 
 async function deleteNow(message) {
   deleting.delete(message.id);
-  try {
-    await remove(`/messages/${message.id}`);
-  } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
-    toast(error.message || words.noServer, {name: 'warn'});
-  }
+  await attempt(() => remove(`/messages/${message.id}`));
   setHidden(message.id, false);
 }
 

@@ -1,11 +1,11 @@
 /** Files that go along with a message: chosen, pasted or dropped; uploaded at once, with progress. */
 import {ApiError, upload} from '../core/api.js';
-import {fill, find, icon, label, make, setSlot} from '../core/dom.js';
+import {fill, find, icon, label, loadLooks, make, setSlot} from '../core/dom.js';
 import {listen, mayWrite, openChannel, state} from '../core/state.js';
 import {fileKind, sizeInWords} from '../text/measures.js';
 import {words} from '../text/words.js';
 import {addContributor, addTool, fillComposer, messageBox} from '../views/composer.js';
-import {ask, toast} from '../views/dialog.js';
+import {toast} from '../views/toast.js';
 
 const MEGABYTE = 1e6;
 
@@ -59,6 +59,7 @@ function addFiles(files) {
 }
 
 function addItem(channelId, file) {
+  loadLooks('uploads');
   const item = {file, channelId, status: 'sending', sent: 0, error: '', result: null, cancel: null, chip: null};
   item.chip = drawChip(item);
   setTray(channelId, [...trayOf(channelId), item]);
@@ -159,6 +160,7 @@ async function onPaste(event) {
 }
 
 async function offerAsFile(text) {
+  const {ask} = await import('../views/dialog.js');
   const asFile = await ask(words.longPasteTitle, words.longPasteText(state.settings.max_message_length), words.attachAsFile);
   if (asFile) addFiles([new File([text], words.pastedName, {type: 'text/plain'})]);
 }

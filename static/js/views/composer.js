@@ -18,7 +18,7 @@ export const messageBox = () => find('#message-text');
 
 /** Wires the composer to what is told. */
 export function startComposer() {
-  for (const topic of ['snapshot', 'channel', 'mine', 'route']) listen(topic, draw);
+  for (const topic of ['snapshot', 'channel', 'mine', 'route', 'link']) listen(topic, draw);
   find('.skip-link').addEventListener('click', skip);
   draw();
 }
@@ -35,8 +35,9 @@ function draw() {
   if (!mayWrite(channel)) return drawNotice(channel);
   if (!find('#composer')) mount();
   if (composer.channelId !== channel.id) enter(channel);
-  messageBox().placeholder = words.messageTo(channel.kind === 'direct' ? channelName(channel) : `#${channel.name}`);
-  messageBox().setAttribute('aria-label', messageBox().placeholder);
+  const label = words.messageTo(channel.kind === 'direct' ? channelName(channel) : `#${channel.name}`);
+  messageBox().setAttribute('aria-label', label);
+  messageBox().placeholder = state.link.status === 'off' ? words.writeLater : label;
 }
 
 function drawNotice(channel) {

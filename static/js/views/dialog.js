@@ -1,8 +1,8 @@
-/** Dialogs, questions, menus and toasts. */
-import {fill, find, icon, isPhone, make, setSlot, slot} from '../core/dom.js';
+/** Dialogs, questions and forms. */
+import {fill, find, loadLooks, make} from '../core/dom.js';
 import {words} from '../text/words.js';
 
-const TOAST_TIME = 5000;
+await loadLooks('dialog');
 
 /** Shows a modal dialog and gives it back; it removes itself when closed. `locked` cannot be dismissed. */
 export function openDialog(title, body, {locked = false, className = ''} = {}) {
@@ -13,10 +13,11 @@ export function openDialog(title, body, {locked = false, className = ''} = {}) {
   else close.addEventListener('click', () => dialog.close());
   dialog.addEventListener('cancel', event => locked && event.preventDefault());
   if (!locked) closeOnBackdrop(dialog);
-  return show(dialog, locked);
+  return showModal(dialog, locked);
 }
 
-function show(dialog, locked = false) {
+/** Opens a `<dialog>` over the page; it removes itself when closed and gives the focus back. */
+export function showModal(dialog, locked = false) {
   const held = document.activeElement;
   dialog.addEventListener('close', () => {
     dialog.remove();
@@ -36,7 +37,8 @@ function giveBack(held) {
   held.focus({preventScroll: true});
 }
 
-function closeOnBackdrop(dialog) {
+/** A press beside the dialog closes it. */
+export function closeOnBackdrop(dialog) {
   dialog.addEventListener('pointerdown', event => event.target === dialog && dialog.close());
 }
 
@@ -108,93 +110,4 @@ export function showError(form, error) {
   input.setAttribute('aria-describedby', note.id);
   input.closest('.field').append(note);
   input.focus();
-}
-
-/** A menu at a button, on phones a sheet from below. `items`: {icon, label, run, key?, danger?, checked?} or 'rule' or a node. */
-export function openMenu(button, title, items) {
-  const sheet = isPhone();
-  const menu = make('div', {className: 'menu', role: 'menu', 'aria-label': title}, ...items.map(menuItem));
-  const dialog = make('dialog', {className: sheet ? 'bottom-sheet' : 'popover'}, menu);
-  dialog.setAttribute('aria-label', title);
-  closeOnBackdrop(dialog);
-  menu.addEventListener('keydown', event => moveInMenu(menu, event));
-  menu.addEventListener('menu-done', () => dialog.close());
-  show(dialog);
-  if (!sheet) place(dialog, button);
-  return dialog;
-}
-
-function menuItem(item) {
-  if (item === 'rule') return make('hr');
-  if (item instanceof Node) return item;
-  const role = item.checked === undefined ? 'menuitem' : 'menuitemradio';
-  const entry = make('button', {type: 'button', role, className: item.danger ? 'danger' : ''}, icon(item.icon, 18), make('span', {className: 'grow'}, item.label));
-  if (item.key) entry.append(make('span', {className: 'key'}, item.key));
-  if (item.checked !== undefined) entry.setAttribute('aria-checked', String(item.checked));
-  entry.addEventListener('click', () => {
-    entry.dispatchEvent(new CustomEvent('menu-done', {bubbles: true}));
-    item.run();
-  });
-  return entry;
-}
-
-function moveInMenu(menu, event) {
-  const step = {ArrowDown: 1, ArrowUp: -1}[event.key];
-  if (!step) return;
-  event.preventDefault();
-  const entries = [...menu.querySelectorAll('button')];
-  const at = entries.indexOf(document.activeElement);
-  entries[(at + step + entries.length) % entries.length].focus();
-}
-
-/* Where, not how it looks: the style sheet draws at --x and --y. */
-function place(dialog, button) {
-  const at = button.getBoundingClientRect();
-  const {width, height} = dialog.getBoundingClientRect();
-  const below = at.bottom + 4 + height < innerHeight;
-  const y = below ? at.bottom + 4 : Math.max(8, at.top - 4 - height);
-  const x = Math.max(8, Math.min(innerWidth - width - 8, at.left + width > innerWidth - 8 ? at.right - width : at.left));
-  dialog.style.setProperty('--x', `${Math.round(x)}px`);
-  dialog.style.setProperty('--y', `${Math.round(y)}px`);
-}
-
-/** A short note at the bottom, 5 s unless pointed at; `after` runs when it goes by itself, `action.run` when its button is used. */
-export function toast(text, {name = 'check', action = null, after = null} = {}) {
-  const note = fill('toast', {icon: icon(name, 18), text});
-  const end = done => {
-    clearTimeout(timer);
-    note.remove();
-    if (done) done();
-  };
-  let timer = setTimeout(end, TOAST_TIME, after);
-  note.addEventListener('pointerenter', () => clearTimeout(timer));
-  note.addEventListener('focusin', () => clearTimeout(timer));
-  note.addEventListener('pointerleave', () => { timer = setTimeout(end, TOAST_TIME, after); });
-  setSlot(note, 'action', action && toastButton(action, end));
-  /* The same words twice say nothing new. */
-  for (const other of find('#toasts').children) if (!action && slot(other, 'text').textContent === text) other.hidden = true;
-  find('#toasts').append(note);
-}
-
-function toastButton(action, end) {
-  const button = make('button', {type: 'button'}, action.label);
-  button.addEventListener('click', () => end(action.run));
-  return button;
-}
-
-/** Shows, changes or takes away the banner called `id`; nothing as `content` takes it away. */
-export function banner(id, content) {
-  const old = document.getElementById(id);
-  if (!content) return old && old.remove();
-  if (!old) find('#banners').append(newBanner(id, content));
-  else if (content.countdown !== undefined) setSlot(old, 'countdown', content.countdown);
-}
-
-function newBanner(id, {kind, icon: name, title, text, countdown, label, run}) {
-  const button = make('button', {type: 'button', className: 'button small secondary'}, label);
-  button.addEventListener('click', run);
-  const element = fill('banner', {icon: icon(name, 20), title, text, countdown, action: button});
-  element.id = id;
-  element.classList.add(kind);
-  return element;
 }

@@ -26,6 +26,9 @@ export function onMessageDrawn(finish) {
   finishers.push(finish);
 }
 
+/** How many finishers there are: rows drawn before the last came must be drawn again. */
+export const finisherCount = () => finishers.length;
+
 /** One message as an article; `grouped` leaves out the author, `entry` is its place in the outbox. */
 export function drawMessage(message, {grouped = false, entry = null} = {}) {
   const article = message.kind === 'text' ? drawText(message, grouped) : drawSystem(message);

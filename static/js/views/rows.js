@@ -1,10 +1,10 @@
 /** The rows of the timeline: what stands there, and the least change of the page that shows it. */
-import {fill} from '../core/dom.js';
+import {fill, icon, make} from '../core/dom.js';
 import {outboxOf} from '../core/outbox.js';
-import {channelName, state} from '../core/state.js';
+import {channelName, mayInvite, mayManage, state} from '../core/state.js';
 import {dayKey, dayName} from '../text/measures.js';
 import {words} from '../text/words.js';
-import {drawMessage} from './message.js';
+import {drawMessage, finisherCount} from './message.js';
 
 const GROUP_TIME = 5 * 60 * 1000;
 
@@ -55,7 +55,15 @@ function startRow({window}) {
   const name = channel.kind === 'direct' ? channelName(channel) : `#${channel.name}`;
   const notebook = channel.kind === 'direct' && channel.members.length === 1;
   const text = channel.topic || (notebook ? words.notebookText : words.startText);
-  return {key: 'start', stamp: `${name} ${text}`, draw: () => fill('start', {title: words.startOf(name), text})};
+  const buttons = window.messages.length ? [] : startButtons(channel);
+  return {key: 'start', stamp: `${name} ${text} ${buttons.length}`, draw: () => fill('start', {title: words.startOf(name), text, buttons})};
+}
+
+/* A channel in which nothing was said yet says what to do. */
+function startButtons(channel) {
+  const add = mayInvite(channel) && make('button', {type: 'button', className: 'button primary add-people'}, icon('userplus', 18), words.addPeople);
+  const topic = mayManage(channel) && !channel.topic && make('button', {type: 'button', className: 'button secondary set-topic'}, words.setATopic);
+  return [add, topic].filter(Boolean);
 }
 
 function dayRow(message) {
@@ -69,7 +77,7 @@ function messageRow(message, entry, grouped) {
   const {id, client_id: clientId, user_id: userId} = message;
   return {
     key: clientId ? `${userId} ${clientId}` : String(id),
-    stamp: entry ? [entry, grouped, state.link.status] : [message, grouped, lookOf(userId)],
+    stamp: [...(entry ? [entry, state.link.status] : [message, lookOf(userId)]), grouped, finisherCount()],
     draw: () => drawMessage(message, {grouped, entry}),
     message,
   };

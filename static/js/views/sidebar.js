@@ -1,22 +1,30 @@
 /** The channels, the connection, and oneself. */
-import {fill, find, icon, make, setSlot} from '../core/dom.js';
+import {fill, find, findAll, icon, make, setSlot} from '../core/dom.js';
 import {outboxOf, outboxSize} from '../core/outbox.js';
 import {addressOf, channelName, listen, mayCreateChannels, state} from '../core/state.js';
 import {kept} from '../core/store.js';
 import {words} from '../text/words.js';
 import {avatar} from './avatar.js';
 
+const KIND_ICONS = {public: 'hash', private: 'lock'};
+const ofKind = kind => channel => channel.kind === kind && !channel.favourite;
 const SECTIONS = [
-  {kind: 'public', title: words.channels, icon: 'hash', always: true},
-  {kind: 'private', title: words.privateChannels, icon: 'lock'},
-  {kind: 'direct', title: words.directMessages},
+  {title: words.favourites, holds: channel => channel.favourite},
+  {title: words.channels, holds: ofKind('public'), always: true, add: {id: 'add-channel', label: words.addChannel, may: () => true}},
+  {title: words.privateChannels, holds: ofKind('private'), add: {id: 'add-private', label: words.addPrivate, may: mayCreateChannels}},
+  {title: words.directMessages, holds: ofKind('direct'), always: true, add: {id: 'add-direct', label: words.newDirect, may: () => true}},
 ];
+const EDGES = ['above', 'below'];
 const REDRAW_ON = ['snapshot', 'channel', 'mine', 'outbox', 'drafts', 'route', 'user', 'presence'];
 
 /** Wires the sidebar to what is told. */
 export function startSidebar() {
   for (const topic of REDRAW_ON) listen(topic, drawSoon);
   listen('link', drawConnection);
+  const lists = find('.channel-lists');
+  lists.addEventListener('scroll', drawHints, {passive: true});
+  new ResizeObserver(drawHints).observe(lists);
+  for (const edge of EDGES) find(`.unread-hint.${edge}`).addEventListener('click', () => showNext(edge));
   draw();
 }
 
@@ -37,6 +45,7 @@ function draw() {
   drawConnection();
   const held = document.activeElement.closest && document.activeElement.closest('a.channel');
   setSlot(sidebar, 'channels', SECTIONS.map(drawSection).filter(Boolean));
+  drawHints();
   if (held) find(`a.channel[href="${held.getAttribute('href')}"]`)?.focus({preventScroll: true});
 }
 
@@ -62,6 +71,7 @@ function drawConnection() {
   const SAY = {
     on: ['plug', words.onTheLan(Math.max(1, count))],
     connecting: ['retry', words.connecting],
+    slow: ['clock', words.slowServer],
     off: ['unplug', waitingCount ? words.noLinkWaiting(waitingCount) : words.noLink],
   };
   const [name, text] = SAY[status];
@@ -70,23 +80,27 @@ function drawConnection() {
 }
 
 function drawSection(section) {
-  const channels = [...state.channels.values()].filter(channel => channel.kind === section.kind && channel.joined && !channel.hidden);
+  const channels = [...state.channels.values()].filter(channel => section.holds(channel) && channel.joined && !channel.hidden);
   if (!channels.length && !section.always) return null;
   channels.sort((one, other) => channelName(one).localeCompare(channelName(other)));
-  const button = section.always && mayCreateChannels() ? addButton() : null;
-  return fill('channel-section', {title: section.title, button, rows: channels.map(channel => drawChannel(channel, section))});
+  const button = section.add && section.add.may() ? addButton(section.add) : null;
+  return fill('channel-section', {title: section.title, button, rows: channels.map(drawChannel)});
 }
 
-function addButton() {
-  return make('button', {type: 'button', id: 'add-channel', className: 'icon-button', 'aria-label': words.addChannel, title: words.addChannel}, icon('plus', 16));
+function addButton({id, label}) {
+  return make('button', {type: 'button', id, className: 'icon-button', 'aria-label': label, title: label}, icon('plus', 16));
 }
 
-function drawChannel(channel, section) {
-  const row = fill('channel', {icon: section.icon ? icon(section.icon, 17) : peerAvatar(channel), name: channelName(channel), end: endOf(channel)});
+const isMuted = channel => channel.notify === 'none';
+const isUnread = channel => channel.unread > 0 && !isMuted(channel);
+
+function drawChannel(channel) {
+  const name = KIND_ICONS[channel.kind];
+  const row = fill('channel', {icon: name ? icon(name, 17) : peerAvatar(channel), name: channelName(channel), end: endOf(channel)});
   row.href = addressOf(channel.id);
   row.dataset.id = channel.id;
-  row.classList.toggle('unread', channel.unread > 0 && channel.notify !== 'none');
-  row.classList.toggle('muted', channel.notify === 'none');
+  row.classList.toggle('unread', isUnread(channel));
+  row.classList.toggle('muted', isMuted(channel));
   if (channel.id === state.channelId) row.setAttribute('aria-current', 'page');
   return row;
 }
@@ -103,8 +117,9 @@ function endOf(channel) {
   if (outboxOf(channel.id).some(entry => entry.status === 'failed')) marks.push(sign('warn', words.failedMessage));
   if (channel.id !== state.channelId && hasDraft(channel)) marks.push(sign('edit', words.draft));
   if (channel.archived) marks.push(sign('lock', words.archivedChannel));
-  if (forMe) marks.push(make('span', {className: 'badge', 'aria-label': words.mentionsYou(forMe)}, count(forMe)));
-  else if (channel.unread) marks.push(make('span', {className: 'count', 'aria-label': words.unreadMessages(channel.unread)}, count(channel.unread)));
+  if (isMuted(channel)) marks.push(sign('belloff', words.muted));
+  if (forMe && !isMuted(channel)) marks.push(make('span', {className: 'badge', 'aria-label': words.mentionsYou(forMe)}, count(forMe)));
+  else if (isUnread(channel)) marks.push(make('span', {className: 'count', 'aria-label': words.unreadMessages(channel.unread)}, count(channel.unread)));
   return marks;
 }
 
@@ -113,4 +128,30 @@ const count = number => number > 999 ? '999+' : String(number);
 
 function sign(name, text) {
   return make('span', {className: 'sign', role: 'img', 'aria-label': text, title: text}, icon(name, 15));
+}
+
+/* -- unread channels outside the visible part */
+
+/* The unread rows that lie beyond one edge of the list. */
+function beyond(edge) {
+  const lists = find('.channel-lists').getBoundingClientRect();
+  return findAll('.channel.unread').filter(row => {
+    const {top, bottom} = row.getBoundingClientRect();
+    return edge === 'above' ? bottom <= lists.top + 4 : top >= lists.bottom - 4;
+  });
+}
+
+function drawHints() {
+  for (const edge of EDGES) {
+    const count = beyond(edge).length;
+    const hint = find(`.unread-hint.${edge}`);
+    hint.hidden = !count;
+    setSlot(hint, 'text', count ? words.moreUnread(count) : '');
+  }
+}
+
+function showNext(edge) {
+  const rows = beyond(edge);
+  const next = edge === 'above' ? rows.pop() : rows[0];
+  if (next) next.scrollIntoView({block: 'center'});
 }

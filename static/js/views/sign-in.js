@@ -1,23 +1,15 @@
 /** Signing in and signing up, on a page of its own or over the page that was open. */
-import {ApiError, get, post} from '../core/api.js';
-import {fill, find, findAll, label, make, setSlot, slot} from '../core/dom.js';
+import {ApiError, post} from '../core/api.js';
+import {fill, find, findAll, label, loadLooks, setSlot, slot} from '../core/dom.js';
 import {words} from '../text/words.js';
 import {clearErrors, openDialog, showError} from './dialog.js';
 
 const BUSY_TRIES = 30;
 const SIGN_IN_ONLY = {owner: true, registration: 'closed', password_min_length: 0};
 
-/* Whoever is signed in already never needs these looks. */
-function loadLooks() {
-  if (find('#sign-in-looks')) return null;
-  const link = make('link', {id: 'sign-in-looks', rel: 'stylesheet', href: '/static/css/sign-in.css'});
-  document.head.append(link);
-  return new Promise(resolve => { link.onload = link.onerror = resolve; });
-}
-
-/** Shows the sign-in page; resolves when somebody is signed in. */
-export async function signInPage() {
-  const [welcome] = await Promise.all([get('/welcome'), loadLooks()]);
+/** Shows the sign-in page with what `GET /welcome` said; resolves when somebody is signed in. */
+export async function signInPage(welcome) {
+  await loadLooks('sign-in');
   const page = fill('sign-in-page', {title: words.signInTo(welcome.name), foot: words.version(welcome.server.version)});
   document.title = words.signInTo(welcome.name);
   slot(page, 'title').dataset.place = welcome.name;
@@ -30,7 +22,7 @@ export async function signInPage() {
 
 /** Asks for the password over the page; resolves to the user who signed in. */
 export async function signInOverlay(username) {
-  await loadLooks();
+  await loadLooks('dialog', 'sign-in');
   return new Promise(resolve => {
     const body = buildForms(SIGN_IN_ONLY, user => { dialog.close(); resolve(user); });
     setSlot(body, 'lead', words.signInAgainLead);

@@ -4,7 +4,7 @@ import {distanceToEnd, find, findAll, firstInView, keepScroll, make, setSlot} fr
 import {listen, openChannel, state, tell} from '../core/state.js';
 import {MessageWindow} from '../core/window.js';
 import {words} from '../text/words.js';
-import {toast} from './dialog.js';
+import {toast} from './toast.js';
 import {messageOf, rowsOf, showRows} from './rows.js';
 
 const PAGING_EDGE = 800;
@@ -240,8 +240,11 @@ export function setHidden(messageId, hidden) {
   redraw();
 }
 
-/** The newest message of one's own in view that may be edited. */
-export function lastOwnMessage() {
-  const mine = message => message.user_id === state.me.id && message.kind === 'text' && !message.deleted;
-  return view.window ? view.window.messages.filter(mine).pop() : null;
+/** Puts the New divider after a message; everything below it is new. */
+export function divideAfter(messageId) {
+  view.dividerAfter = messageId;
+  redraw();
 }
+
+/** The messages of the window that is shown, oldest first. */
+export const shownMessages = () => view.window ? view.window.messages : [];

@@ -1,14 +1,18 @@
 /** The head of the open channel. */
 import {fill, find, icon, label, setSlot} from '../core/dom.js';
-import {channelName, listen, openChannel, state} from '../core/state.js';
+import {channelName, listen, memberCount, openChannel, state} from '../core/state.js';
 import {words} from '../text/words.js';
+import {avatar} from './avatar.js';
+import {shownMessages} from './timeline.js';
 
 const KIND_ICONS = {public: 'hash', private: 'lock'};
+const FACES = 3;
 
 /** Wires the head to what is told. */
 export function startTopbar() {
   find('#topbar').replaceChildren(fill('topbar'));
   for (const topic of ['snapshot', 'channel', 'mine', 'route', 'user']) listen(topic, draw);
+  for (const topic of ['timeline-moved', 'presence']) listen(topic, drawMembers);
   draw();
 }
 
@@ -19,13 +23,31 @@ function draw() {
   drawUnread(bar);
   document.title = titleOf(channel);
   if (!channel) return setSlots(bar, {icon: null, name: words.noChannelTitle, subtitle: '', topic: ''});
-  const members = channel.kind === 'direct' ? channel.members.length : channel.member_count;
   setSlots(bar, {
     icon: KIND_ICONS[channel.kind] ? icon(KIND_ICONS[channel.kind], 19) : null,
-    name: channelName(channel), subtitle: words.members(members), topic: channel.topic, count: members,
+    name: channelName(channel), topic: channel.topic,
   });
   find('.topic', bar).title = channel.topic || '';
+  drawMembers();
+}
+
+function drawMembers() {
+  const channel = openChannel();
+  if (!channel) return;
+  const members = memberCount(channel);
+  const here = (channel.members || []).filter(id => !['offline', undefined].includes((state.users.get(id) || {}).presence)).length;
+  const faces = facesOf(channel).map(user => avatar(user, 22));
+  setSlots(find('#topbar'), {
+    subtitle: [words.members(members), here && words.hereCount(here)].filter(Boolean).join(' · '),
+    faces: faces.length ? faces : icon('users', 18), count: members,
+  });
   label(find('#members'), words.showMembers(members));
+}
+
+/* Who is in a public channel is not known here, but who wrote last is. */
+function facesOf(channel) {
+  const ids = channel.members || shownMessages().map(message => message.user_id).reverse();
+  return [...new Set(ids)].slice(0, FACES).map(id => state.users.get(id)).filter(Boolean);
 }
 
 function setSlots(bar, slots) {

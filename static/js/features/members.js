@@ -1,0 +1,126 @@
+/** Who is in a channel: a list in the panel; adding people, removing them, writing to one of them. */
+import {ApiError, get, post, remove} from '../core/api.js';
+import {find, icon, label, make} from '../core/dom.js';
+import {apply, listen, mayInvite, mayManage, openChannel, state} from '../core/state.js';
+import {words} from '../text/words.js';
+import {leaveChannel} from '../views/channel.js';
+import {ask, openForm} from '../views/dialog.js';
+import {openMenu} from '../views/menu.js';
+import {closePanel, openPanel, openPanelName} from '../views/panel.js';
+import {everybodyBut, findPeople, peopleOf, peoplePicker, personRow, roleTag, startDirect} from '../views/people.js';
+import {attempt} from '../views/toast.js';
+
+const NAME = 'members';
+const GROUPS = [
+  {title: words.hereNow, of: user => ['active', 'dnd'].includes(user.presence)},
+  {title: words.idleNow, of: user => user.presence === 'idle'},
+  {title: words.offlineNow, of: user => !user.presence || user.presence === 'offline'},
+];
+
+const filter = make('input', {type: 'search', placeholder: words.filterMembers, 'aria-label': words.filterMembers});
+const list = make('div', {className: 'people'});
+const body = make('div', {className: 'members'}, make('span', {className: 'input'}, filter), list);
+const shown = {channelId: null, ids: []};
+
+document.addEventListener('click', event => {
+  if (event.target.closest('#members')) toggle();
+  if (event.target.closest('.add-people')) addPeople(openChannel());
+});
+filter.addEventListener('input', drawList);
+list.addEventListener('click', event => {
+  const row = event.target.closest('.person');
+  if (row) openPerson(row, state.users.get(Number(row.dataset.userId)));
+});
+for (const topic of ['route', 'snapshot', 'channel', 'mine']) listen(topic, follow);
+for (const topic of ['presence', 'user']) listen(topic, () => openPanelName() === NAME && drawList());
+listen('panel', name => {
+  const button = find('#members');
+  button.setAttribute('aria-expanded', String(name === NAME));
+});
+
+function toggle() {
+  if (openPanelName() === NAME) return closePanel();
+  filter.value = '';
+  return show(openChannel());
+}
+
+/* The panel follows the channel that is open, and what changes in it. */
+function follow(changed) {
+  if (openPanelName() !== NAME) return;
+  const channel = openChannel();
+  if (!channel) return closePanel();
+  if (!changed || !changed.id || changed.id === channel.id) show(channel);
+}
+
+async function show(channel) {
+  const ids = channel.members || await membersOf(channel);
+  if (!ids || channel.id !== state.channelId) return;
+  Object.assign(shown, {channelId: channel.id, ids});
+  drawList();
+  openPanel(NAME, {title: words.membersTitle, count: ids.length, buttons: mayInvite(channel) ? [addButton()] : [], body});
+}
+
+async function membersOf(channel) {
+  const answer = await attempt(() => get(`/channels/${channel.id}/members`));
+  return answer && answer.users;
+}
+
+function addButton() {
+  const button = make('button', {type: 'button', className: 'icon-button add-people'}, icon('userplus', 19));
+  label(button, words.addPeople);
+  return button;
+}
+
+function drawList() {
+  const held = document.activeElement.closest && document.activeElement.closest('.members .person');
+  const people = findPeople(filter.value, peopleOf(shown.ids));
+  list.replaceChildren(...GROUPS.flatMap(group => drawGroup(group, people.filter(group.of))));
+  if (!people.length) list.append(make('p', {className: 'muted'}, words.nobodyFits));
+  if (held) find(`.person[data-user-id="${held.dataset.userId}"]`, list)?.focus({preventScroll: true});
+}
+
+function drawGroup({title}, people) {
+  if (!people.length) return [];
+  return [make('h3', {className: 'people-head'}, `${title}, ${people.length}`), ...people.map(drawPerson)];
+}
+
+function drawPerson(user) {
+  const row = personRow(user, roleTag(user));
+  row.setAttribute('aria-haspopup', 'menu');
+  return row;
+}
+
+function openPerson(row, user) {
+  const channel = openChannel();
+  const mine = user.id === state.me.id;
+  const items = [
+    {icon: 'compose', label: mine ? words.notebook : words.message, run: () => startDirect([user.id])},
+    mine && channel.joined && channel.kind !== 'direct' && {icon: 'logout', label: words.leaveChannel(channel.name), danger: true, run: () => leaveChannel(channel)},
+    !mine && mayManage(channel) && {icon: 'logout', label: words.removeFrom(channel.name), danger: true, run: () => removePerson(channel, user)},
+  ].filter(Boolean);
+  openMenu(row, user.display_name || user.username, items);
+}
+
+async function removePerson(channel, user) {
+  const name = user.display_name || user.username;
+  if (!await ask(words.removeQuestion(name, channel.name), words.removeExplained(channel.kind), words.remove, {danger: true})) return;
+  await attempt(() => remove(`/channels/${channel.id}/members/${user.id}`));
+}
+
+async function addPeople(channel) {
+  const ids = channel.members || await membersOf(channel);
+  if (!ids) return;
+  const picker = peoplePicker(everybodyBut(ids));
+  const fields = channel.kind === 'private' ? [picker.element, historyChoice()] : [picker.element];
+  openForm(words.addPeopleTo(channel.name), fields, words.add, async ({history}) => {
+    if (!picker.chosen().length) throw new ApiError(400, {error: words.chooseSomebody});
+    const answer = await post(`/channels/${channel.id}/members`, {users: picker.chosen(), history: history === 'all'});
+    apply({kind: 'channel', value: answer.channel});
+  });
+}
+
+function historyChoice() {
+  const choice = (value, text, checked) => make('label', {}, make('input', {type: 'radio', name: 'history', value, checked}), make('span', {}, text));
+  return make('fieldset', {className: 'choices'}, make('legend', {}, words.historyQuestion),
+    choice('none', words.historyNone, true), choice('all', words.historyAll, false));
+}

@@ -1,0 +1,35 @@
+/** Finding by a few letters: in order, not necessarily side by side. */
+
+const plain = text => text.normalize('NFD').replace(/\p{M}/gu, '').toLowerCase();
+
+/** How well `query` fits `text`: 0 not at all; letters side by side and at the start of a word count for more. */
+export function fitness(query, text) {
+  const wanted = plain(query.trim());
+  const letters = plain(text);
+  if (!wanted) return 1;
+  const at = letters.indexOf(wanted);
+  if (at >= 0) return 100 - Math.min(at, 40) + (startsWord(letters, at) ? 50 : 0);
+  return scattered(wanted, letters);
+}
+
+function scattered(wanted, letters) {
+  let score = 1;
+  let at = -1;
+  for (const letter of wanted) {
+    const next = letters.indexOf(letter, at + 1);
+    if (next < 0) return 0;
+    score += next === at + 1 || startsWord(letters, next) ? 2 : 0;
+    at = next;
+  }
+  return score;
+}
+
+const startsWord = (letters, at) => at === 0 || /[\s._@-]/.test(letters[at - 1]);
+
+/** The things that fit, best first; those that fit alike keep their order. */
+export function fitting(query, things, textOf) {
+  return things.map(thing => ({thing, score: fitness(query, textOf(thing))}))
+    .filter(({score}) => score > 0)
+    .sort((one, other) => other.score - one.score)
+    .map(({thing}) => thing);
+}
