@@ -120,6 +120,12 @@ def try_later(status, code, words, seconds):
     return Refusal(status, code, words, headers=[('Retry-After', str(max(1, math.ceil(seconds))))])
 
 
+def report():
+    """Print the trace of an error; a terminal or a log that cannot take it must not make things worse."""
+    with contextlib.suppress(OSError, ValueError):
+        traceback.print_exc()
+
+
 class Clock:
     """The time of day for people to read, and a steady one for deadlines."""
 
@@ -132,7 +138,7 @@ class Clock:
         return time.monotonic()
 
 
-JSON = json.JSONEncoder(ensure_ascii=False, separators=(',', ':'))
+JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(',', ':'))
 
 
 def encode(value):
@@ -407,7 +413,7 @@ class SmallObject(Field):
             raise ValueError('must be an object')
         try:
             size = len(encode(value))
-        except (UnicodeEncodeError, RecursionError):
+        except (ValueError, RecursionError):
             raise ValueError('holds what cannot be kept')
         if size > self.most:
             raise ValueError('must take at most %d bytes' % self.most)
@@ -507,6 +513,7 @@ SETTINGS = tuple(Setting(*row) for row in (
     ('registration', 'open', OneOf('open', 'closed').read,
      'Who may make an account: "open" is everybody, "closed" is nobody.', 'closed'),
     ('max_upload_size_mb', 256, Whole(1, 65536).read, 'The largest file that can be shared, in megabytes.', None),
+    ('max_avatar_size_mb', 5, Whole(1, 1024).read, 'The largest picture of oneself, in megabytes.', None),
     ('max_login_attempts', 5, Whole(1, 1000).read, 'Failed sign-ins after which a name is locked.', 5),
     ('lockout_duration_minutes', 15, Whole(1, 10080).read, 'How many minutes a locked name stays locked.', 15),
     ('password_min_length', 10, Whole(8, 128).read, 'The fewest characters a new password may have.', 10),
@@ -631,6 +638,7 @@ MIGRATIONS = {                   # schema name: one script per version; never ch
             color TEXT NOT NULL,
             bio TEXT NOT NULL DEFAULT '',
             status TEXT,
+            avatar TEXT,
             preferences TEXT NOT NULL DEFAULT '{}',
             active INTEGER NOT NULL DEFAULT 1,
             created_at INTEGER NOT NULL);
@@ -815,7 +823,7 @@ class Store:
         self._jobs = make_queue()
         self._local = threading.local()
         self._readers = []
-        self._thread = None
+        self._thread, self._ended, self._gate = None, False, threading.Lock()
         self.publish = lambda connection, events: None      # NEWS takes this place
 
     def open(self):
@@ -872,7 +880,9 @@ class Store:
     def close(self):
         """Finish all writes and fold the WAL into the databases; readers go first, for the last one folds it."""
         if self._thread:
-            self._jobs.put(None)
+            with self._gate:
+                self._ended = True
+                self._jobs.put(None)
             self._thread.join()
         for connection in self._readers:
             connection.close()
@@ -915,7 +925,10 @@ class Store:
     def write_soon(self, function):
         """Queue function(change) without waiting for it; returns the job."""
         job = Job(function)
-        self._jobs.put(job)
+        with self._gate:
+            if self._ended:
+                raise try_later(503, 'stopping', 'The server is stopping.', 5)
+            self._jobs.put(job)
         return job
 
     def _run(self):
@@ -925,8 +938,11 @@ class Store:
             jobs, ending = self._collect()
             try:
                 self._commit(jobs)
-            except Exception:                # the edge of this thread: the writer must live
-                traceback.print_exc()
+            except Exception as error:           # the edge of this thread: the writer must live, and confirm nothing unsaved
+                report()
+                for job in jobs:
+                    job.error = job.error or storage_refusal(error)
+            self._follow([job for job in jobs if job.error is None])
             for job in jobs:
                 job.done.release()
 
@@ -963,7 +979,6 @@ class Store:
         except (BatchVoid, sqlite3.Error):
             self._reconnect()
             raise
-        self._follow([job for job in jobs if job.error is None])
 
     def _attempt(self, job):
         connection = self._connection
@@ -985,13 +1000,19 @@ class Store:
         self._connection = self._connect()
 
     def _follow(self, jobs):
-        """Tell the news and do what was to follow the commit."""
+        """Tell the news and do what was to follow the commit; nothing here can undo or repeat what is on disk."""
+        for follower in [follower for job in jobs for follower in job.change.followers]:
+            self._call(follower)
         events = [event for job in jobs for event in job.change.events]
-        for job in jobs:
-            for follower in job.change.followers:
-                follower()
         if events:
-            self.publish(self._connection, events)
+            self._call(functools.partial(self.publish, self._connection, events))
+
+    @staticmethod
+    def _call(function):
+        try:
+            function()
+        except Exception:                        # the edge of this thread: what is committed stays so
+            report()
 
 
 def drop_broken_database(path):
@@ -1048,7 +1069,9 @@ def set_meta(change, name, value):
 MOST_IN_RING = 16384             # lasting events kept rendered in memory
 MOST_BYTES_IN_RING = 2 ** 26
 MOST_PASSING = 4096              # passing events kept in memory
-MOST_EVENTS = 500                # in one answer
+MOST_BEHIND = 2000               # events that the lot looks through for one poll; who is farther behind asks the table
+MOST_EVENTS, MOST_BYTES_IN_ANSWER = 500, 2 ** 22
+MOST_SHARED = 256                # answers kept for others who hear the same
 EVENTS_KEPT = 50000              # rows kept in the events table
 
 SHOWS = collections.OrderedDict()    # kind of event: Show
@@ -1174,11 +1197,12 @@ class News:
         def begin(change):
             last = last_event(change)
             noted = change.execute('SELECT event_id FROM noted').fetchone()['event_id']
-            if noted > last or get_meta(change, 'epoch') is None:
+            is_older = noted > last
+            if is_older or get_meta(change, 'epoch') is None:
                 set_meta(change, 'epoch', token(self.app.random_bytes, 6))
             change.execute('UPDATE noted SET event_id = ?', (last,))
-            return get_meta(change, 'epoch'), last
-        self.epoch, self.last = store.write(begin)
+            return get_meta(change, 'epoch'), last, is_older
+        self.epoch, self.last, self.is_older = store.write(begin)
         self._floor = self.last
         store.publish = self.publish
 
@@ -1189,7 +1213,20 @@ class News:
     # -- telling
 
     def publish(self, db, events):
-        """Render what was committed and wake those who may hear it; called by the writer alone, in order."""
+        """Tell what was committed; called by the writer alone, in order.
+
+        What cannot be shown now is left to be read from the table by those who ask.
+        """
+        try:
+            self._publish(db, events)
+        except Exception:                        # passed on once nobody waits in vain
+            self._ring, self._floor, self._weight = [], events[-1].id, 0
+            self.last, self._answers = events[-1].id, {}
+            self.on_news([EVERYBODY])
+            raise
+
+    def _publish(self, db, events):
+        """Render the events, keep them, and wake those who may hear them."""
         for event in events:
             if SHOWS[event.kind].moves_members:
                 self._forget_roll(event.channel_id)
@@ -1280,10 +1317,10 @@ class News:
 
         The position is read before the events, and the floor after them: what the writer does meanwhile is told
         twice rather than never, and the position then follows the last event told.
-        Raises: Overtaken when memory does not reach back to the cursor.
+        Raises: Overtaken when memory does not reach back to the cursor, or only with much looking.
         """
         cursor, user_id, last, ring = listener.cursor, listener.session.user_id, self.last, self._ring
-        if cursor.event < self._floor:
+        if cursor.event < self._floor or last - cursor.event > MOST_BEHIND:
             raise Overtaken()
         events = last_tellings([event for event in ring[bisect.bisect_left(ring, cursor.event + 1):]
                          if user_id in self.audience(db, event)])
@@ -1293,11 +1330,11 @@ class News:
             return None
         if len(passing) > MOST_EVENTS:
             return self.reset_answer()
-        room = MOST_EVENTS - len(passing)
-        if len(events) > room:
-            events = events[:room]
-            last = events[-1].id if events else cursor.event
-        return self._compose(events, passing, max(last, cursor.event, events[-1].id if events else 0), number)
+        some = as_many_as_fit(events, MOST_EVENTS - len(passing))
+        if len(some) < len(events):
+            last = 0
+        position = max(last, cursor.event, some[-1].id if some else 0)
+        return self._share((tuple([event.id for event in some]), tuple(passing), position, number), some)
 
     def _passing_since(self, cursor, user_id):
         """Returns: the passing events for a user, rendered, and the number up to which they go.
@@ -1316,14 +1353,18 @@ class News:
             number = heard[-1].number
         return [one.wire for one in heard], number
 
-    def _compose(self, events, passing, position, number):
-        """Put an answer together; listeners who hear the same share it."""
-        key = (tuple([event.id for event in events]), tuple(passing), position, number)
+    def _share(self, key, events):
+        """Put an answer together once for all listeners who hear the same."""
         answer = self._answers.get(key)
         if answer is None:
-            answer = self._answers[key] = b'{"cursor":"%s","events":[%s]}' % (
-                self.cursor(position, number).encode('ascii'), b','.join([event.wire for event in events] + passing))
+            answer = self._compose(events, *key[1:])
+            if len(self._answers) < MOST_SHARED:
+                self._answers[key] = answer
         return answer
+
+    def _compose(self, events, passing, position, number):
+        return b'{"cursor":"%s","events":[%s]}' % (
+            self.cursor(position, number).encode('ascii'), b','.join([event.wire for event in events] + list(passing)))
 
     def reset_answer(self):
         """Sends the page back to the snapshot."""
@@ -1341,9 +1382,20 @@ class News:
         events = [Event(row['id'], row['kind'], row['ref'], row['channel_id'], row['user_id']) for row in rows]
         told = last_tellings([event for event in events if user_id in self.audience(db, event)])
         for event in told:
-            event.wire = self._render(db, event)
-        return self._compose([event for event in told if event.wire], passing,
-                             events[-1].id if events else cursor.event, number)
+            event.wire = self._render(db, event) or b''
+        some = as_many_as_fit(told, MOST_EVENTS)
+        position = some[-1].id if len(some) < len(told) else events[-1].id if events else cursor.event
+        return self._compose([event for event in some if event.wire], passing, position, number)
+
+
+def as_many_as_fit(events, most):
+    """The first events, at most so many and so heavy as one answer may be, but at least one."""
+    weight = 0
+    for number, event in enumerate(events[:most]):
+        weight += len(event.wire)
+        if weight > MOST_BYTES_IN_ANSWER and number:
+            return events[:number]
+    return events[:most]
 
 
 def last_tellings(events):
@@ -1804,6 +1856,7 @@ class Request:
         self.is_proxied = peer in app.settings.trusted_proxies
         self.is_secure = head.headers.get('x-forwarded-proto') == 'https' if self.is_proxied else is_tls
         self.keeps_alive = head.minor >= 1 and 'close' not in head.headers.get('connection', '').lower()
+        self.bears_token = head.headers.get('authorization', '')[:7].lower() == 'bearer '
         self.awaits_continue = 'expect' in head.headers and head.minor >= 1
         self.route = self.path_texts = self.session = self.receive = None
         self.body, self.left = b'', 0
@@ -1885,6 +1938,8 @@ class FileReply(Reply):
         with open(self.path, 'rb') as file:
             file.seek(self.start)
             self.content = file.read(self.length)
+        if len(self.content) < self.length:
+            raise OSError('the file has become shorter')
 
 
 class Parked:
@@ -1952,7 +2007,7 @@ def check_host(request):
 
 def check_origin(request):
     """A write must come from our own page, or from a program that says so."""
-    if request.method in ('GET', 'HEAD') or request.headers.get('x-minimost') == '1' or 'authorization' in request.headers:
+    if request.method in ('GET', 'HEAD') or request.headers.get('x-minimost') == '1' or request.bears_token:
         return
     site = request.headers.get('sec-fetch-site')
     own = '%s://%s' % ('https' if request.is_secure else 'http', request.headers['host'])
@@ -1961,7 +2016,7 @@ def check_origin(request):
 
 
 def find_session(request):
-    if 'authorization' not in request.headers:
+    if not request.bears_token:
         request.session = request.app.sessions.find(request.cookie('minimost'))
     if request.session is None and not request.route.public:
         raise Refusal(401, 'sign_in', 'Sign in first.')
@@ -2004,6 +2059,8 @@ def read_json(request):
         raise Refusal(400, 'bad_json', 'The body is not JSON in UTF-8.')
     if not isinstance(value, dict):
         raise Refusal(400, 'bad_json', 'The body must be a JSON object.')
+    if any(UNSPEAKABLE.search(name) for name in value):
+        raise Refusal(400, 'bad_json', 'A name in the body is not text.')
     return value
 
 
@@ -2047,7 +2104,7 @@ def dispatch(request):
     except sqlite3.Error as error:
         return error_reply(storage_refusal(error))
     except Exception:                        # the edge of dispatch: the person gets an answer, the log the trace
-        traceback.print_exc()
+        report()
         return error_reply(Refusal(500, 'server_error', 'Something went wrong in the server.'))
 
 
@@ -2069,7 +2126,11 @@ class Assets:
                 path = os.path.join(parent, name)
                 with open(path, 'rb') as file:
                     self.parts[os.path.relpath(path, folder).replace(os.sep, '/')] = Asset(name, file.read())
-        self.build = digest(''.join(name + part.etag for name, part in sorted(self.parts.items()))).hex()[:12]
+        with open(os.path.abspath(__file__), 'rb') as file:
+            self.build = hashlib.sha256(file.read())
+        for name, part in sorted(self.parts.items()):
+            self.build.update((name + part.etag).encode('utf-8'))
+        self.build = self.build.hexdigest()[:12]
 
 
 class Asset:
@@ -2164,10 +2225,13 @@ def read_range(request, size, etag):
 HUES = ('petrol', 'rust', 'brass', 'plum', 'navy', 'moss', 'slate', 'rose')
 RESERVED_NAMES = frozenset(('minimost', 'everyone', 'here', 'deleted'))
 DEVICE_COOKIE, DEVICES_KEPT = 'minimost-device', 20
+ERASING = 'erasing.'             # in meta, before the id of one who left and wants to be forgotten
 LOCK_MARK = '\n'                 # in the name of a lock that nobody can type
 
 UNCHANGED = object()             # stands for a field that was not given, where null means something
 ARRIVALS = []                    # functions(change, user_id, role), called when somebody is new
+DEPARTURES = []                  # functions(app, change, user_id), called when an account is closed
+ERASURES = []                    # functions(app, user_id, change) that erase some of what a user made: whether there is more
 STARTS = []                      # functions(app, change), called at every start
 
 Username = Match('[A-Za-z0-9_-]{1,32}', '1 to 32 letters A to Z, digits, dashes or underscores')
@@ -2181,7 +2245,8 @@ def user_value(app, row):
     return {
         'id': row['id'], 'username': row['username'], 'display_name': row['display_name'], 'title': row['title'],
         'role': row['role'], 'color': row['color'], 'bio': row['bio'],
-        'status': json.loads(row['status']) if row['status'] else None, 'avatar': None,
+        'status': json.loads(row['status']) if row['status'] else None,
+        'avatar': row['avatar'] and '/avatars/%d?v=%s' % (row['id'], row['avatar']),
         'presence': presence, 'last_seen': last_seen, 'active': bool(row['active'])}
 
 
@@ -2397,6 +2462,55 @@ def change_me(request, display_name: Line(1, 60) = None, title: Line(0, 60) = No
     return Reply(200, request.app.store.write(apply))
 
 
+@route('DELETE', '/me', limit='login', lane='thread')
+def close_account(request, password: Password, messages: OneOf('keep', 'delete')):
+    """Delete one's account for good; what one wrote stays without a name, or goes as well."""
+    app = request.app
+    account = request.db.execute('SELECT * FROM accounts WHERE id = ?', (request.user_id,)).fetchone()
+    lock = account['username_key'] + LOCK_MARK + 'change'
+    app.locks.check(request.db, lock)
+    if not app.passwords.matches(password, account['password']):
+        app.store.write(lambda change: app.locks.fail(change, lock))
+        raise Refusal(403, 'wrong_password', 'The password is wrong.', 'password')
+
+    def close(change):
+        require_same_password(change, account)
+        require_another_owner(change, request.user_id)
+        if messages == 'delete':
+            set_meta(change, ERASING + str(request.user_id), '1')
+        remove_account(app, change, request.user_id)
+    app.store.write(close)
+    erase_departed(app)
+    return Reply(204, headers=[set_cookie(request, request.cookie_name('minimost'), '', '/', 'Lax', 0)])
+
+
+def require_another_owner(db, user_id):
+    """The last owner stays: nobody else could make another."""
+    if not db.execute("SELECT 1 FROM users WHERE role = 'owner' AND active AND id <> ?", (user_id,)).fetchone():
+        raise Refusal(409, 'last_owner', 'The last owner cannot go. Make somebody else an owner first.')
+
+
+def remove_account(app, change, user_id):
+    """Take away all that is personal; a nameless row stays for what the user wrote."""
+    app.sessions.end(change, 'user_id = ?', user_id)
+    change.execute('DELETE FROM devices WHERE user_id = ?', (user_id,))
+    change.execute('DELETE FROM accounts WHERE id = ?', (user_id,))
+    for depart in DEPARTURES:
+        depart(app, change, user_id)
+    change.update('users', user_id, username='deleted-%d' % user_id, display_name='Deleted account', title='', bio='',
+                  role='member', status=None, avatar=None, preferences='{}', active=0)
+    change.tell('user', user_id)
+
+
+def erase_departed(app):
+    """Erase what those wrote who wanted it erased with their account, in pieces; taken up again after a crash."""
+    for row in app.store.reader().execute('SELECT name FROM meta WHERE name LIKE ?', (ERASING + '%',)).fetchall():
+        user_id = int(row['name'][len(ERASING):])
+        while any([app.store.write(functools.partial(erase, app, user_id)) for erase in ERASURES]):
+            pass
+        app.store.write(lambda change: change.execute('DELETE FROM meta WHERE name = ?', (row['name'],)))
+
+
 @route('GET', '/me/sessions')
 def get_sessions(request):
     """The browsers in which one is signed in."""
@@ -2417,6 +2531,14 @@ def end_session(request, session_id):
         request.app.sessions.end(change, 'id = ?', session_id)
     request.app.store.write(end)
     return Reply(204)
+
+
+@loader('user')
+def load_user(request, text):
+    row = request.db.execute('SELECT * FROM users WHERE id = ?', (path_id(text),)).fetchone()
+    if row is None:
+        raise not_found()
+    return row
 
 
 @loader('number')
@@ -2630,6 +2752,17 @@ def join_first_channels(change, user_id, role):
 ARRIVALS.append(join_first_channels)
 
 
+def leave_all_channels(app, change, user_id):
+    """One who is gone for good leaves all but direct channels, which belong to the others as well."""
+    for row in change.execute("SELECT id FROM channels JOIN members ON members.channel_id = channels.id "
+                              "WHERE members.user_id = ? AND kind <> 'direct'", (user_id,)).fetchall():
+        change.execute('DELETE FROM members WHERE channel_id = ? AND user_id = ?', (row['id'], user_id))
+        tell_channel(change, row['id'])
+
+
+DEPARTURES.append(leave_all_channels)
+
+
 def require_people(db, user_ids, field='users'):
     """Everybody named must be there."""
     for user_id in user_ids:
@@ -2837,6 +2970,7 @@ def unhide(change, channel_id, whom):
 
 MOST_TEXT = 10000                # code points
 MOST_FILES = 20
+ERASED_AT_ONCE = 200
 PAGE = 50
 
 PARTS = []                       # what messages carry: column that says whether, function(db, {message id: value})
@@ -2906,8 +3040,10 @@ def show_message(app, db, event):
     return row and message_values(db, [row])[0]
 
 
-def message_reply(status, event):
+def message_reply(db, status, event):
     """The answer to a write: the message as its event has just shown it to everybody."""
+    if event.wire is None:
+        return one_message(db, event.ref, status)
     return Reply(status, content=b'{"message":' + value_of(event) + b'}')
 
 
@@ -2958,7 +3094,7 @@ def post_message(request, channel, text: Text(0, MOST_TEXT), client_id: ClientId
             unhide(change, channel['id'], '1')
         return 201, change.tell('message', message_id, channel['id'])
     status, event = request.app.store.write(post)
-    return message_reply(status, event) if status == 201 else one_message(request.db, event)
+    return message_reply(request.db, status, event) if status == 201 else one_message(request.db, event)
 
 
 def require_words(text, files):
@@ -2973,9 +3109,9 @@ def repeat(change, before, request_hash):
     return before['id']
 
 
-def one_message(db, message_id):
+def one_message(db, message_id, status=200):
     row = db.execute('SELECT * FROM messages WHERE id = ?', (message_id,)).fetchone()
-    return Reply(200, {'message': message_values(db, [row])[0]})
+    return Reply(status, {'message': message_values(db, [row])[0]})
 
 
 def require_posting(request, channel):
@@ -3020,7 +3156,7 @@ def edit_message(request, message, text: Text(0, MOST_TEXT)):
         reword(request.app, change, row, text=text, mentions=json.dumps(mentions), edited_at=change.now)
         store_mentions(change, row['id'], row['channel_id'], mentions)
         return change.tell('message', row['id'], row['channel_id'])
-    return message_reply(200, request.app.store.write(edit))
+    return message_reply(request.db, 200, request.app.store.write(edit))
 
 
 def require_own(change, request, message):
@@ -3070,6 +3206,17 @@ def erase_message(app, change, row):
     for file_id in file_ids:
         drop_file(app, change, file_id)
     change.tell('message', row['id'], row['channel_id'])
+
+
+def erase_some_messages(app, user_id, change):
+    rows = change.execute("SELECT * FROM messages WHERE user_id = ? AND kind = 'text' AND deleted = 0 LIMIT ?",
+                          (user_id, ERASED_AT_ONCE)).fetchall()
+    for row in rows:
+        erase_message(app, change, row)
+    return bool(rows)
+
+
+ERASURES.append(erase_some_messages)
 
 
 def drop_file(app, change, file_id):
@@ -3266,9 +3413,11 @@ def unsave_message(request, message_id):
 SPARE_BYTES, SPARE_SHARE = 200 * 10 ** 6, 0.02      # of the disk, never filled by uploads
 PIECE = 262144
 UNPOSTED_SECONDS = 24 * 3600
+FILE_POLICY = "sandbox; default-src 'none'"
+PICTURES = ('image/png', 'image/jpeg', 'image/gif', 'image/webp')
 
-INLINE = frozenset((             # types that a browser may show by itself; everything else is a download
-    'image/png', 'image/jpeg', 'image/gif', 'image/webp', 'audio/mpeg', 'audio/ogg', 'audio/wav', 'audio/flac',
+INLINE = frozenset(PICTURES + (  # types that a browser may show by itself; everything else is a download
+    'audio/mpeg', 'audio/ogg', 'audio/wav', 'audio/flac',
     'audio/mp4', 'video/mp4', 'video/webm'))
 
 SIGNATURES = (                   # offset, bytes, type
@@ -3358,23 +3507,14 @@ def exif_orientation(tiff):
 @route('POST', '/files', limit='upload', lane='thread', body='raw')
 def upload_file(request, name: Line(1, 255)):
     """Bring a file: the raw bytes are the body. It is gone after 24 hours unless a message carries it."""
-    require_room(request)
-    part = request.app.file_path('part-' + token(request.app.random_bytes, 9))
-    try:
-        receive_file(request, part)
-        with open(part, 'rb') as file:
-            file_type = type_by_bytes(file.read(4096))
-            file.seek(0)
+    require_room(request, request.app.settings.max_upload_size_mb)
+    key = token(request.app.random_bytes, 18)
+    path = request.app.file_path(key)
+    with file_kept(path):
+        receive_file(request, path)
+        file_type = file_type_of(path)
+        with open(path, 'rb') as file:
             width, height = image_size(file, file_type)
-        key = token(request.app.random_bytes, 18)
-        replace(part, request.app.file_path(key))
-        sync_folder(os.path.dirname(part))
-    except OSError as error:
-        unlink(part)
-        raise storage_refusal('full' if error.errno in (errno.ENOSPC, errno.EDQUOT) else error)
-    except Refusal:
-        unlink(part)
-        raise
 
     def keep(change):
         file_id = change.insert(
@@ -3382,20 +3522,43 @@ def upload_file(request, name: Line(1, 255)):
             type=file_type, size=request.length, width=width, height=height, created_at=change.now,
             created_second=request.app.service.seconds())
         return file_value(change.execute('SELECT * FROM files WHERE id = ?', (file_id,)).fetchone())
-    return Reply(201, {'file': request.app.store.write(keep)})
+    with file_kept(path):
+        return Reply(201, {'file': request.app.store.write(keep)})
 
 
-def require_room(request):
-    """Refuse before reading: too large, empty, or no room on the disk."""
-    limit = request.app.settings.max_upload_size_mb
+@contextlib.contextmanager
+def file_kept(path):
+    """Remove a file that does not come to its end, and say so where the disk is at fault; else make its name last."""
+    try:
+        yield
+        sync_folder(os.path.dirname(path))
+    except BaseException as error:
+        unlink(path)
+        if isinstance(error, OSError):
+            raise storage_refusal('full' if error.errno in (errno.ENOSPC, errno.EDQUOT) else error)
+        raise
+
+
+def file_type_of(path):
+    with open(path, 'rb') as file:
+        return type_by_bytes(file.read(4096))
+
+
+def require_room(request, limit):
+    """Refuse before reading: larger than so many MB, empty, or no room on the disk."""
     if 'content-length' not in request.headers:
         raise Refusal(411, 'length_needed', 'Send the Content-Length of the file.')
     if request.length > limit * 10 ** 6:
         raise Refusal(413, 'too_large', 'Files can have up to %d MB here.' % limit)
     if request.length == 0:
         raise Refusal(400, 'empty_file', 'The file is empty.')
-    disk = shutil.disk_usage(request.app.folder)
-    if disk.free - request.length < max(SPARE_BYTES, min(SPARE_SHARE * disk.total, 10 * SPARE_BYTES)):
+    require_space(request.app, request.length)
+
+
+def require_space(app, coming):
+    """Uploads leave the disk some room, so that messages can still be written."""
+    disk = shutil.disk_usage(app.folder)
+    if disk.free - coming < max(SPARE_BYTES, min(SPARE_SHARE * disk.total, 10 * SPARE_BYTES)):
         raise storage_refusal('full')
 
 
@@ -3403,6 +3566,7 @@ def receive_file(request, path):
     with open(path, 'xb') as file:
         left = request.length
         while left:
+            require_space(request.app, left)
             piece = request.receive(min(PIECE, left))
             file.write(piece)
             left -= len(piece)
@@ -3434,7 +3598,7 @@ def get_file(request, file):
     """The bytes of a file, or a part of them."""
     etag = '"%s"' % file['key']
     headers = [('ETag', etag), ('Cache-Control', 'private, no-cache'), ('Accept-Ranges', 'bytes'),
-               ('Content-Security-Policy', "sandbox; default-src 'none'"), ('Content-Disposition', disposition(file))]
+               ('Content-Security-Policy', FILE_POLICY), ('Content-Disposition', disposition(file))]
     if has_already(request, etag):
         return Reply(304, content=b'', headers=headers)
     part = read_range(request, file['size'], etag)
@@ -3455,6 +3619,59 @@ def disposition(file):
         'inline' if file['type'] in INLINE else 'attachment', plain, urllib.parse.quote(file['name'], safe=''))
 
 
+# -- pictures of oneself
+
+@route('PUT', '/me/avatar', limit='upload', lane='thread', body='raw')
+def set_avatar(request):
+    """Set one's picture: the raw bytes of a PNG, JPEG, GIF or WebP."""
+    require_room(request, request.app.settings.max_avatar_size_mb)
+    key = token(request.app.random_bytes, 9)
+    path = request.app.avatar_path(key)
+    with file_kept(path):
+        receive_file(request, path)
+        if file_type_of(path) not in PICTURES:
+            raise Refusal(400, 'not_a_picture', 'Send a PNG, JPEG, GIF or WebP picture.')
+    with file_kept(path):
+        request.app.store.write(lambda change: change_avatar(request.app, change, request.user_id, key))
+    return Reply(204)
+
+
+@route('DELETE', '/me/avatar', limit='change')
+def remove_avatar(request):
+    """Take one's picture away."""
+    request.app.store.write(lambda change: change_avatar(request.app, change, request.user_id, None))
+    return Reply(204)
+
+
+def change_avatar(app, change, user_id, key):
+    drop_avatar(app, change, user_id)
+    change.update('users', user_id, avatar=key)
+    change.tell('user', user_id)
+
+
+def drop_avatar(app, change, user_id):
+    before = change.execute('SELECT avatar FROM users WHERE id = ?', (user_id,)).fetchone()['avatar']
+    if before:
+        change.afterwards(lambda: unlink(app.avatar_path(before)))
+
+
+DEPARTURES.append(drop_avatar)
+
+
+@route('GET', '/avatars/<user>')
+def get_avatar(request, user, v: Text(0, 64) = ''):
+    """Somebody's picture; v only tells caches one from the next."""
+    if not user['avatar'] or not os.path.exists(request.app.avatar_path(user['avatar'])):
+        raise not_found()
+    etag, path = '"%s"' % user['avatar'], request.app.avatar_path(user['avatar'])
+    headers = [('ETag', etag), ('Cache-Control', 'private, no-cache'), ('Content-Security-Policy', FILE_POLICY)]
+    if has_already(request, etag):
+        return Reply(304, headers=headers)
+    return FileReply(200, path, 0, os.path.getsize(path), headers, file_type_of(path))
+
+
+# -- what is swept away
+
 def sweep_files(app, change):
     """Drop uploads that nobody posted within a day."""
     rows = change.execute('SELECT id FROM files WHERE posted = 0 AND created_second < ?',
@@ -3463,12 +3680,13 @@ def sweep_files(app, change):
         drop_file(app, change, row['id'])
 
 
-def sweep_folder(app):
+def sweep_folders(app):
     """At the start: remove what interrupted uploads and deletions left behind."""
-    for name in os.listdir(app.file_path('')):
-        known = app.store.reader().execute('SELECT 1 FROM files WHERE key = ?', (name,)).fetchone()
-        if not known:
-            unlink(app.file_path(name))
+    for path, query in ((app.file_path, 'SELECT 1 FROM files WHERE key = ?'),
+                        (app.avatar_path, 'SELECT 1 FROM users WHERE avatar = ?')):
+        for name in os.listdir(path('')):
+            if not app.store.reader().execute(query, (name,)).fetchone():
+                unlink(path(name))
 
 
 # ---- 13. SEARCH ------------------------------------------------------
@@ -3480,7 +3698,7 @@ FOUND_PAGE = 25
 INDEX_PIECE = 1000               # messages indexed in one commit
 SCANNED = 20000                  # the newest messages looked through where the index cannot help
 INDEX = ("CREATE VIRTUAL TABLE chat.words USING fts5("
-         "text, place, content='', prefix='2 3', tokenize=\"unicode61 remove_diacritics 1\")")
+         "text, place, content='', prefix='1 2 3', tokenize=\"unicode61 remove_diacritics 1\")")
 OPERATOR = re.compile(r'(?<!\S)(from|in|before|after|has):(\S+)')
 WANTED = re.compile(r'"[^"]*"?|[^\s"]+')
 LINK = re.compile(r'https?://', re.IGNORECASE)
@@ -4519,11 +4737,11 @@ class Connection:
     """One peer's connection and all that is known of it."""
 
     __slots__ = ('socket', 'peer', 'is_tls', 'state', 'deadline', 'buffer', 'out', 'closing', 'head', 'known',
-                 'request', 'window', 'listener', 'signed_in', 'drained')
+                 'request', 'window', 'listener', 'signed_in', 'since', 'drained')
 
     def __init__(self, sock, peer, deadline):
         self.socket, self.peer, self.deadline = sock, peer, deadline
-        self.is_tls, self.state, self.closing, self.signed_in = False, 'new', False, False
+        self.is_tls, self.state, self.closing, self.signed_in, self.since = False, 'new', False, False, deadline
         self.buffer, self.out, self.drained = bytearray(), collections.deque(), 0
         self.head, self.known, self.request, self.window, self.listener = None, (None, None), None, 0, None
 
@@ -4688,7 +4906,7 @@ def send_file(connection, request, reply):
     connection.socket.settimeout(STALLED_SECONDS)
     put_reply(connection, request, reply)
     connection.socket.sendall(connection.out.popleft())
-    left = 0 if request.method == 'HEAD' else reply.length
+    left = reply.length
     with open(reply.path, 'rb') as file:
         file.seek(reply.start)
         while left:
@@ -4737,11 +4955,11 @@ class Lot:
 
     def adopt(self, sock, peer):
         sock.setblocking(False)
-        self.order(self._admit, Connection(sock, peer, self.app.clock.steady() + HANDSHAKE_SECONDS))
+        self.order(self._attempt, self._admit, Connection(sock, peer, self.app.clock.steady() + HANDSHAKE_SECONDS))
 
     def take(self, connection):
         """A worker gives a connection back."""
-        self.order(self._settle, connection)
+        self.order(self._attempt, self._settle, connection)
 
     def end_sessions(self, session_ids):
         self.order(self._answer_ended, session_ids)
@@ -4765,7 +4983,7 @@ class Lot:
             try:
                 self._turn()
             except Exception:                # the edge of this thread: the lot must live
-                traceback.print_exc()
+                report()
 
     def _turn(self):
         ready = self._selector.select(SWEEP_SECONDS if self._held else None)
@@ -4776,9 +4994,11 @@ class Lot:
                 self._rung = False
             elif key.data in self._held:
                 self._attempt(self.steps[key.data.state], key.data)
-        while self._orders:
+        for _ in range(len(self._orders)):       # those that are added meanwhile have their turn next
             function, arguments = self._orders.popleft()
             function(*arguments)
+            if self._selector is None:
+                return
         self._deliver()
         self._sweep()
 
@@ -4793,7 +5013,7 @@ class Lot:
         except OSError:
             self._drop(connection)
         except Exception:                    # the edge of this thread: one connection ends, the lot goes on
-            traceback.print_exc()
+            report()
             self._drop(connection)
 
     def _watch(self, connection, events=selectors.EVENT_READ):
@@ -4824,8 +5044,8 @@ class Lot:
         share = self.app.settings.max_connections_per_address
         if self._addresses[connection.peer] > share and not self.app.is_trusted(connection.peer):
             return self._turn_away(connection)
-        if sum(self._addresses.values()) > self.app.most_connections:
-            self.close_idlest()
+        if sum(self._addresses.values()) > self.app.most_connections and not self.close_idlest():
+            return self._turn_away(connection)
         self._watch(connection)
 
     def _turn_away(self, connection):
@@ -4837,10 +5057,11 @@ class Lot:
         self._drop(connection)
 
     def close_idlest(self):
-        """Make room: the connection that has waited longest goes, of strangers first."""
+        """Make room: the connection that has waited longest goes, of strangers first; returns whether there was one."""
         idle = [one for one in self._held if one.state in ('new', 'handshake', 'head')]
         if idle:
-            self._drop(min(idle, key=lambda one: (one.signed_in, one.deadline)))
+            self._drop(min(idle, key=lambda one: (one.signed_in, one.since)))
+        return bool(idle)
 
     def _greet(self, connection):
         """Look at the first byte: 0x16 begins a TLS handshake (RFC 8446 section 5.1), a letter plain HTTP."""
@@ -4907,11 +5128,12 @@ class Lot:
             return self._watch(connection)
         proxied = connection.peer in self.app.settings.trusted_proxies
         begun = connection.buffer or connection.head is not None
-        connection.state, connection.request = 'head', None
-        connection.deadline = self.app.clock.steady() + (
+        connection.state, connection.request, connection.since = 'head', None, self.app.clock.steady()
+        connection.deadline = connection.since + (
             HEAD_SECONDS if begun else PROXY_IDLE_SECONDS if proxied else IDLE_SECONDS)
         if begun or connection.is_tls and connection.socket.pending():
-            return self._read(connection)
+            self._let_go(connection)             # by way of the orders: what is pipelined must neither nest nor keep the lot
+            return self.order(self._attempt, self._read, connection)
         self._watch(connection)
 
     # -- sending
@@ -5077,8 +5299,8 @@ def answer(app, connection):
     reply = dispatch(request)
     connection.request, connection.signed_in = None, request.session is not None
     app.log(request, reply, app.clock.steady() - begun)
-    if isinstance(reply, FileReply):
-        if reply.length <= PIECE or request.method == 'HEAD':
+    if isinstance(reply, FileReply) and request.method != 'HEAD':
+        if reply.length <= PIECE:
             reply.load()
         elif app.run_long(lambda: send_file(connection, request, reply), connection):
             return False
@@ -5140,7 +5362,7 @@ class Crew:
             connection.state = 'gone'
         except Exception:                    # the edge of this thread: a worker must live
             connection.state = 'gone'
-            traceback.print_exc()
+            report()
         return True
 
     def _serve(self, connection):
@@ -5291,7 +5513,8 @@ class App:
             raise
 
     def _open_store(self):
-        os.makedirs(self.file_path(''), exist_ok=True)
+        for folder in (self.file_path(''), self.avatar_path('')):
+            os.makedirs(folder, exist_ok=True)
         self.store.open()
         self.service.open(self.store)
         self.news.open(self.store)
@@ -5301,7 +5524,8 @@ class App:
         self.sessions.on_end = self.lot.end_sessions
         self.news.on_news = self.lot.news
         self.origin = self.store.write(self._first_start)
-        sweep_folder(self)
+        if not self.news.is_older:               # an older database does not know all files: it may be there by mistake
+            sweep_folders(self)
         if not has_owner(self.store.reader()):
             self.setup_code = read_setup_code(self.path('setup-code'), self.random_bytes)
 
@@ -5333,7 +5557,8 @@ class App:
 
     def close(self):
         for note in (self.service.note, self.news.note, self.presence.note):
-            self.store.write(note)
+            with contextlib.suppress(Refusal):       # a full disk must not keep the databases from being closed
+                self.store.write(note)
         self.store.close()
         self._lock.release()
 
@@ -5344,6 +5569,9 @@ class App:
 
     def file_path(self, key):
         return os.path.join(self.folder, 'uploads', key)
+
+    def avatar_path(self, key):
+        return os.path.join(self.folder, 'avatars', key)
 
     def about(self):
         return {'version': VERSION, 'build': self.assets.build, 'origin': self.origin, 'stun': None,
@@ -5370,13 +5598,29 @@ class App:
 
     def run_long(self, work, connection):
         """Run work on a thread that then owns the connection; returns whether there was a thread to be had."""
+        share = LONG_THREADS if self.is_trusted(connection.peer) else LONG_PER_ADDRESS
         with self._long_lock:
-            share = LONG_THREADS if self.is_trusted(connection.peer) else LONG_PER_ADDRESS
-            if sum(self._long.values()) >= LONG_THREADS or self._long[connection.peer] >= share:
+            if sum(self._long.values()) >= LONG_THREADS or self._long.get(connection.peer, 0) >= share:
                 return False
-            self._long[connection.peer] += 1
-        self.server.start_thread(lambda connection: self._run_long(work, connection), connection)
+            self._count_long(connection.peer, 1)
+        try:
+            self.server.start_thread(functools.partial(self._run_long, work), connection)
+        except RuntimeError:                     # the system has no more threads
+            with self._long_lock:
+                self._count_long(connection.peer, -1)
+            return False
         return True
+
+    def _count_long(self, peer, step):
+        self._long[peer] += step
+        if not self._long[peer]:
+            del self._long[peer]
+
+    def finish_long(self, seconds):
+        """Let what runs on threads of its own come to its end, for so long."""
+        end = self.clock.steady() + seconds
+        while self._long and self.clock.steady() < end:
+            time.sleep(0.02)
 
     def _run_long(self, work, connection):
         self.core.leave()
@@ -5387,18 +5631,18 @@ class App:
             connection.state = 'gone'
         except Exception:                    # the edge of this thread
             connection.state = 'gone'
-            traceback.print_exc()
+            report()
         finally:
-            with self._long_lock:
-                self._long[connection.peer] -= 1
             self.store.forget_reader()
             self.lot.take(connection)
+            with self._long_lock:
+                self._count_long(connection.peer, -1)
 
     def log(self, request, reply, seconds):
         """One line for a request; without its query, which may hold what people search for."""
         if self.log_line:
-            self.log_line('%s %s %s %d %dB %.1fms user=%s' % (
-                request.address, request.method, request.path, reply.status, reply.length, seconds * 1000,
+            self.log_line('%s %s %s %s %d %dB %.1fms user=%s' % (
+                time.strftime('%Y-%m-%d %H:%M:%S'), request.address, request.method, request.path, reply.status, reply.length, seconds * 1000,
                 request.user_id if request.session else '-'))
 
 
@@ -5443,10 +5687,12 @@ FIRST_CHORES = 60                # seconds after the start: a server that never 
 CHORES = (                       # every so many seconds: function(app)
     (5, lambda app: app.presence.sweep(app.store)),
     (10, catch_up_index),
+    (10, erase_departed),
     (30, App.refresh_certificate),
     (60, lambda app: app.store.write(app.service.note)),
     (60, lambda app: app.store.write(app.news.note)),
     (60, lambda app: app.store.write(app.presence.note)),
+    (60, lambda app: app.store.write(functools.partial(repair_accounts, app))),
     (3600, lambda app: app.store.write(app.sessions.purge)),
     (3600, lambda app: app.store.write(lambda change: sweep_files(app, change))),
     (3600, lambda app: app.store.write(prune_events)),
@@ -5469,8 +5715,10 @@ class Keeper(threading.Thread):
             due.append((self.app.clock.steady() + CHORES[number][0], number))
             try:
                 CHORES[number][1](self.app)
+            except Refusal as refusal:
+                print('A chore could not be done: ' + refusal.words, file=sys.stderr)
             except Exception:                # the edge of this thread: the next chore must come
-                traceback.print_exc()
+                report()
 
 
 class Running:
@@ -5497,6 +5745,7 @@ class Running:
         self.keeper.ending.set()
         self.keeper.join(5)
         self.app.crew.stop()
+        self.app.finish_long(2)
         self.app.lot.stop()
         self.app.close()
 
@@ -5566,7 +5815,8 @@ def serve_with(options, settings):
     app = App(options.data, settings, plain=options.plain_http, log=None if options.quiet else log_line)
     stopping = stop_on_signals()
     running = start(app)
-    print(greeting(app, running), flush=True)
+    read_settings(options.settings, app.path('settings.last.json'))      # a good file is kept now that there is a folder
+    log_line(greeting(app, running))
     changed = wait_for_end(app, stopping, options.dev)
     running.stop()
     if changed:
@@ -5587,7 +5837,9 @@ def serving_settings(options):
 
 
 def log_line(text):
-    print(time.strftime('%Y-%m-%d %H:%M:%S ') + text, flush=True)
+    """Write to the terminal, or to where it is sent; a disk that is full there must not stop the chat."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, flush=True)
 
 
 def stop_on_signals():

@@ -1,6 +1,6 @@
 /** Starts the page: who is here, the frame, the features, then news. */
 import {ApiError, get} from './core/api.js';
-import {fill, find, loadLooks, loadSprite, useWords} from './core/dom.js';
+import {fill, find, loadLooks, useWords} from './core/dom.js';
 import {loadSnapshot, startFeed} from './core/feed.js';
 import {startOutbox} from './core/outbox.js';
 import {addressOf, apply, listen, readRoute, state, tell} from './core/state.js';
@@ -10,20 +10,21 @@ import {showAppearance} from './views/appearance.js';
 import {fillNotice, startComposer} from './views/composer.js';
 import {startSidebar} from './views/sidebar.js';
 import {redraw, showChannel, showEmpty, startTimeline} from './views/timeline.js';
+import {toast} from './views/toast.js';
 import {startTopbar} from './views/topbar.js';
 import './features/connection.js';
 import './features/drafts.js';
-import './features/formatting.js';
 import './features/reading.js';
 import './features/replies.js';
 import './features/uploads.js';
 
-/* What nobody needs to see and write is fetched once the page stands: at the first move of a hand, or after a moment. */
+/* What nobody needs to see and write comes once the page stands: first what a key may ask for, then the rest, at the first move of a hand or after a moment. */
+const NEXT = [() => import('./features/message-actions.js'), () => import('./features/editing.js')];
 const SOON = [
-  () => import('./features/message-actions.js'),
-  () => import('./features/editing.js'),
   () => import('./features/presence.js'),
   () => import('./features/typing.js'),
+  () => import('./views/menu.js'),
+  () => import('./views/form.js'),
   () => loadLooks('uploads'),
 ];
 const FIRST_MOVES = ['pointermove', 'pointerdown', 'keydown', 'focusin'];
@@ -48,12 +49,14 @@ function loadOnFirstUse(event) {
     delete ON_FIRST_USE[selector];
     event.stopPropagation();
     /* News may have drawn the button anew meanwhile. */
-    load().then(() => (button.isConnected ? button : find(selector)).click(), () => { ON_FIRST_USE[selector] = load; });
+    load().then(() => (button.isConnected ? button : find(selector)).click(), () => {
+      ON_FIRST_USE[selector] = load;
+      toast(words.noServer, {name: 'unplug'});
+    });
   }
 }
 
 async function start() {
-  loadSprite('/static/icons.svg');
   useWords(words);
   showAppearance();
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', showAppearance);
@@ -76,12 +79,20 @@ function loadForPhones() {
   import('./features/screen-keyboard.js');
 }
 
+/* What could not be fetched is fetched when the link is back. */
+async function loadAll(loads) {
+  const results = await Promise.all(loads.map(load => load().then(() => true, () => false)));
+  const missing = loads.filter((load, index) => !results[index]);
+  redraw();
+  if (missing.length) setTimeout(loadAll, RETRY, missing);
+}
+
 function loadTheRestSoon() {
-  const load = async () => {
+  requestAnimationFrame(() => loadAll(NEXT));
+  const load = () => {
     clearTimeout(timer);
     for (const kind of FIRST_MOVES) document.removeEventListener(kind, load, true);
-    await Promise.all(SOON.map(bring => bring()));
-    redraw();
+    loadAll(SOON);
   };
   const timer = setTimeout(load, SOON_AT_LATEST);
   for (const kind of FIRST_MOVES) document.addEventListener(kind, load, true);
@@ -102,10 +113,8 @@ async function signIn() {
 
 /* Where nobody is known to be signed in, the server says so without refusing anything. */
 async function greet() {
-  const welcome = await get('/welcome');
-  if (welcome.signed_in) return;
-  const {signInPage} = await import('./views/sign-in.js');
-  await signInPage(welcome);
+  const [welcome, {signInPage}] = await Promise.all([get('/welcome'), import('./views/sign-in.js'), loadLooks('sign-in')]);
+  if (!welcome.signed_in) await signInPage(welcome);
 }
 
 function explainAndWait(error) {
@@ -138,7 +147,7 @@ function route() {
 }
 
 function goHome() {
-  const mine = [...state.channels.values()].filter(channel => channel.joined);
+  const mine = [...state.channels.values()].filter(channel => channel.joined && !channel.hidden);
   const home = mine.find(channel => channel.id === kept('last-channel')) || mine.find(channel => channel.name === 'general') || mine[0];
   if (home) return location.replace(addressOf(home.id));
   state.channelId = null;

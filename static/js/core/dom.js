@@ -30,24 +30,6 @@ function setProperty(element, name, value) {
   else element[name] = value;
 }
 
-/**
- * Takes the sprite into the page. Pointing at the file from each icon would do, but Chromium then asks the server again for
- * every icon drawn later, and draws none while the link is lost.
- */
-export function loadSprite(address) {
-  const asking = new XMLHttpRequest();
-  asking.open('GET', address);
-  asking.responseType = 'document';
-  asking.onload = () => {
-    const sprite = asking.responseXML && document.adoptNode(asking.responseXML.documentElement);
-    if (!sprite) return;
-    sprite.setAttribute('class', 'drawings');
-    sprite.setAttribute('aria-hidden', 'true');
-    document.body.append(sprite);
-  };
-  asking.send();
-}
-
 /** Takes in style sheets of css/ by name, each once; resolves when they are there. */
 export function loadLooks(...names) {
   return Promise.all(names.map(loadLook));
@@ -60,7 +42,7 @@ function loadLook(name) {
   return new Promise(resolve => { link.onload = link.onerror = resolve; });
 }
 
-/** One icon of the sprite; decorative, so the control around it carries the name. */
+/** One icon of the page's sprite; decorative, so the control around it carries the name. */
 export function icon(name, size = 20) {
   const drawing = drawingOf(size, size);
   drawing.classList.add('icon');

@@ -7,7 +7,7 @@ const WAIT_SECONDS = 25;
 /* A link that died silently gives no error: an answer this late (ms) is none. */
 const PATIENCE = (WAIT_SECONDS + 5) * 1000;
 
-const feed = {attempt: 0, polling: null, wake: null, resume: null, early: null, leading: false, lost: false, stale: false};
+const feed = {attempt: 0, polling: null, wake: null, resume: null, early: null, leading: false, lost: false, stale: false, held: false, release: null};
 
 /** Takes the snapshot; raises ApiError (401: nobody is signed in). */
 export async function loadSnapshot() {
@@ -26,6 +26,7 @@ export function startFeed() {
   hear('link', setLink);
   /* A tab that does not poll must not pass it on: the others would shout it to one another without end. */
   hear('try-now', () => feed.leading && tryNow());
+  hear('hold', setHeld);
   hear('signed-out', () => tell('signed-out'));
   hear('signed-in', () => tell('signed-in'));
   listen('link-doubt', doubt);
@@ -46,6 +47,18 @@ export function tryNow() {
   if (feed.wake) feed.wake();
 }
 
+/** Stops asking, in every tab, so that a session that ends on purpose meets no refusal; `false` goes on. */
+export function holdFeed(held) {
+  setHeld(held);
+  broadcast('hold', held);
+}
+
+function setHeld(held) {
+  feed.held = held;
+  if (held && feed.polling) feed.polling.abort();
+  if (!held && feed.release) feed.release();
+}
+
 /* Something failed elsewhere: ask at once instead of trusting a poll that may hang. */
 function doubt() {
   if (!feed.lost && feed.polling) feed.polling.abort();
@@ -55,6 +68,7 @@ async function lead() {
   feed.leading = true;
   for (;;) {
     await visibleOrElected();
+    if (feed.held) await new Promise(resolve => { feed.release = resolve; });
     try {
       await askOnce();
     } catch (error) {
@@ -72,7 +86,7 @@ function visibleOrElected() {
 
 async function askOnce() {
   if (feed.stale) await loadSnapshot();
-  const answer = await poll(feed.lost ? 0 : WAIT_SECONDS);
+  const answer = await poll(state.link.status === 'on' ? WAIT_SECONDS : 0);
   await linkIsBack();
   broadcast('news', answer);
   await deliver(answer);
@@ -110,6 +124,7 @@ async function linkIsBack() {
 }
 
 async function afterFailure(error) {
+  if (feed.held) return;
   if (error.status === 401) return waitForSignIn();
   if (error.status === 429) return slowDown(error);
   if (error.refused) feed.stale = true;

@@ -89,7 +89,20 @@ function applyMine({channel_id: id, ...personal}) {
 function applyMessage(message) {
   const channel = state.channels.get(message.channel_id);
   if (!channel || channel.last_message_id >= message.id) return;
-  state.channels.set(channel.id, {...channel, last_message_id: message.id});
+  const isNew = channel.joined && isNews(message) && message.id > channel.read_to;
+  state.channels.set(channel.id, {
+    ...channel, last_message_id: message.id,
+    unread: oneMore(channel.unread, isNew), mentions: oneMore(channel.mentions, isNew && isForMe(message)),
+  });
+}
+
+/* The server counts to a thousand and no further. */
+const oneMore = (count, more) => Math.min(1000, (count || 0) + (more ? 1 : 0));
+const isNews = message => message.kind === 'text' && !message.deleted && message.user_id !== state.me.id;
+
+/** Whether a message names the person signed in. */
+export function isForMe(message) {
+  return isNews(message) && (message.mentions || []).some(who => [state.me.id, 'everyone', 'here'].includes(who));
 }
 
 /** What a channel is called: a direct one by the people in it. */

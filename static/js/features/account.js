@@ -1,6 +1,6 @@
 /** One's own menu: theme, text size, password, signing out. */
 import {ApiError, post} from '../core/api.js';
-import {make} from '../core/dom.js';
+import {holdFeed} from '../core/feed.js';
 import {outboxSize} from '../core/outbox.js';
 import {state} from '../core/state.js';
 import {broadcast, wipe} from '../core/store.js';
@@ -51,13 +51,19 @@ async function savePassword(values) {
 async function signOut() {
   const waiting = outboxSize();
   if (waiting && !await ask(words.signOutQuestion, words.signOutWaiting(waiting), words.signOut, {danger: true})) return;
+  holdFeed(true);
   try {
     await post('/logout');
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    if (error.status !== 401) return toast(error.message || words.noServer, {name: 'warn'});
+    if (error.status !== 401) return goOn(error);
   }
   await wipe();
   broadcast('goodbye');
   location.assign('/');
+}
+
+function goOn(error) {
+  holdFeed(false);
+  toast(error.message || words.noServer, {name: 'warn'});
 }

@@ -5,7 +5,8 @@ import {addressOf, apply, mayCreateChannels, state} from '../core/state.js';
 import {fitting} from '../text/fuzzy.js';
 import {words} from '../text/words.js';
 import {joinChannel} from '../views/channel.js';
-import {field, openDialog, submitted} from '../views/dialog.js';
+import {field, openDialog} from '../views/dialog.js';
+import {submitted} from '../views/form.js';
 import {everybodyBut, peoplePicker} from '../views/people.js';
 import {attempt} from '../views/toast.js';
 

@@ -5,7 +5,6 @@ import {discard, outboxOf, retry} from '../core/outbox.js';
 import {mayWrite, openChannel, state, tell} from '../core/state.js';
 import {words} from '../text/words.js';
 import {grow, messageBox} from '../views/composer.js';
-import {submitted} from '../views/dialog.js';
 import {addMessageAction, onMessageDrawn} from '../views/message.js';
 import {articleOf, redraw, shownMessages} from '../views/timeline.js';
 
@@ -43,6 +42,7 @@ function wireForm(form, article, save) {
   form.elements.cancel.addEventListener('click', () => stopEditing(form, article));
   form.addEventListener('submit', async event => {
     event.preventDefault();
+    const {submitted} = await import('../views/form.js');
     if (await submitted(form, values => save(values.text.trimEnd()))) stopEditing(form, article);
   });
 }

@@ -3,7 +3,6 @@ import {remove} from '../core/api.js';
 import {copyText, find, findAll, icon, isTouch, loadLooks, make} from '../core/dom.js';
 import {addressOf, mayDelete} from '../core/state.js';
 import {words} from '../text/words.js';
-import {openMenu} from '../views/menu.js';
 import {addMessageAction, messageActions} from '../views/message.js';
 import {messageOf} from '../views/rows.js';
 import {setHidden} from '../views/timeline.js';
@@ -13,6 +12,8 @@ await loadLooks('message-tools');
 
 const LONG_PRESS = 450;
 const SLACK = 10;
+/* How long (ms) after a finger is lifted its click may come. */
+const CLICK_AFTER = 100;
 
 const bar = make('div', {className: 'message-toolbar', role: 'toolbar', 'aria-label': words.messageActions});
 const deleting = new Map();
@@ -87,7 +88,8 @@ function toolbarButton(name, text, key) {
   return make('button', {type: 'button', 'aria-label': text}, icon(name, 18), tip);
 }
 
-function openActions(button, message, article) {
+async function openActions(button, message, article) {
+  const {openMenu} = await import('../views/menu.js');
   const actions = allowed(message);
   const items = actions.map(action => ({...action, key: action.key && action.key.toUpperCase(), run: () => action.run(message, article)}));
   const at = items.findIndex(item => item.danger);
@@ -154,7 +156,8 @@ function openSheet(message, article) {
   openActions(article, message, article);
   const swallow = event => { event.stopPropagation(); event.preventDefault(); };
   document.addEventListener('click', swallow, true);
-  document.addEventListener('pointerdown', () => document.removeEventListener('click', swallow, true), {once: true, capture: true});
+  const stop = () => setTimeout(() => document.removeEventListener('click', swallow, true), CLICK_AFTER);
+  for (const kind of ['pointerup', 'pointercancel']) document.addEventListener(kind, stop, {once: true, capture: true});
 }
 
 document.addEventListener('pointermove', event => {

@@ -1,7 +1,7 @@
 /** What was seen counts as read; what comes in is spoken to those who listen instead of look. */
 import {ApiError, post} from '../core/api.js';
 import {find, make} from '../core/dom.js';
-import {listen, openChannel, state, userName} from '../core/state.js';
+import {apply, listen, openChannel, state, userName} from '../core/state.js';
 import {plainLine} from '../text/markup.js';
 import {words} from '../text/words.js';
 import {addMessageAction} from '../views/message.js';
@@ -12,7 +12,8 @@ const PAUSE = 250;
 const SPOKEN_KEPT = 5;
 
 let timer = 0;
-const told = new Map();
+/* Marks the server has not heard of yet, by channel; what failed stays and goes with the next. */
+const pending = new Map();
 /* The channel that was marked unread on purpose: it stays so until one leaves it or writes there. */
 let leftUnread = null;
 
@@ -24,40 +25,46 @@ addMessageAction({
 
 async function markUnread({id, channel_id: channelId}) {
   leftUnread = channelId;
+  pending.delete(channelId);
   divideAfter(id - 1);
   await attempt(() => post(`/channels/${channelId}/read`, {message_id: id - 1, back: true}));
 }
 
 listen('route', () => {
-  if (state.channelId === leftUnread) return;
-  told.delete(leftUnread);
-  leftUnread = null;
+  if (state.channelId !== leftUnread) leftUnread = null;
 });
-listen('sent', () => {
-  told.delete(leftUnread);
-  leftUnread = null;
-});
+listen('sent', () => { leftUnread = null; });
 
-listen('timeline-moved', soon);
-addEventListener('focus', soon);
-document.addEventListener('visibilitychange', soon);
+listen('timeline-moved', look);
+addEventListener('focus', look);
+document.addEventListener('visibilitychange', look);
 
-function soon() {
-  clearTimeout(timer);
-  timer = setTimeout(markRead, PAUSE);
-}
-
-async function markRead() {
+/* What is in view is read at once here, and a moment later on the server. */
+function look() {
   const channel = openChannel();
   const newest = newestInView();
   const looking = !document.hidden && document.hasFocus();
-  if (!looking || !channel || !channel.joined || channel.id === leftUnread || newest <= (told.get(channel.id) || channel.read_to)) return;
-  told.set(channel.id, newest);
-  try {
-    await post(`/channels/${channel.id}/read`, {message_id: newest});
-  } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
-    told.delete(channel.id);
+  if (!looking || !channel || !channel.joined || channel.id === leftUnread) return;
+  if (newest > channel.read_to) noteRead(channel.id, newest);
+  clearTimeout(timer);
+  if (pending.size) timer = setTimeout(tellServer, PAUSE);
+}
+
+function noteRead(channelId, newest) {
+  pending.set(channelId, newest);
+  apply({kind: 'mine', value: {channel_id: channelId, read_to: newest, unread: 0, mentions: 0}});
+}
+
+async function tellServer() {
+  const marks = [...pending];
+  pending.clear();
+  for (const [channelId, newest] of marks) {
+    try {
+      await post(`/channels/${channelId}/read`, {message_id: newest});
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      if (!error.refused && !pending.has(channelId)) pending.set(channelId, newest);
+    }
   }
 }
 

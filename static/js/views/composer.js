@@ -1,5 +1,5 @@
 /** The box one writes in; features add what goes along with the text. */
-import {fill, find, isComposing, isTouch, make, setSlot, slot} from '../core/dom.js';
+import {fill, find, icon, isComposing, isTouch, make, setSlot, slot} from '../core/dom.js';
 import {send} from '../core/outbox.js';
 import {channelName, listen, mayWrite, openChannel, state, tell} from '../core/state.js';
 import {words} from '../text/words.js';
@@ -60,6 +60,8 @@ function mount() {
   messageBox().enterKeyHint = isTouch() ? 'enter' : 'send';
   messageBox().addEventListener('input', onInput);
   messageBox().addEventListener('keydown', onKey);
+  for (const tool of TOOLS) addTool(form, 'format', toolButton(tool));
+  messageBox().addEventListener('keydown', onFormatKey);
   tell('composer-drawn', form);
 }
 
@@ -152,6 +154,40 @@ function replaceText(start, end, text, select, selected) {
   if (!document.execCommand('insertText', false, text)) box.setRangeText(text, start, end, 'end');
   box.setSelectionRange(select, select + selected);
   onInput();
+}
+
+const TOOLS = [
+  {name: 'bold', size: 18, key: 'b', run: () => wrapSelection('**')},
+  {name: 'italic', size: 18, key: 'i', run: () => wrapSelection('*')},
+  {name: 'strike', size: 18, run: () => wrapSelection('~~')},
+  {name: 'code', size: 19, run: markCode},
+  {name: 'list', size: 19, run: () => prefixLines('- ')},
+  {name: 'quote', size: 19, run: () => prefixLines('> ')},
+  {name: 'link', size: 18, run: () => wrapSelection('[', '](https://)')},
+];
+
+function markCode() {
+  const {selectionStart, selectionEnd, value} = messageBox();
+  const lines = value.slice(selectionStart, selectionEnd).includes('\n');
+  if (lines) wrapSelection('```\n', '\n```');
+  else wrapSelection('`');
+}
+
+function toolButton({name, size, key, run}) {
+  const text = key ? `${words[name]} (Ctrl+${key.toUpperCase()})` : words[name];
+  const button = make('button', {type: 'button', className: 'tool', 'aria-label': words[name], title: text}, icon(name, size));
+  /* The text keeps the focus and its selection. */
+  button.addEventListener('mousedown', event => event.preventDefault());
+  button.addEventListener('click', run);
+  return button;
+}
+
+function onFormatKey(event) {
+  if (!(event.ctrlKey || event.metaKey) || event.altKey || event.shiftKey) return;
+  const tool = TOOLS.find(({key}) => key === event.key.toLowerCase());
+  if (!tool) return;
+  event.preventDefault();
+  tool.run();
 }
 
 /** A button for one of the composer's tool groups, `attach` or `format`. */

@@ -1,6 +1,7 @@
 /** Dialogs, questions and forms. */
 import {fill, find, loadLooks, make} from '../core/dom.js';
 import {words} from '../text/words.js';
+import {submitted} from './form.js';
 
 await loadLooks('dialog');
 
@@ -76,38 +77,4 @@ export function openForm(title, fields, button, submit) {
   const first = find('input', form);
   if (first) first.select();
   return dialog;
-}
-
-/** Runs `submit(values)` once at a time; true when it went well, else the error stands in the form. */
-export async function submitted(form, submit) {
-  if (form.dataset.busy) return false;
-  form.dataset.busy = 'yes';
-  clearErrors(form);
-  try {
-    await submit(Object.fromEntries(new FormData(form)));
-    return true;
-  } catch (error) {
-    showError(form, error);
-    return false;
-  } finally {
-    delete form.dataset.busy;
-  }
-}
-
-export function clearErrors(form) {
-  find('.form-note', form).textContent = '';
-  for (const wrong of form.querySelectorAll('[aria-invalid]')) wrong.removeAttribute('aria-invalid');
-  for (const text of form.querySelectorAll('.field-error')) text.remove();
-}
-
-/** Says what is wrong beside the field it is about, or above the buttons. */
-export function showError(form, error) {
-  const text = error.status === 0 ? words.noServer : error.message || words.failed;
-  const input = error.field && form.elements[error.field];
-  if (!input || !input.closest) return void (find('.form-note', form).textContent = text);
-  const note = make('small', {className: 'field-error', id: `${form.id}-${error.field}-error`}, text);
-  input.setAttribute('aria-invalid', 'true');
-  input.setAttribute('aria-describedby', note.id);
-  input.closest('.field').append(note);
-  input.focus();
 }

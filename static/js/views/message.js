@@ -1,6 +1,6 @@
 /** How a message looks, everywhere; features add actions to it and fill what lies below it. */
 import {fill, icon, make, setSlot, slot} from '../core/dom.js';
-import {addressOf, state, userName} from '../core/state.js';
+import {addressOf, isForMe, state, userName} from '../core/state.js';
 import {markup} from '../text/markup.js';
 import {clockTime, fileKind, fullTime, sizeInWords} from '../text/measures.js';
 import {words} from '../text/words.js';
@@ -35,16 +35,11 @@ export function drawMessage(message, {grouped = false, entry = null} = {}) {
   article.dataset.id = message.id || '';
   article.classList.toggle('grouped', grouped);
   article.classList.toggle('deleted', Boolean(message.deleted));
-  article.classList.toggle('mentions-me', mentionsMe(message));
+  article.classList.toggle('mentions-me', isForMe(message));
   article.setAttribute('aria-label', words.messageBy(userName(message.user_id), fullTime(message.created_at)));
   if (entry) drawDelivery(article, entry);
   for (const finish of finishers) finish(article, message);
   return article;
-}
-
-function mentionsMe(message) {
-  if (message.deleted || message.user_id === state.me.id) return false;
-  return (message.mentions || []).some(who => who === state.me.id || who === 'everyone' || who === 'here');
 }
 
 function drawText(message, grouped) {
@@ -104,13 +99,19 @@ function drawFile(file) {
 function drawPicture(file) {
   if (!file.width || !file.height) return drawCard(file);
   const scale = Math.min(1, PICTURE.width / file.width, PICTURE.height / file.height);
-  const image = make('img', {
-    src: file.url, alt: words.picture(file.name), loading: 'lazy', decoding: 'async',
-    width: Math.max(1, Math.round(file.width * scale)), height: Math.max(1, Math.round(file.height * scale)),
-  });
+  const box = {width: Math.max(1, Math.round(file.width * scale)), height: Math.max(1, Math.round(file.height * scale))};
+  const image = make('img', {...box, src: file.url, alt: words.picture(file.name), loading: 'lazy', decoding: 'async'});
   const link = make('a', {className: 'picture', href: file.url, target: '_blank', rel: 'noopener', title: file.name}, image);
-  image.addEventListener('error', () => link.replaceChildren(make('span', {className: 'missing-picture'}, icon('image', 20), words.missingPicture)));
+  image.addEventListener('error', () => link.replaceChildren(missingPicture(box)));
   return link;
+}
+
+/* As large as the picture would have been: what stands below it must not jump. */
+function missingPicture({width, height}) {
+  const place = make('span', {className: 'missing-picture'}, icon('image', 20), words.missingPicture);
+  place.style.setProperty('--width', `${width}px`);
+  place.style.setProperty('--shape', `${width} / ${height}`);
+  return place;
 }
 
 function drawMedia(file, family) {

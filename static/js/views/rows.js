@@ -1,5 +1,5 @@
 /** The rows of the timeline: what stands there, and the least change of the page that shows it. */
-import {fill, icon, make} from '../core/dom.js';
+import {fill, findAll, icon, make} from '../core/dom.js';
 import {outboxOf} from '../core/outbox.js';
 import {channelName, mayInvite, mayManage, state} from '../core/state.js';
 import {dayKey, dayName} from '../text/measures.js';
@@ -7,6 +7,7 @@ import {words} from '../text/words.js';
 import {drawMessage, finisherCount} from './message.js';
 
 const GROUP_TIME = 5 * 60 * 1000;
+const MARKED_TIME = 2400;
 
 /** The rows of a view {window, dividerAfter, hidden}: each {key, stamp, draw}. */
 export function rowsOf(view) {
@@ -112,6 +113,7 @@ function elementFor(row, old) {
   if (old && (sameStamp(drawn.get(old).stamp, row.stamp) || old.classList.contains('editing'))) return old;
   const element = row.draw();
   element.dataset.key = row.key;
+  if (old) element.classList.toggle('marked', old.classList.contains('marked'));
   drawn.set(element, row);
   if (old && old.contains(document.activeElement)) queueMicrotask(() => element.focus({preventScroll: true}));
   return element;
@@ -128,4 +130,15 @@ function removeFrom(place) {
     place.remove();
     place = next;
   }
+}
+
+let marking = 0;
+
+/** Marks one row for a moment; a row that is drawn anew meanwhile keeps the mark. */
+export function markRow(container, article) {
+  const unmark = () => findAll('.marked', container).forEach(marked => marked.classList.remove('marked'));
+  unmark();
+  article.classList.add('marked');
+  clearTimeout(marking);
+  marking = setTimeout(unmark, MARKED_TIME);
 }

@@ -2,14 +2,13 @@
 import {ApiError, post} from '../core/api.js';
 import {fill, find, findAll, label, loadLooks, setSlot, slot} from '../core/dom.js';
 import {words} from '../text/words.js';
-import {clearErrors, openDialog, showError} from './dialog.js';
+import {clearErrors, showError} from './form.js';
 
 const BUSY_TRIES = 30;
 const SIGN_IN_ONLY = {owner: true, registration: 'closed', password_min_length: 0};
 
 /** Shows the sign-in page with what `GET /welcome` said; resolves when somebody is signed in. */
 export async function signInPage(welcome) {
-  await loadLooks('sign-in');
   const page = fill('sign-in-page', {title: words.signInTo(welcome.name), foot: words.version(welcome.server.version)});
   document.title = words.signInTo(welcome.name);
   slot(page, 'title').dataset.place = welcome.name;
@@ -22,7 +21,7 @@ export async function signInPage(welcome) {
 
 /** Asks for the password over the page; resolves to the user who signed in. */
 export async function signInOverlay(username) {
-  await loadLooks('dialog', 'sign-in');
+  const [{openDialog}] = await Promise.all([import('./dialog.js'), loadLooks('sign-in')]);
   return new Promise(resolve => {
     const body = buildForms(SIGN_IN_ONLY, user => { dialog.close(); resolve(user); });
     setSlot(body, 'lead', words.signInAgainLead);

@@ -1,16 +1,15 @@
 /** The messages of the open channel: opening, following, paging, jumping. */
 import {ApiError} from '../core/api.js';
-import {distanceToEnd, find, findAll, firstInView, keepScroll, make, setSlot} from '../core/dom.js';
+import {distanceToEnd, find, firstInView, keepScroll, make, setSlot} from '../core/dom.js';
 import {listen, openChannel, state, tell} from '../core/state.js';
 import {MessageWindow} from '../core/window.js';
 import {words} from '../text/words.js';
 import {toast} from './toast.js';
-import {messageOf, rowsOf, showRows} from './rows.js';
+import {markRow, messageOf, rowsOf, showRows} from './rows.js';
 
 const PAGING_EDGE = 800;
 const END_SLACK = 40;
 const PILL_DISTANCE = 400;
-const MARKED_TIME = 2400;
 
 /* The one view there is: its window, the New divider, messages hidden until an undo runs out, news below. */
 const view = {window: null, dividerAfter: null, hidden: new Set(), news: 0, following: true, jumping: false};
@@ -115,9 +114,7 @@ export function articleOf(messageId) {
 function markArticle(article) {
   article.scrollIntoView({block: 'center'});
   noteFollowing();
-  for (const marked of findAll('.marked', rows())) marked.classList.remove('marked');
-  article.classList.add('marked');
-  setTimeout(() => article.classList.remove('marked'), MARKED_TIME);
+  markRow(rows(), article);
   article.focus({preventScroll: true});
 }
 

@@ -11,7 +11,7 @@ const FACES = 3;
 /** Wires the head to what is told. */
 export function startTopbar() {
   find('#topbar').replaceChildren(fill('topbar'));
-  for (const topic of ['snapshot', 'channel', 'mine', 'route', 'user']) listen(topic, draw);
+  for (const topic of ['snapshot', 'channel', 'mine', 'message', 'route', 'user']) listen(topic, draw);
   for (const topic of ['timeline-moved', 'presence']) listen(topic, drawMembers);
   draw();
 }
