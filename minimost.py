@@ -564,9 +564,13 @@ def read_settings(path, last_good):
         return Settings()
     except (OSError, ValueError, RecursionError) as error:
         return settings_without_file(last_good, '%s cannot be read (%s)' % (path, error))
-    with contextlib.suppress(OSError):
-        save(last_good, json.dumps(given, indent=2).encode('utf-8'))
     return Settings(given)
+
+
+def keep_good_settings(path, last_good):
+    """Keep a copy of a settings file that can be read, for the day when it cannot."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        save(last_good, json.dumps(read_json_object(path), indent=2).encode('utf-8'))
 
 
 def settings_without_file(last_good, reason):
@@ -812,6 +816,7 @@ def storage_refusal(error):
     """What a person hears when the disk is full or failing."""
     if 'full' in str(error):
         return Refusal(507, 'storage_full', 'The storage is full. Ask an administrator to make room.')
+    report()
     return try_later(503, 'storage_trouble', 'The storage does not answer as it should (%s).' % error, 5)
 
 
@@ -966,7 +971,7 @@ class Store:
         """Give a job of a void batch its own transaction, so that it fails or succeeds for itself."""
         try:
             self._run_together([job])
-        except (BatchVoid, sqlite3.Error) as error:
+        except Exception as error:               # carried to the thread that waits for the job
             job.result, job.error = None, storage_refusal(error)
 
     def _run_together(self, jobs):
@@ -1048,8 +1053,8 @@ def keep_copy(connection, schema, folder, file, version):
     connection.execute('PRAGMA %s.wal_checkpoint(TRUNCATE)' % schema)
     backups = os.path.join(folder, 'backups')
     os.makedirs(backups, exist_ok=True)
-    shutil.copyfile(os.path.join(folder, file),
-                    os.path.join(backups, '%s.before-version-%d' % (os.path.basename(file), version + 1)))
+    with open(os.path.join(folder, file), 'rb') as original:
+        save(os.path.join(backups, '%s.before-version-%d' % (os.path.basename(file), version + 1)), original.read())
 
 
 def get_meta(connection, name):
@@ -1231,7 +1236,7 @@ class News:
             if SHOWS[event.kind].moves_members:
                 self._forget_roll(event.channel_id)
             if event.kind == 'user':
-                self._guests = None
+                self._forget_guests()
         rendered = {}
         for event in reversed(events):       # the last telling of a thing serves the earlier ones as well
             if event.thing not in rendered:
@@ -1291,10 +1296,15 @@ class News:
         with self._lock:
             self._rolls.pop(channel_id, None)
 
+    def _forget_guests(self):
+        with self._lock:
+            self._guests = None
+
     def guests(self, db):
-        if self._guests is None:
-            self._guests = {row['id'] for row in db.execute("SELECT id FROM users WHERE role = 'guest'")}
-        return self._guests
+        with self._lock:
+            if self._guests is None:
+                self._guests = {row['id'] for row in db.execute("SELECT id FROM users WHERE role = 'guest'")}
+            return self._guests
 
     # -- the poll
 
@@ -1623,6 +1633,8 @@ class Locks:
             raise try_later(423, 'locked', 'Too many failed attempts. Try again in %d minutes.' % math.ceil(left / 60), left)
 
     def fail(self, change, name):
+        """Count a failed attempt; one that was under way when the name was locked hears of the lock."""
+        self.check(change, name)
         now = self.service.seconds()
         row = change.execute('SELECT failures, failed_second FROM locks WHERE name = ?', (name,)).fetchone()
         failures = row['failures'] if row and row['failed_second'] + self.seconds > now else 0
@@ -1800,10 +1812,17 @@ def route(method, pattern, public=False, role='guest', limit=None, lane='crew', 
     matcher = re.compile(re.sub('<[a-z]+>', lambda name: '(.+)' if name.group() == '<asset>' else '([^/]+)', pattern))
 
     def register(handler):
-        ROUTES.append(Route(method, pattern, matcher, names, declared_fields(handler, 1 + len(names)), handler,
-                            public, role, limit, lane, body))
+        one = Route(method, pattern, matcher, names, declared_fields(handler, 1 + len(names)), handler, public, role,
+                    limit, lane, body)
+        ROUTES.append(one)
+        ROUTES_BY_SHAPE.setdefault(shape(pattern)[0] if '<asset>' in pattern else shape(pattern), []).append(one)
         return handler
     return register
+
+
+def shape(path):
+    """What the index of routes goes by: the first segment, and the number of them."""
+    return path.split('/', 2)[1], path.count('/')
 
 
 def loader(name):
@@ -1817,8 +1836,6 @@ def loader(name):
 def find_route(method, path):
     """Returns: the route and the texts in its path."""
     allowed = set()
-    if not ROUTES_BY_SHAPE:
-        index_routes()
     for one in ROUTES_BY_SHAPE.get(shape(path)) or ROUTES_BY_SHAPE.get(shape(path)[0], ()):
         match = one.matcher.fullmatch(path)
         if match and (one.method == method or method == 'HEAD' and one.method == 'GET' and one.lane != 'lot'):
@@ -1830,18 +1847,6 @@ def find_route(method, path):
     status = 405 if method in METHODS else 501
     raise Refusal(status, 'method_not_allowed', 'This address does not take %s.' % method,
                   headers=[('Allow', ', '.join(sorted(allowed)))])
-
-
-def shape(path):
-    """What the index of routes goes by: the first segment, and the number of them."""
-    return path.split('/', 2)[1], path.count('/')
-
-
-def index_routes():
-    """Fill the index, at the first request, when all routes are declared."""
-    for one in ROUTES:
-        key = shape(one.pattern)
-        ROUTES_BY_SHAPE.setdefault(key[0] if '<asset>' in one.pattern else key, []).append(one)
 
 
 # -- requests and replies
@@ -2225,13 +2230,13 @@ def read_range(request, size, etag):
 HUES = ('petrol', 'rust', 'brass', 'plum', 'navy', 'moss', 'slate', 'rose')
 RESERVED_NAMES = frozenset(('minimost', 'everyone', 'here', 'deleted'))
 DEVICE_COOKIE, DEVICES_KEPT = 'minimost-device', 20
-ERASING = 'erasing.'             # in meta, before the id of one who left and wants to be forgotten
+DEPARTING = 'departing.'         # in meta, before the id of one who is leaving
 LOCK_MARK = '\n'                 # in the name of a lock that nobody can type
 
 UNCHANGED = object()             # stands for a field that was not given, where null means something
 ARRIVALS = []                    # functions(change, user_id, role), called when somebody is new
 DEPARTURES = []                  # functions(app, change, user_id), called when an account is closed
-ERASURES = []                    # functions(app, user_id, change) that erase some of what a user made: whether there is more
+ERASURES = []                    # functions(app, change, user_id, after) that erase some of what a user made after an id: the last one
 STARTS = []                      # functions(app, change), called at every start
 
 Username = Match('[A-Za-z0-9_-]{1,32}', '1 to 32 letters A to Z, digits, dashes or underscores')
@@ -2367,11 +2372,12 @@ def log_in(request, username: Line(0, 64), password: Password):
     lock = lock_name(request, username, account)
     app.locks.check(request.db, lock)
     if not app.passwords.matches(password, account and account['password']) or not is_active(request.db, account['id']):
-        app.store.write(lambda change: app.locks.fail(change, lock))
+        app.store.write(functools.partial(app.locks.fail, name=lock))
         raise Refusal(401, 'wrong_password', 'The name or the password is wrong.')
     better = app.passwords.hash(password) if app.passwords.is_weak(account['password']) else None
 
     def enter(change):
+        app.locks.check(change, lock)
         require_same_password(change, account)
         app.locks.forgive(change, lock)
         if better:
@@ -2387,7 +2393,8 @@ def find_account(db, username):
 
 def require_same_password(change, account):
     """What was compared outside the change must still stand in it."""
-    if change.execute('SELECT password FROM accounts WHERE id = ?', (account['id'],)).fetchone()[0] != account['password']:
+    row = change.execute('SELECT password FROM accounts WHERE id = ?', (account['id'],)).fetchone()
+    if row is None or row['password'] != account['password']:
         raise Refusal(401, 'wrong_password', 'The password has just been changed. Sign in with the new one.')
 
 
@@ -2410,22 +2417,34 @@ def log_out(request):
     return Reply(204, headers=[set_cookie(request, request.cookie_name('minimost'), '', '/', 'Lax', 0)])
 
 
+def check_current_password(request, password, field):
+    """One who is signed in says the password again; returns the account.
+
+    Failures are counted apart from those at sign-in, so that a stranger who locks the name does not lock this.
+    """
+    app = request.app
+    account = request.db.execute('SELECT * FROM accounts WHERE id = ?', (request.user_id,)).fetchone()
+    if account is None:
+        raise Refusal(401, 'sign_in', 'This account has been closed.')
+    lock = account['username_key'] + LOCK_MARK + 'change'
+    app.locks.check(request.db, lock)
+    if not app.passwords.matches(password, account['password']):
+        app.store.write(functools.partial(app.locks.fail, name=lock))
+        raise Refusal(403, 'wrong_password', 'The password is wrong.', field)
+    app.store.write(functools.partial(app.locks.forgive, name=lock))
+    return account
+
+
 @route('POST', '/password', limit='login', lane='thread')
 def change_password(request, current: Password, new: Password):
     """Change one's password; every other session of the user is revoked."""
     app = request.app
-    account = request.db.execute('SELECT * FROM accounts WHERE id = ?', (request.user_id,)).fetchone()
-    lock = account['username_key'] + LOCK_MARK + 'change'      # a stranger who locks the name does not lock this
-    app.locks.check(request.db, lock)
+    account = check_current_password(request, current, 'current')
     check_new_password(new, account['username'], app.settings.password_min_length, 'new')
-    if not app.passwords.matches(current, account['password']):
-        app.store.write(lambda change: app.locks.fail(change, lock))
-        raise Refusal(403, 'wrong_password', 'The current password is wrong.', 'current')
     hashed = app.passwords.hash(new)
 
     def store(change):
         require_same_password(change, account)
-        app.locks.forgive(change, lock)
         change.update('accounts', account['id'], password=hashed)
         app.sessions.end(change, 'user_id = ? AND id <> ?', account['id'], request.session.id)
     app.store.write(store)
@@ -2466,20 +2485,14 @@ def change_me(request, display_name: Line(1, 60) = None, title: Line(0, 60) = No
 def close_account(request, password: Password, messages: OneOf('keep', 'delete')):
     """Delete one's account for good; what one wrote stays without a name, or goes as well."""
     app = request.app
-    account = request.db.execute('SELECT * FROM accounts WHERE id = ?', (request.user_id,)).fetchone()
-    lock = account['username_key'] + LOCK_MARK + 'change'
-    app.locks.check(request.db, lock)
-    if not app.passwords.matches(password, account['password']):
-        app.store.write(lambda change: app.locks.fail(change, lock))
-        raise Refusal(403, 'wrong_password', 'The password is wrong.', 'password')
+    account = check_current_password(request, password, 'password')
 
-    def close(change):
+    def announce(change):
         require_same_password(change, account)
         require_another_owner(change, request.user_id)
-        if messages == 'delete':
-            set_meta(change, ERASING + str(request.user_id), '1')
-        remove_account(app, change, request.user_id)
-    app.store.write(close)
+        set_meta(change, DEPARTING + str(request.user_id), messages)
+    app.store.write(announce)
+    app.store.write(functools.partial(finish_departures, app))
     erase_departed(app)
     return Reply(204, headers=[set_cookie(request, request.cookie_name('minimost'), '', '/', 'Lax', 0)])
 
@@ -2490,25 +2503,36 @@ def require_another_owner(db, user_id):
         raise Refusal(409, 'last_owner', 'The last owner cannot go. Make somebody else an owner first.')
 
 
-def remove_account(app, change, user_id):
-    """Take away all that is personal; a nameless row stays for what the user wrote."""
-    app.sessions.end(change, 'user_id = ?', user_id)
-    change.execute('DELETE FROM devices WHERE user_id = ?', (user_id,))
-    change.execute('DELETE FROM accounts WHERE id = ?', (user_id,))
-    for depart in DEPARTURES:
-        depart(app, change, user_id)
-    change.update('users', user_id, username='deleted-%d' % user_id, display_name='Deleted account', title='', bio='',
-                  role='member', status=None, avatar=None, preferences='{}', active=0)
-    change.tell('user', user_id)
+def departures(db):
+    """Those who are leaving, as announced in messages.db, which commits last: {user id: "keep" or "delete"}."""
+    rows = db.execute('SELECT name, value FROM meta WHERE name LIKE ?', (DEPARTING + '%',)).fetchall()
+    return {int(row['name'][len(DEPARTING):]): row['value'] for row in rows}
+
+
+def finish_departures(app, change):
+    """Remove the accounts of those who are leaving; at the start as well, for a crash may have come between."""
+    for user_id in departures(change):
+        app.sessions.end(change, 'user_id = ?', user_id)
+        change.execute('DELETE FROM devices WHERE user_id = ?', (user_id,))
+        change.execute('DELETE FROM accounts WHERE id = ?', (user_id,))
+        for depart in DEPARTURES:
+            depart(app, change, user_id)
+        change.update('users', user_id, username='deleted-%d' % user_id, display_name='Deleted account', title='', bio='',
+                      role='member', status=None, avatar=None, preferences='{}', active=0)
+        change.tell('user', user_id)
+
+
+STARTS.append(finish_departures)
 
 
 def erase_departed(app):
-    """Erase what those wrote who wanted it erased with their account, in pieces; taken up again after a crash."""
-    for row in app.store.reader().execute('SELECT name FROM meta WHERE name LIKE ?', (ERASING + '%',)).fetchall():
-        user_id = int(row['name'][len(ERASING):])
-        while any([app.store.write(functools.partial(erase, app, user_id)) for erase in ERASURES]):
-            pass
-        app.store.write(lambda change: change.execute('DELETE FROM meta WHERE name = ?', (row['name'],)))
+    """Erase, in pieces, what those made who wanted it gone with their account; then they have left."""
+    for user_id, wish in departures(app.store.reader()).items():
+        for erase in ERASURES if wish == 'delete' else ():
+            after = 0
+            while after is not None:
+                after = app.store.write(functools.partial(erase, app, user_id=user_id, after=after))
+        app.store.write(lambda change: change.execute('DELETE FROM meta WHERE name = ?', (DEPARTING + str(user_id),)))
 
 
 @route('GET', '/me/sessions')
@@ -2575,7 +2599,7 @@ def load_channel(request, text):
     return find_channel(request.db, request.user_id, request.role, path_id(text))
 
 
-def again(change, request, channel):
+def reload_channel(change, request, channel):
     """Look at the channel once more inside a change: rights may have gone since the request was read."""
     return find_channel(change, request.user_id, request.role, channel['id'])
 
@@ -2766,11 +2790,11 @@ DEPARTURES.append(leave_all_channels)
 def require_people(db, user_ids, field='users'):
     """Everybody named must be there."""
     for user_id in user_ids:
-        if db.execute('SELECT 1 FROM users WHERE id = ? AND active', (user_id,)).fetchone() is None:
+        if not is_active(db, user_id):
             raise Refusal(400, 'no_such_user', 'There is no user %d.' % user_id, field)
 
 
-@route('GET', '/channels')
+@route('GET', '/channels', limit='read')
 def get_channels(request):
     """One's own channels, and the public ones one could join."""
     return Reply(200, {'channels': own_channels(request.db, request.user_id, request.role)})
@@ -2801,7 +2825,7 @@ def change_channel(request, channel, name: ChannelName = None, topic: Line(0, 25
                    posting: OneOf('all', 'admins') = None, archived: Truth() = None):
     """Rename, describe, archive a channel, or say who may write in it."""
     def apply(change):
-        before = again(change, request, channel)
+        before = reload_channel(change, request, channel)
         require_keeper(request, before)
         if before['archived'] and archived is not False:
             require_open(before)
@@ -2853,7 +2877,7 @@ def get_members(request, channel):
 def add_members(request, channel, users: ListOf(Id, 1000), history: Truth() = False):
     """Join a public channel, or bring others into a channel one is in, with its past or without."""
     def add(change):
-        before = again(change, request, channel)
+        before = reload_channel(change, request, channel)
         require_invitation(request, before, users)
         require_people(change, users)
         past = before['since_message'] or 0          # nobody gives away more of it than they see
@@ -2883,7 +2907,7 @@ def require_invitation(request, channel, user_ids):
 def remove_member(request, channel, user_id):
     """Leave a channel, or remove somebody from it."""
     def remove(change):
-        before = again(change, request, channel)
+        before = reload_channel(change, request, channel)
         require_joined(before)
         if before['kind'] == 'direct':
             raise Refusal(409, 'direct', 'A direct conversation cannot be left. Hide it instead.')
@@ -2907,7 +2931,7 @@ def change_membership(request, channel, notify: OneOf('all', 'mentions', 'none')
               if value is not None}
 
     def apply(change):
-        require_joined(again(change, request, channel))
+        require_joined(reload_channel(change, request, channel))
         for name, value in values.items():
             change.execute('UPDATE members SET %s = ? WHERE channel_id = ? AND user_id = ?' % name,
                            (value, channel['id'], request.user_id))
@@ -2920,7 +2944,7 @@ def change_membership(request, channel, notify: OneOf('all', 'mentions', 'none')
 def mark_read(request, channel, message_id: Whole(0), back: Truth() = False):
     """Say up to which message one has read; without `back` the mark only rises."""
     def mark(change):
-        before = again(change, request, channel)
+        before = reload_channel(change, request, channel)
         require_joined(before)
         read_to = min(message_id, last_message(change, channel['id']))
         if read_to > before['read_to'] or back and read_to < before['read_to']:
@@ -3080,7 +3104,7 @@ def post_message(request, channel, text: Text(0, MOST_TEXT), client_id: ClientId
                                 (request.user_id, client_id)).fetchone()
         if before:
             return 200, repeat(change, before, request_hash)
-        require_posting(request, again(change, request, channel))
+        require_posting(request, reload_channel(change, request, channel))
         require_quote(change, request, channel, reply_to)
         mentions = find_mentions(change, text, channel['id'], request.at_least('member')) if '@' in text else []
         message_id = change.insert(
@@ -3208,12 +3232,12 @@ def erase_message(app, change, row):
     change.tell('message', row['id'], row['channel_id'])
 
 
-def erase_some_messages(app, user_id, change):
-    rows = change.execute("SELECT * FROM messages WHERE user_id = ? AND kind = 'text' AND deleted = 0 LIMIT ?",
-                          (user_id, ERASED_AT_ONCE)).fetchall()
+def erase_some_messages(app, change, user_id, after):
+    rows = change.execute("SELECT * FROM messages WHERE user_id = ? AND id > ? AND kind = 'text' AND deleted = 0 "
+                          "ORDER BY id LIMIT ?", (user_id, after, ERASED_AT_ONCE)).fetchall()
     for row in rows:
         erase_message(app, change, row)
-    return bool(rows)
+    return rows[-1]['id'] if rows else None
 
 
 ERASURES.append(erase_some_messages)
@@ -3235,7 +3259,7 @@ def unlink(path):
 
 # -- paging
 
-@route('GET', '/channels/<channel>/messages')
+@route('GET', '/channels/<channel>/messages', limit='read')
 def get_messages(request, channel, before: Whole(0) = None, after: Whole(0) = None, around: Whole(0) = None,
                  limit: Whole(1, 200) = PAGE):
     """A page of messages in ascending order: the newest, or those before, after or around an id."""
@@ -3372,8 +3396,9 @@ def get_pins(request, channel):
 @route('GET', '/messages/<message>/readers')
 def get_readers(request, message):
     """Who has read a message: those in the channel whose mark has come so far, but for its author."""
-    rows = request.db.execute('SELECT user_id FROM members WHERE channel_id = ? AND read_to >= ? AND user_id <> ? '
-                              'ORDER BY user_id', (message['channel_id'], message['id'], message['user_id']))
+    rows = request.db.execute('SELECT user_id FROM members WHERE channel_id = ? AND read_to >= ? AND since_message < ? '
+                              'AND user_id <> ? ORDER BY user_id',
+                              (message['channel_id'], message['id'], message['id'], message['user_id']))
     return Reply(200, {'users': [row['user_id'] for row in rows]})
 
 
@@ -3661,13 +3686,15 @@ DEPARTURES.append(drop_avatar)
 @route('GET', '/avatars/<user>')
 def get_avatar(request, user, v: Text(0, 64) = ''):
     """Somebody's picture; v only tells caches one from the next."""
-    if not user['avatar'] or not os.path.exists(request.app.avatar_path(user['avatar'])):
+    path, etag = request.app.avatar_path(user['avatar'] or 'none'), '"%s"' % user['avatar']
+    try:
+        size, file_type = os.path.getsize(path), file_type_of(path)
+    except OSError:
         raise not_found()
-    etag, path = '"%s"' % user['avatar'], request.app.avatar_path(user['avatar'])
     headers = [('ETag', etag), ('Cache-Control', 'private, no-cache'), ('Content-Security-Policy', FILE_POLICY)]
     if has_already(request, etag):
         return Reply(304, headers=headers)
-    return FileReply(200, path, 0, os.path.getsize(path), headers, file_type_of(path))
+    return FileReply(200, path, 0, size, headers, file_type)
 
 
 # -- what is swept away
@@ -3706,14 +3733,20 @@ UNSPACED = re.compile('[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u34
 
 
 def open_index(app, change):
-    """Make the index where this SQLite can, at the start; `has_index` of the app says whether."""
-    for script in ('SELECT rowid FROM words LIMIT 1', INDEX):
-        with contextlib.suppress(sqlite3.OperationalError):  # no FTS5: searches look through the newest messages
-            change.execute(script)
-            app.has_index = True
-            break
-    if not app.has_index or script is INDEX:
+    """At the start: find the index, or begin it anew; `has_index` of the app says whether this SQLite can have one."""
+    begun = get_meta(change, 'indexed_to') not in (None, '0')
+    app.has_index = begun and succeeds(change, 'SELECT rowid FROM words LIMIT 1')
+    if not app.has_index:
         set_meta(change, 'indexed_to', '0')
+        app.has_index = succeeds(change, 'DROP TABLE IF EXISTS chat.words') and succeeds(change, INDEX)
+
+
+def succeeds(change, script):
+    try:
+        change.execute(script)
+        return True
+    except sqlite3.OperationalError:
+        return False
 
 
 STARTS.append(open_index)
@@ -3743,13 +3776,13 @@ def index_some(app, change):
     return len(rows) == INDEX_PIECE
 
 
-def catch_up_index(app):
-    """Index what has been posted since; called now and then, and before each search."""
+def catch_up_index(app, pieces):
+    """Index what has been posted since, at most so many pieces; now and then, and before each search."""
     db = app.store.reader()
     newest = db.execute('SELECT max(id) FROM messages').fetchone()[0] or 0
     more = app.has_index and newest > int(get_meta(db, 'indexed_to'))
-    while more:
-        more = app.store.write(functools.partial(index_some, app))
+    while more and pieces:
+        more, pieces = app.store.write(functools.partial(index_some, app)), pieces - 1
 
 
 def forget_words(app, change, row):
@@ -3771,7 +3804,7 @@ REWORDINGS.append((forget_words, learn_words))
 
 # -- asking
 
-@route('GET', '/search', limit='search')
+@route('GET', '/search', limit='search', lane='thread')
 def search(request, q: Text(0, 500) = '', from_: Text(1, 64) = None, in_: Text(1, 64) = None, before: Text(1, 20) = None,
            after: Text(1, 20) = None, has: Text(1, 20) = None, page: Whole(1, 100) = 1):
     """Find messages, newest first; the filters also work inside q, as in from:ann in:#deck has:file before:2026-01-31."""
@@ -3781,7 +3814,7 @@ def search(request, q: Text(0, 500) = '', from_: Text(1, 64) = None, in_: Text(1
     wanted = [(one.strip('"'), one.startswith('"')) for one in WANTED.findall(OPERATOR.sub(' ', q)) if one.strip('"')]
     if not wanted and not filters:
         return Reply(200, {'messages': [], 'more': False})
-    catch_up_index(request.app)
+    catch_up_index(request.app, 1)
     rows = find_rows(request, wanted, filters, (page - 1) * FOUND_PAGE)
     return Reply(200, {'messages': message_values(request.db, rows[:FOUND_PAGE]), 'more': len(rows) > FOUND_PAGE})
 
@@ -3791,10 +3824,9 @@ def find_rows(request, wanted, filters, offset):
     channels = [row for row in channel_rows(request.db, request.user_id, request.role)]
     places = [PLACES[name](request, value, channels) for name, value in sorted(filters.items()) if name in PLACES]
     condition, values = time_condition(filters)
-    for row in channels:
-        if row['since_message']:                 # a late joiner's past is not searched
-            condition += ' AND NOT (messages.channel_id = ? AND messages.id <= ?)'
-            values += [row['id'], row['since_message']]
+    condition += (' AND messages.id > coalesce((SELECT since_message FROM members '
+                  'WHERE channel_id = messages.channel_id AND user_id = ?), 0)')     # a late joiner's past is not searched
+    values.append(request.user_id)
     find = find_by_index if request.app.has_index and all(is_indexed(word) for word, _ in wanted) else find_by_looking
     return find(request.db, wanted, places + [['c%d' % row['id'] for row in channels]], condition, values, offset)
 
@@ -3875,6 +3907,7 @@ class Presence:
     def __init__(self, news, clock):
         self.news, self.clock = news, clock
         self._states, self._polled, self._seen = {}, {}, {}
+        self._changed, self._told = set(), {}
         news.greetings.append(self._greet)
 
     def open(self, db):
@@ -3894,23 +3927,27 @@ class Presence:
 
     def set(self, user_id, state, until=None):
         """Change a state; with an end (ms) it turns to active then."""
-        before = self._states.get(user_id, (None,))[0]
         self._states[user_id] = state, until
-        if before != state:
-            self._tell(user_id, state)
+        self._changed.add(user_id)
 
-    def _tell(self, user_id, state):
-        self.news.pass_on('presence', {'user_id': user_id, 'state': state}, EVERYBODY)
+    def tell_changes(self):
+        """Tell who came, went or changed since the last time: once a second, however often they did."""
+        changed, self._changed = self._changed, set()
+        for user_id in changed:
+            state = self.of(user_id)[0]
+            if self._told.get(user_id, 'offline') != state:
+                self._told[user_id] = state
+                self.news.pass_on('presence', {'user_id': user_id, 'state': state}, EVERYBODY)
 
     def sweep(self, store):
         """Those whose pages have gone are offline; a state that had an end is over."""
         steady, now = self.clock.steady(), self.clock.now()
         for user_id, (state, until) in list(self._states.items()):
             if steady - self._polled.get(user_id, 0) > GONE_AFTER:
-                store.write(functools.partial(self._note, user_id))
                 self._seen[user_id] = now
                 del self._states[user_id]
-                self._tell(user_id, 'offline')
+                self._changed.add(user_id)
+                store.write_soon(functools.partial(self._note, user_id))
             elif until is not None and until <= now:
                 self.set(user_id, 'active')
 
@@ -3936,12 +3973,23 @@ def set_presence(request, state: OneOf('active', 'idle', 'dnd'), until: Maybe(Wh
     return Reply(204)
 
 
+class MembersNow:
+    """The ids of a channel's members at the moment of asking, but for one."""
+
+    def __init__(self, app, channel_id, left_out):
+        self.app, self.channel_id, self.left_out = app, channel_id, left_out
+
+    def __contains__(self, user_id):
+        roll = self.app.news.roll(self.app.store.reader(), self.channel_id)
+        return user_id != self.left_out and user_id in roll.since
+
+
 @route('POST', '/channels/<channel>/typing', limit='typing')
 def tell_typing(request, channel):
     """Say that one is writing."""
     require_open(channel)
-    audience = set(request.app.news.roll(request.db, channel['id']).since) - {request.user_id}
-    request.app.news.pass_on('typing', {'channel_id': channel['id'], 'user_id': request.user_id}, audience)
+    request.app.news.pass_on('typing', {'channel_id': channel['id'], 'user_id': request.user_id},
+                             MembersNow(request.app, channel['id'], request.user_id))
     return Reply(204)
 
 
@@ -3950,7 +3998,7 @@ def tell_typing(request, channel):
 LONGEST_WAIT = 25                # seconds
 
 
-@route('GET', '/snapshot')
+@route('GET', '/snapshot', limit='read')
 def get_snapshot(request):
     """All that a fresh page needs, read together with the cursor from which to listen."""
     app = request.app
@@ -3972,7 +4020,7 @@ def page_settings(app):
 
 
 @route('GET', '/poll', lane='lot')
-def poll(request, after: Text(1, 100), wait: Whole(0) = LONGEST_WAIT):
+def poll(request, after: Text(0, MOST_LINE), wait: Whole(0) = LONGEST_WAIT):
     """What happened after the cursor: at once if there is news, else when there is, else after the wait."""
     app = request.app
     cursor = app.news.read_cursor(request.db, after)
@@ -5051,7 +5099,7 @@ class Lot:
     def _turn_away(self, connection):
         """Too many from one address: told so where that costs no handshake."""
         if self.app.context is None:
-            connection.put(busy_reply().wire(closing=True))
+            connection.put(error_reply(busy()).wire(closing=True))
             with contextlib.suppress(OSError):
                 connection.flush()
         self._drop(connection)
@@ -5191,7 +5239,7 @@ class Lot:
             return False
         if body is not self._wired[0]:
             self._wired = body, Reply(200, content=body).wire()
-        self._answer(connection, self._wired[1])
+        self._finish_poll(connection, self._wired[1])
         return True
 
     def _leave_to_crew(self, connection):
@@ -5202,7 +5250,7 @@ class Lot:
         self._let_go(connection)
         self.app.crew.work(connection)
 
-    def _answer(self, connection, data):
+    def _finish_poll(self, connection, data):
         """Send a poll's answer; one that came with "Connection: close" ends after it."""
         self._unlisten(connection)
         connection.closing = not connection.request.keeps_alive
@@ -5237,7 +5285,7 @@ class Lot:
         reply = error_reply(Refusal(401, 'sign_in', 'This session has ended. Sign in again.')).wire()
         for connection in [one for waiting in self._listeners.values() for one in waiting]:
             if connection.listener.session.id in session_ids:
-                self._attempt(lambda one: self._answer(one, reply), connection)
+                self._attempt(lambda one: self._finish_poll(one, reply), connection)
 
     # -- time
 
@@ -5251,7 +5299,7 @@ class Lot:
 
     def _expire(self, connection):
         if connection.state == 'poll':
-            return self._answer(connection, quiet_reply(self.app, connection.listener).wire())
+            return self._finish_poll(connection, quiet_reply(self.app, connection.listener).wire())
         if connection.head is not None and len(connection.buffer) - connection.window >= WINDOW_BYTES:
             return self._open_window(connection)
         if connection.state == 'head' and (connection.buffer or connection.head is not None):
@@ -5290,7 +5338,7 @@ def shake_hands(connection):
     return True
 
 
-def answer(app, connection):
+def serve_request(app, connection):
     """Answer the request that a connection holds; returns whether the connection is still the caller's.
 
     A large file is sent by a thread of its own, which then owns the connection.
@@ -5305,23 +5353,23 @@ def answer(app, connection):
         elif app.run_long(lambda: send_file(connection, request, reply), connection):
             return False
         else:
-            reply = busy_reply()
+            reply = error_reply(busy())
     put_reply(connection, request, reply)
     connection.flush()
     return True
 
 
-def busy_reply():
-    return error_reply(try_later(503, 'busy', 'The server is busy. Trying again by itself.', 1))
+def busy():
+    return try_later(503, 'busy', 'The server is busy. Trying again by itself.', 1)
 
 
-def answer_slowly(app, connection):
+def serve_slowly(app, connection):
     """Answer on a thread that may wait for the peer's bytes."""
     request = connection.request
     connection.socket.settimeout(WINDOW_SECONDS)
     if request.body_is_raw:
         request.receive = body_receiver(connection, request)
-    answer(app, connection)
+    serve_request(app, connection)
 
 
 class Crew:
@@ -5372,10 +5420,10 @@ class Crew:
                 return True
         elif connection.listener:
             return self._catch_up(connection)
-        elif not answer(self.app, connection):
+        elif not serve_request(self.app, connection):
             return False
         while self._goes_on(connection):
-            if not answer(self.app, connection):
+            if not serve_request(self.app, connection):
                 return False
         return True
 
@@ -5589,12 +5637,17 @@ class App:
 
     def run(self, connection):
         """Give a complete request to the crew, or to a thread of its own where it may take long."""
+        if self.is_stopping:
+            return self._put_off(connection, try_later(503, 'stopping', 'The server is stopping.', 5))
         if connection.request.lane == 'crew':
             return self.crew.work(connection)
-        if not self.run_long(lambda: answer_slowly(self, connection), connection):
-            put_reply(connection, connection.request, busy_reply())
-            connection.request = None
-            self.lot.take(connection)
+        if not self.run_long(lambda: serve_slowly(self, connection), connection):
+            self._put_off(connection, busy())
+
+    def _put_off(self, connection, refusal):
+        request, connection.request = connection.request, None
+        put_reply(connection, request, error_reply(refusal))
+        self.lot.take(connection)
 
     def run_long(self, work, connection):
         """Run work on a thread that then owns the connection; returns whether there was a thread to be had."""
@@ -5685,8 +5738,9 @@ def raise_descriptor_limit():
 
 FIRST_CHORES = 60                # seconds after the start: a server that never runs for long is swept as well
 CHORES = (                       # every so many seconds: function(app)
+    (1, lambda app: app.presence.tell_changes()),
     (5, lambda app: app.presence.sweep(app.store)),
-    (10, catch_up_index),
+    (10, lambda app: catch_up_index(app, 50)),
     (10, erase_departed),
     (30, App.refresh_certificate),
     (60, lambda app: app.store.write(app.service.note)),
@@ -5815,7 +5869,7 @@ def serve_with(options, settings):
     app = App(options.data, settings, plain=options.plain_http, log=None if options.quiet else log_line)
     stopping = stop_on_signals()
     running = start(app)
-    read_settings(options.settings, app.path('settings.last.json'))      # a good file is kept now that there is a folder
+    keep_good_settings(options.settings, app.path('settings.last.json'))
     log_line(greeting(app, running))
     changed = wait_for_end(app, stopping, options.dev)
     running.stop()

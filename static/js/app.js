@@ -18,11 +18,12 @@ import './features/reading.js';
 import './features/replies.js';
 import './features/uploads.js';
 
-/* What nobody needs to see and write comes once the page stands: first what a key may ask for, then the rest, at the first move of a hand or after a moment. */
+/* What nobody needs to see and write comes once the page stands: what a key may ask for at once, the rest a moment later. */
 const NEXT = [() => import('./features/message-actions.js'), () => import('./features/editing.js')];
 const SOON = [
   () => import('./features/presence.js'),
   () => import('./features/typing.js'),
+  () => import('./features/code-colours.js'),
   () => import('./views/menu.js'),
   () => import('./views/form.js'),
   () => loadLooks('uploads'),
@@ -35,7 +36,7 @@ const ON_FIRST_USE = {
   '#add-channel, #add-private, #join-channel': () => import('./features/channels.js'),
   '#channel-menu, .set-topic': () => import('./features/channel-menu.js'),
   '#members, .add-people': () => import('./features/members.js'),
-  '#add-direct': () => import('./features/direct.js'),
+  '#add-direct, #new-message': () => import('./features/direct.js'),
   '#profile': () => import('./features/account.js'),
 };
 

@@ -13,7 +13,7 @@ const joinedDirect = channel => channel.joined && channel.kind === 'direct';
 
 const ACTIONS = [
   {icon: 'users', label: channel => words.showMembers(memberCount(channel)), may: () => true, run: () => find('#members').click()},
-  {icon: 'star', label: channel => channel.favourite ? words.noFavourite : words.makeFavourite, may: joined, run: channel => changeMembership(channel, {favourite: !channel.favourite})},
+  {icon: 'star', label: channel => channel.favourite ? words.noFavourite : words.makeFavourite, may: joined, run: favour},
   {icon: 'edit', label: () => words.rename, may: mayManage, run: rename},
   {icon: 'quote', label: () => words.setTopic, may: mayManage, run: setTopic},
   {icon: 'inbox', label: channel => channel.archived ? words.unarchive : words.archive, may: mayManage, run: archive},
@@ -31,8 +31,15 @@ function openChannelMenu(button) {
   const channel = openChannel();
   const items = ACTIONS.filter(action => action.may(channel))
     .map(action => ({...action, label: action.label(channel), run: () => action.run(channel)}));
-  const hearing = channel.joined ? [choices(words.notify, words.notifyLevels, channel.notify, notify => changeMembership(channel, {notify})), 'rule'] : [];
-  openMenu(button, words.channelMenu, [...hearing, ...items]);
+  openMenu(button, words.channelMenu, channel.joined ? [hearing(channel), 'rule', ...items] : items);
+}
+
+function hearing(channel) {
+  return choices(words.notify, words.notifyLevels, channel.notify, notify => changeMembership(channel, {notify}));
+}
+
+function favour(channel) {
+  return changeMembership(channel, {favourite: !channel.favourite});
 }
 
 async function hide(channel) {

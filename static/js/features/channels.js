@@ -5,7 +5,7 @@ import {addressOf, apply, mayCreateChannels, state} from '../core/state.js';
 import {fitting} from '../text/fuzzy.js';
 import {words} from '../text/words.js';
 import {joinChannel} from '../views/channel.js';
-import {field, openDialog} from '../views/dialog.js';
+import {field, openDialog, radios} from '../views/dialog.js';
 import {submitted} from '../views/form.js';
 import {everybodyBut, peoplePicker} from '../views/people.js';
 import {attempt} from '../views/toast.js';
@@ -64,7 +64,8 @@ function drawList(list, channels, wanted, dialog) {
 
 function drawEntry(channel, dialog) {
   const about = [words.members(channel.member_count), channel.topic].filter(Boolean).join(' · ');
-  const button = make('button', {type: 'button', className: `button small ${channel.joined ? 'secondary' : 'primary'}`}, channel.joined ? words.open : words.join);
+  const className = `button small ${channel.joined ? 'secondary' : 'primary'}`;
+  const button = make('button', {type: 'button', className}, channel.joined ? words.open : words.join);
   const entry = fill('browse', {icon: icon('hash', 17), name: channel.name, about, action: button});
   button.addEventListener('click', async () => {
     if (!channel.joined && !await joinChannel(channel.id)) return;
@@ -90,19 +91,13 @@ function showCreate(body, dialog, kind = 'public') {
 }
 
 function createFields(kind, picker) {
-  const kinds = make('fieldset', {className: 'choices'}, make('legend', {}, words.kind),
-    kindChoice('public', words.kindPublic, kind === 'public'), kindChoice('private', words.kindPrivate, kind === 'private'));
   const people = make('fieldset', {className: 'choices'}, make('legend', {}, words.peopleAtOnce), picker.element);
   return [
     field('name', words.name, {hint: words.nameHint, maxLength: 80, autocomplete: 'off', autocapitalize: 'none'}),
     field('topic', words.topic, {hint: words.topicHint, maxLength: 250, autocomplete: 'off'}),
-    kinds,
+    radios('kind', words.kind, words.kinds, kind),
     people,
   ];
-}
-
-function kindChoice(value, text, checked) {
-  return make('label', {}, make('input', {type: 'radio', name: 'kind', value, checked}), make('span', {}, text));
 }
 
 async function create({name, topic, kind}, members) {

@@ -7,7 +7,7 @@ import {everybodyBut, peoplePicker, startDirect} from '../views/people.js';
 
 const MOST_OTHERS = 11;
 
-document.addEventListener('click', event => event.target.closest('#add-direct') && choosePeople());
+document.addEventListener('click', event => event.target.closest('#add-direct, #new-message') && choosePeople());
 
 function choosePeople() {
   const picker = peoplePicker(everybodyBut([state.me.id]), {most: MOST_OTHERS});

@@ -4,7 +4,7 @@ import {find, icon, label, make} from '../core/dom.js';
 import {apply, listen, mayInvite, mayManage, openChannel, state} from '../core/state.js';
 import {words} from '../text/words.js';
 import {leaveChannel} from '../views/channel.js';
-import {ask, openForm} from '../views/dialog.js';
+import {ask, openForm, radios} from '../views/dialog.js';
 import {openMenu} from '../views/menu.js';
 import {closePanel, openPanel, openPanelName} from '../views/panel.js';
 import {everybodyBut, findPeople, peopleOf, peoplePicker, personRow, roleTag, startDirect} from '../views/people.js';
@@ -19,7 +19,7 @@ const GROUPS = [
 
 const filter = make('input', {type: 'search', placeholder: words.filterMembers, 'aria-label': words.filterMembers});
 const list = make('div', {className: 'people'});
-const body = make('div', {className: 'members'}, make('span', {className: 'input'}, filter), list);
+const body = make('div', {className: 'members'}, make('span', {className: 'input'}, icon('search', 17), filter), list);
 const shown = {channelId: null, ids: []};
 
 document.addEventListener('click', event => {
@@ -93,12 +93,17 @@ function drawPerson(user) {
 function openPerson(row, user) {
   const channel = openChannel();
   const mine = user.id === state.me.id;
-  const items = [
-    {icon: 'compose', label: mine ? words.notebook : words.message, run: () => startDirect([user.id])},
-    mine && channel.joined && channel.kind !== 'direct' && {icon: 'logout', label: words.leaveChannel(channel.name), danger: true, run: () => leaveChannel(channel)},
-    !mine && mayManage(channel) && {icon: 'logout', label: words.removeFrom(channel.name), danger: true, run: () => removePerson(channel, user)},
-  ].filter(Boolean);
-  openMenu(row, user.display_name || user.username, items);
+  const write = {icon: 'compose', label: mine ? words.notebook : words.message, run: () => startDirect([user.id])};
+  openMenu(row, user.display_name || user.username, [write, mine ? leaving(channel) : removing(channel, user)].filter(Boolean));
+}
+
+function leaving(channel) {
+  const may = channel.joined && channel.kind !== 'direct';
+  return may && {icon: 'logout', label: words.leaveChannel(channel.name), danger: true, run: () => leaveChannel(channel)};
+}
+
+function removing(channel, user) {
+  return mayManage(channel) && {icon: 'logout', label: words.removeFrom(channel.name), danger: true, run: () => removePerson(channel, user)};
 }
 
 async function removePerson(channel, user) {
@@ -111,16 +116,10 @@ async function addPeople(channel) {
   const ids = channel.members || await membersOf(channel);
   if (!ids) return;
   const picker = peoplePicker(everybodyBut(ids));
-  const fields = channel.kind === 'private' ? [picker.element, historyChoice()] : [picker.element];
+  const fields = channel.kind === 'private' ? [picker.element, radios('history', words.historyQuestion, words.histories, 'none')] : [picker.element];
   openForm(words.addPeopleTo(channel.name), fields, words.add, async ({history}) => {
     if (!picker.chosen().length) throw new ApiError(400, {error: words.chooseSomebody});
     const answer = await post(`/channels/${channel.id}/members`, {users: picker.chosen(), history: history === 'all'});
     apply({kind: 'channel', value: answer.channel});
   });
-}
-
-function historyChoice() {
-  const choice = (value, text, checked) => make('label', {}, make('input', {type: 'radio', name: 'history', value, checked}), make('span', {}, text));
-  return make('fieldset', {className: 'choices'}, make('legend', {}, words.historyQuestion),
-    choice('none', words.historyNone, true), choice('all', words.historyAll, false));
 }

@@ -3,7 +3,7 @@
 const plain = text => text.normalize('NFD').replace(/\p{M}/gu, '').toLowerCase();
 
 /** How well `query` fits `text`: 0 not at all; letters side by side and at the start of a word count for more. */
-export function fitness(query, text) {
+function fitness(query, text) {
   const wanted = plain(query.trim());
   const letters = plain(text);
   if (!wanted) return 1;

@@ -129,7 +129,7 @@ export function submit() {
 }
 
 /** Puts marks around what is selected, or takes them away again. */
-export function wrapSelection(before, after = before) {
+function wrapSelection(before, after = before) {
   const box = messageBox();
   const {selectionStart: start, selectionEnd: end, value} = box;
   const inside = value.slice(start, end);
@@ -139,7 +139,7 @@ export function wrapSelection(before, after = before) {
 }
 
 /** Puts a mark before each selected line. */
-export function prefixLines(prefix) {
+function prefixLines(prefix) {
   const box = messageBox();
   const start = box.value.lastIndexOf('\n', box.selectionStart - 1) + 1;
   const lines = box.value.slice(start, box.selectionEnd).split('\n').map(line => prefix + line).join('\n');

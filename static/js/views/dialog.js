@@ -65,6 +65,13 @@ export function field(name, text, {hint = '', ...properties} = {}) {
   return make('label', {className: 'field'}, ...parts);
 }
 
+/** One of few, as radio buttons; `labels` maps the values to words. */
+export function radios(name, legend, labels, chosen) {
+  const choices = Object.entries(labels).map(([value, text]) => (
+    make('label', {}, make('input', {type: 'radio', name, value, checked: value === chosen}), make('span', {}, text))));
+  return make('fieldset', {className: 'choices'}, make('legend', {}, legend), ...choices);
+}
+
 /** A dialog with a form; `submit(values)` may raise an error, which is shown at its field. */
 export function openForm(title, fields, button, submit) {
   const form = fill('form', {fields, submit: button});

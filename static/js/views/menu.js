@@ -22,7 +22,8 @@ function menuItem(item) {
   if (item === 'rule') return make('hr');
   if (item instanceof Node) return item;
   const role = item.checked === undefined ? 'menuitem' : 'menuitemradio';
-  const entry = make('button', {type: 'button', role, className: item.danger ? 'danger' : ''}, icon(item.icon, 18), make('span', {className: 'grow'}, item.label));
+  const look = {type: 'button', role, className: item.danger ? 'danger' : ''};
+  const entry = make('button', look, icon(item.icon, 18), make('span', {className: 'grow'}, item.label));
   if (item.key) entry.append(make('span', {className: 'key'}, item.key));
   if (item.checked !== undefined) entry.setAttribute('aria-checked', String(item.checked));
   entry.addEventListener('click', () => {

@@ -2,17 +2,17 @@
 import {fill, find, findAll, icon, make, setSlot} from '../core/dom.js';
 import {outboxOf, outboxSize} from '../core/outbox.js';
 import {addressOf, channelName, listen, mayCreateChannels, state} from '../core/state.js';
-import {kept} from '../core/store.js';
+import {keep, kept} from '../core/store.js';
 import {words} from '../text/words.js';
 import {avatar} from './avatar.js';
 
 const KIND_ICONS = {public: 'hash', private: 'lock'};
 const ofKind = kind => channel => channel.kind === kind && !channel.favourite;
 const SECTIONS = [
-  {title: words.favourites, holds: channel => channel.favourite},
-  {title: words.channels, holds: ofKind('public'), always: true, add: {id: 'add-channel', label: words.addChannel, may: () => true}},
-  {title: words.privateChannels, holds: ofKind('private'), add: {id: 'add-private', label: words.addPrivate, may: mayCreateChannels}},
-  {title: words.directMessages, holds: ofKind('direct'), always: true, add: {id: 'add-direct', label: words.newDirect, may: () => true}},
+  {name: 'favourites', title: words.favourites, holds: channel => channel.favourite},
+  {name: 'public', title: words.channels, holds: ofKind('public'), always: true, add: {id: 'add-channel', label: words.addChannel, may: () => true}},
+  {name: 'private', title: words.privateChannels, holds: ofKind('private'), add: {id: 'add-private', label: words.addPrivate, may: mayCreateChannels}},
+  {name: 'direct', title: words.directMessages, holds: ofKind('direct'), always: true, add: {id: 'add-direct', label: words.newDirect, may: () => true}},
 ];
 const EDGES = ['above', 'below'];
 const REDRAW_ON = ['snapshot', 'channel', 'mine', 'message', 'outbox', 'drafts', 'route', 'user', 'presence'];
@@ -84,7 +84,23 @@ function drawSection(section) {
   if (!channels.length && !section.always) return null;
   channels.sort((one, other) => channelName(one).localeCompare(channelName(other)));
   const button = section.add && section.add.may() ? addButton(section.add) : null;
-  return fill('channel-section', {title: section.title, button, rows: channels.map(drawChannel)});
+  const folded = kept(`folded:${section.name}`);
+  const shown = folded ? channels.filter(staysInView) : channels;
+  const element = fill('channel-section', {title: section.title, button, rows: shown.map(drawChannel)});
+  const fold = find('.fold', element);
+  fold.setAttribute('aria-expanded', String(!folded));
+  fold.dataset.section = section.name;
+  fold.addEventListener('click', () => toggleSection(section.name));
+  return element;
+}
+
+/* A folded section still shows where one is and what is new. */
+const staysInView = channel => channel.id === state.channelId || isUnread(channel);
+
+function toggleSection(name) {
+  keep(`folded:${name}`, kept(`folded:${name}`) ? null : true);
+  draw();
+  find(`.fold[data-section="${name}"]`).focus();
 }
 
 function addButton({id, label}) {
