@@ -48,6 +48,7 @@ function drawText(message, grouped) {
     gutter: grouped ? timeOf(message) : avatar(user, 36),
     author: grouped ? null : authorLine(message, user),
     text: textOf(message),
+    edited: editedNote(message),
     files: (message.files || []).map(drawFile),
   });
 }
@@ -64,17 +65,11 @@ function timeOf(message) {
 }
 
 function textOf(message) {
-  if (message.deleted) return make('p', {className: 'gone'}, words.deletedMessage);
-  const blocks = markup(message.text);
-  if (message.edited_at) noteEdited(blocks, message);
-  return blocks;
+  return message.deleted ? make('p', {className: 'gone'}, words.deletedMessage) : markup(message.text);
 }
 
-function noteEdited(blocks, message) {
-  const note = make('span', {className: 'edited', title: fullTime(message.edited_at)}, ` (${words.edited})`);
-  const last = blocks[blocks.length - 1];
-  if (last && last.tagName === 'P') last.append(note);
-  else blocks.push(make('p', {}, note));
+function editedNote({edited_at: at, deleted}) {
+  return at && !deleted ? make('span', {title: fullTime(at)}, `(${words.edited})`) : null;
 }
 
 function drawSystem(message) {
