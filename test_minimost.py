@@ -7739,6 +7739,15 @@ class MessageList(PageCase):
         hears(self.page, 'As I said')
         at_end(self.page)
 
+    def test_a_highlight_outlasts_the_features_that_load_late(self):
+        message = self.lines(3)[1]
+        self.page.open('about:blank')
+        self.page.open('%s/#/channel/%d/message/%d' % (self.running.url, self.channel, message))
+        self.page.wait_for('article.marked')
+        self.page.run("document.dispatchEvent(new Event('pointermove', {bubbles: true}))")
+        self.page.wait_for('#file-input')
+        self.assertTrue(self.page.run("return Boolean(document.querySelector('article.marked'))"))
+
     def test_a_quote_of_a_deleted_message_says_so(self):
         original = self.post(self.bob, 'A secret')
         self.post(self.bob, 'As I said', reply_to=original)
@@ -7806,8 +7815,9 @@ class MessageList(PageCase):
             self.post(self.bob, text)
         wait_until(lambda: len(texts(self.page)) >= len(odd))
         overflow = """
-            const parts = document.querySelectorAll('#messages article, #messages .text > :not(.code-block, .table-frame)');
-            const wide = [...parts].filter(one => one.scrollWidth > one.clientWidth + 1 && !one.innerText.startsWith('Z'));
+            const parts = document.querySelectorAll('#messages article, .text > :not(.code-block, .table-frame)');
+            const wide = [...parts].filter(
+                one => one.scrollWidth > one.clientWidth + 1 && !one.innerText.startsWith('Z'));
                     // marks on one letter cannot be broken
             const {scrollWidth, clientWidth} = document.querySelector('#timeline');
             return [wide.map(one => one.innerText.slice(0, 20)), scrollWidth - clientWidth,
@@ -8115,25 +8125,18 @@ class LostLink(PageCase):
         super().setUp()
         self.page.wait_for('#connection[data-status=on]')
 
-    def start_again(self):
-        port = self.running.port
-        self.running.stop()
-
-        def begin():
-            """What begin() of the base does, on the port the page knows."""
-            cls = type(self)
-            cls.app = minimost.App(os.path.join(self.folder, 'data'), minimost.Settings({'rate_limit_enabled': False}))
-            self.prepare(cls.app)
-            cls.running = minimost.start(cls.app, '127.0.0.1', port)
-        self.addCleanup(setattr, self, 'prepare', lambda app: None)
-        return begin
-
-    def prepare(self, app):
-        """A test may change the new server before it starts."""
+    def start_again(self, build=None):
+        """Start the server anew, on the port that the page knows."""
+        cls = type(self)
+        cls.app = minimost.App(os.path.join(cls.folder, 'data'), minimost.Settings({'rate_limit_enabled': False}))
+        cls.app.assets.build = build or cls.app.assets.build
+        cls.running = minimost.start(cls.app, '127.0.0.1', cls.running.port)
+        self.ann.close()
+        self.bob.close()
 
     def test_a_banner_within_five_seconds_and_all_that_was_missed_without_reload(self):
         self.page.run('window.same = true')
-        begin = self.start_again()
+        self.running.stop()
         stopped = time.monotonic()
         try:
             self.page.wait_for('#connection-banner')
@@ -8142,8 +8145,7 @@ class LostLink(PageCase):
             say(self.page, 'Written meanwhile')
             self.pending('waiting')
         finally:
-            begin()
-        self.bob.close()
+            self.start_again()
         self.post(self.bob, 'Missed')
         press(self.page, '#connection-banner', 'Try now')
         self.page.gone('#connection-banner')
@@ -8155,12 +8157,9 @@ class LostLink(PageCase):
 
     def test_a_new_version_is_offered_and_drafts_are_kept(self):
         self.page.type('#message-text', 'Half a thou')
-        begin = self.start_again()
-        self.prepare = lambda app: setattr(app.assets, 'build', 'another')
+        self.running.stop()
         self.page.wait_for('#connection-banner')
-        begin()
-        self.bob.close()
-        self.ann.close()
+        self.start_again(build='another')
         press(self.page, '#connection-banner', 'Try now')
         self.page.wait_for('#version-banner')
         self.assertEqual(self.page.property('#message-text', 'value'), 'Half a thou')

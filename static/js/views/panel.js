@@ -1,10 +1,11 @@
 /** The panel at the right: beside the sheet where there is room, over it below, a full page on phones. */
-import {fill, find, isPhone, loadLooks, make, setSlot} from '../core/dom.js';
+import {fill, find, loadLooks, make, setSlot} from '../core/dom.js';
 import {listen, tell} from '../core/state.js';
 
 await loadLooks('panel');
 
 const BESIDE = matchMedia('(min-width: 1100px)');
+const PHONE = matchMedia('(max-width: 719px)');
 const panel = {name: '', opener: null};
 
 const root = () => find('#panel');
@@ -25,14 +26,14 @@ export function openPanel(name, {title, count = '', buttons = [], body}) {
 function begin(name) {
   if (!panel.name) {
     panel.opener = document.activeElement;
-    if (isPhone()) history.pushState({panel: true}, '');
+    if (PHONE.matches) history.pushState({panel: true}, '');
     root().replaceChildren(fill('panel'));
     find('.close', root()).addEventListener('click', closePanel);
   }
   panel.name = name;
   root().hidden = false;
   find('.frame').classList.add('has-panel');
-  find('#sheet').inert = isPhone();
+  find('#sheet').inert = PHONE.matches;
   root().focus({preventScroll: true});
   tell('panel', name);
 }
@@ -53,9 +54,10 @@ function hide() {
   tell('panel', '');
 }
 
-addEventListener('popstate', () => panel.name && isPhone() && hide());
+addEventListener('popstate', () => panel.name && PHONE.matches && hide());
 document.addEventListener('keydown', event => {
   if (event.key === 'Escape' && panel.name && root().contains(event.target) && !find('dialog[open]')) closePanel();
 });
+PHONE.addEventListener('change', () => { find('#sheet').inert = Boolean(panel.name) && PHONE.matches; });
 /* Over the sheet it stands in the way of what comes next. */
 listen('route', () => panel.name && !BESIDE.matches && hide());
