@@ -7,12 +7,10 @@ import {words} from '../text/words.js';
 import {toast} from './toast.js';
 import {markRow, messageOf, rowsOf, showRows} from './rows.js';
 
-const PAGING_EDGE = 800;
-const END_SLACK = 40;
-const PILL_DISTANCE = 400;
+const [PAGING_EDGE, END_SLACK, PILL_DISTANCE] = [800, 40, 400];
 
 /* The one view there is: its window, the New divider, messages hidden until an undo runs out, news below. */
-const view = {window: null, dividerAfter: null, hidden: new Set(), news: 0, following: true, jumping: false};
+const view = {window: null, dividerAfter: null, hidden: new Set(), news: 0, following: true, endTop: 0, jumping: false};
 
 const scroller = () => find('#timeline');
 const rows = () => find('#messages');
@@ -59,7 +57,7 @@ export function showEmpty(title, text, action = null) {
 function startView(channelId) {
   const channel = state.channels.get(channelId);
   Object.assign(view, {
-    window: new MessageWindow(channelId), hidden: new Set(), news: 0, following: true,
+    window: new MessageWindow(channelId), hidden: new Set(), news: 0, following: true, endTop: 0,
     dividerAfter: channel.unread ? channel.read_to : null,
   });
   rows().replaceChildren(make('p', {className: 'loading'}, words.loading));
@@ -87,7 +85,7 @@ function draw() {
 /** Shows what changed; the end stays the end, otherwise nothing moves. */
 export function redraw() {
   if (!view.window || !view.window.loaded || !openChannel()) return;
-  if (view.following) {
+  if (isFollowing()) {
     draw();
     toEnd();
   } else {
@@ -130,8 +128,13 @@ function noteFollowing() {
   updatePill();
 }
 
-const toEnd = () => { scroller().scrollTop = scroller().scrollHeight; };
-const stayAtEnd = () => view.window && view.following && toEnd();
+/* A scroll that no event has told of yet must not be undone. */
+const isFollowing = () => {
+  if (scroller().scrollTop < view.endTop - END_SLACK) noteFollowing();
+  return view.following;
+};
+const toEnd = () => { scroller().scrollTop = scroller().scrollHeight; view.endTop = scroller().scrollTop; };
+const stayAtEnd = () => view.window && isFollowing() && toEnd();
 
 function onScroll() {
   if (!view.window || !view.window.loaded) return;
