@@ -476,9 +476,9 @@ class Browser:
 
     def centre(self, target):
         """The middle of an element, `(x, y)` in the viewport."""
-        element = self._with(target, lambda path: {ELEMENT: path.split('/')[-1]})
-        x, y, width, height = self.run('const {x, y, width, height} = arguments[0].getBoundingClientRect();'
-                                       'return [x, y, width, height]', element)
+        x, y, width, height = self._with(target, lambda path: self.run(
+            'const {x, y, width, height} = arguments[0].getBoundingClientRect(); return [x, y, width, height]',
+            {ELEMENT: path.split('/')[-1]}))
         return int(x + width / 2), int(y + height / 2)
 
     def gesture(self, *points, kind='touch', hold=0):
