@@ -2121,6 +2121,10 @@ TYPES = {                        # never the operating system's table, which dif
 }
 
 
+STYLE_SHEET = re.compile(rb' *<link rel="stylesheet" href="/static/([^"]+)">\r?\n')
+BOUND_SHEET = 'css/all.css'
+
+
 class Assets:
     """The page's parts, read and compressed once; an unknown name is simply not there."""
 
@@ -2131,11 +2135,23 @@ class Assets:
                 path = os.path.join(parent, name)
                 with open(path, 'rb') as file:
                     self.parts[os.path.relpath(path, folder).replace(os.sep, '/')] = Asset(name, file.read())
+        self._bind_style_sheets()
         with open(os.path.abspath(__file__), 'rb') as file:
             self.build = hashlib.sha256(file.read())
         for name, part in sorted(self.parts.items()):
             self.build.update((name + part.etag).encode('utf-8'))
         self.build = self.build.hexdigest()[:12]
+
+    def _bind_style_sheets(self):
+        """Many sheets to write, one to load: those that the page links become one part, in their order."""
+        page = self.parts['index.html'].content if 'index.html' in self.parts else b''
+        names = [name.decode('utf-8') for name in STYLE_SHEET.findall(page)]
+        if names and all(name in self.parts for name in names):
+            self.parts[BOUND_SHEET] = Asset(BOUND_SHEET, b'\n'.join(self.parts[name].content for name in names))
+            link = b'  <link rel="stylesheet" href="/static/%s">\n' % BOUND_SHEET.encode('ascii')
+            start = STYLE_SHEET.search(page).start()
+            page = page[:start] + link + STYLE_SHEET.sub(b'', page[start:])
+            self.parts['index.html'] = Asset('index.html', page)
 
 
 class Asset:

@@ -5167,6 +5167,19 @@ def together(count, function):
     return results
 
 
+class StyleSheets(ChatCase):
+
+    def test_the_page_loads_all_its_sheets_as_one_in_their_order(self):
+        with open(os.path.join(minimost.HERE, 'static', 'index.html'), encoding='utf-8') as file:
+            names = re.findall(r'<link rel="stylesheet" href="/static/([^"]+)">', file.read())
+        self.assertGreater(len(names), 3)
+        page = self.client().get('/').data.decode()
+        self.assertEqual(re.findall(r'rel="stylesheet" href="([^"]+)"', page), ['/static/css/all.css'])
+        sheet = self.client().get('/static/css/all.css').data
+        places = [sheet.find(self.app.assets.parts[name].content) for name in names]
+        self.assertEqual((min(places), places), (0, sorted(places)))
+
+
 # ======================================================================
 # LIVE: events, polls, the store
 # ======================================================================
