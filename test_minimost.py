@@ -7,7 +7,7 @@ browsers where chromedriver is: the environment variable CHROMEDRIVER names it, 
 with REQUIRE_BROWSER=1 a test that lacks its browser fails rather than being skipped.
 
 Parts: TOOLS; A SERVER FOR EACH CLASS; LAW; DOCUMENTS; HTTP; THE CHAT; REACTIONS, PINS, SAVED, READERS, SEARCH;
-ROBUSTNESS; LIVE; TLS; DEMO; COMMANDS; BROWSERS; BROWSERS.
+ROBUSTNESS; LIVE; TLS; DEMO; COMMANDS; BROWSERS; BROWSERS; BROWSERS.
 """
 import ast
 import atexit
@@ -7363,6 +7363,39 @@ class TenTabs(BrowserCase):
         wait_until(lambda: len(listening) == 1)
 
 
+class OwnMenu(BrowserCase):
+
+    def choose(self, browser, text):
+        browser.click('#profile')
+        browser.wait_for('dialog[open] .menu')
+        browser.run("[...document.querySelectorAll('dialog[open] .menu button')].find(one => one.textContent.trim() === "
+                    "arguments[0]).click()", text)
+
+    def test_lets_ctrl_enter_send_and_enter_break_the_line(self):
+        ann = self.resident('ann')
+        self.choose(ann, 'Ctrl+Enter')
+        ann.keys('Escape')
+        ann.type('#message-text', 'First line')
+        ann.keys('Enter')
+        ann.type('#message-text', 'second line')
+        self.assertEqual(ann.property('#message-text', 'value'), 'First line\nsecond line')
+        ann.keys('Control+Enter')
+        hears(ann, 'second line')
+        self.assertEqual(ann.property('#message-text', 'value'), '')
+
+    def test_changes_the_password(self):
+        bob = self.resident('bob')
+        self.choose(bob, 'Change password')
+        bob.type('dialog[open] [name=current]', PASSWORD)
+        bob.type('dialog[open] [name=new]', 'a quite new password')
+        bob.keys('Enter')
+        bob.gone('dialog[open]')
+        client = self.client()
+        answer = client.post('/login', {'username': 'bob', 'password': 'a quite new password'})
+        self.assertEqual(answer.status, 200)
+        self.assert_calm(bob)
+
+
 # ======================================================================
 # BROWSERS: the page
 # ======================================================================
@@ -8964,6 +8997,287 @@ class TrustedAuthority(ServerCase):
             page.open(self.running.url + '/')
             page.wait_for('form#sign-in, form#sign-up')
             self.assertTrue(page.run('return isSecureContext'))
+
+
+# ======================================================================
+# BROWSERS: reactions, pins, saved, search
+# ======================================================================
+
+EYES, THUMB = '\U0001f440', '\U0001f44d'
+CHIPS = ("return [...document.querySelectorAll(`article[data-id='${arguments[0]}'] .reaction:not(.add)`)]"
+         ".map(chip => [chip.value, chip.getAttribute('aria-label'), chip.getAttribute('aria-pressed')])")
+CARDS = "return [...document.querySelectorAll('#panel .card')].map(card => card.querySelector('.card-text').innerText)"
+OPEN_MENU = """
+if (document.querySelector('dialog[open] .menu')) return true;
+const article = document.querySelector(`article[data-id='${arguments[0]}']`);
+document.activeElement.blur();
+article.focus();
+article.querySelector('.message-toolbar [aria-haspopup=menu]:last-of-type')?.click();
+return false;
+"""
+REFUSE_REACTIONS = """
+const real = window.fetch;
+window.fetch = (path, init) => /reactions/.test(path)
+    ? Promise.resolve(new Response(JSON.stringify({error: 'Not today.', code: 'refused'}), {status: 403})) : real(path, init);
+"""
+HOLD_REACTIONS = """
+const real = window.fetch;
+window.fetch = (path, init) => /reactions/.test(path)
+    ? new Promise(resolve => { window.release = () => { window.fetch = real; resolve(real(path, init)); }; }) : real(path, init);
+"""
+
+
+class FeatureCase(PageCase):
+    """Ann's browser, in a channel of hers and bob's; what the others write comes over the wire."""
+
+    def write(self, text, author=None):
+        """Post a message as bob, or as `author`, and wait until ann sees it; returns its id."""
+        message = self.post(author or self.bob, text)
+        self.page.wait_for("article[data-id='%d']" % message)
+        return message
+
+    def menu(self, message):
+        """Open the menu of a message."""
+        self.page.wait_for("return document.querySelector('#messages') && performance.getEntriesByType('resource')"
+                           ".some(entry => entry.name.endsWith('/receipts.js'))")
+        wait_until(lambda: self.page.run(OPEN_MENU, message))
+
+    def choose(self, message, item):
+        self.menu(message)
+        menu_item(self.page, item)
+
+
+def chips(page, message):
+    return page.run(CHIPS, message)
+
+
+def react(client, message, emoji, method='PUT'):
+    return client.request(method, '/messages/%d/reactions/%s' % (message, urllib.parse.quote(emoji)))
+
+
+class ReactionsInThePage(FeatureCase):
+
+    def test_are_seen_and_answered_without_a_reload(self):
+        message = self.write('Coffee is ready')
+        react(self.bob, message, EYES)
+        wait_until(lambda: chips(self.page, message) == [[EYES, 'looking, 1: bob', 'false']])
+        self.page.click("article[data-id='%d'] .reaction" % message)
+        wait_until(lambda: chips(self.page, message) == [[EYES, 'looking, 2: You and bob', 'true']])
+        wait_until(lambda: len(self.reactions_of(message)[EYES]) == 2)
+        self.page.click("article[data-id='%d'] .reaction" % message)
+        wait_until(lambda: self.reactions_of(message)[EYES] == [self.bob.user['id']])
+        wait_until(lambda: chips(self.page, message) == [[EYES, 'looking, 1: bob', 'false']])
+
+    def reactions_of(self, message):
+        return self.bob.get('/messages/%d' % message).data['message']['reactions']
+
+    def test_show_at_once_before_the_server_has_answered(self):
+        message = self.write('Who is slow today?')
+        self.page.run(HOLD_REACTIONS)
+        self.page.hover("article[data-id='%d'] .text" % message)
+        self.page.click("article[data-id='%d'] .message-toolbar .glyph" % message)
+        self.page.wait_for("article[data-id='%d'] .reaction[aria-pressed=true]" % message)
+        self.assertEqual(self.reactions_of(message), {})
+        self.page.wait_for('return Boolean(window.release)')
+        self.page.run('window.release()')
+        wait_until(lambda: self.reactions_of(message))
+
+    def test_are_taken_back_when_the_server_refuses(self):
+        message = self.write('This one is not to be liked')
+        self.page.run(REFUSE_REACTIONS)
+        self.page.hover("article[data-id='%d'] .text" % message)
+        self.page.click("article[data-id='%d'] .message-toolbar .glyph" % message)
+        self.page.see('Not today.', '#toasts')
+        wait_until(lambda: chips(self.page, message) == [])
+
+    def test_can_be_chosen_from_the_grid_by_keys_alone(self):
+        message = self.write('A rare feeling')
+        self.page.hover("article[data-id='%d'] .text" % message)
+        self.page.click("article[data-id='%d'] .message-toolbar [aria-label='Add a reaction']" % message)
+        self.page.wait_for('.emoji-grid button:focus')
+        self.page.keys('ArrowRight')
+        self.page.keys('ArrowDown')
+        wanted = self.page.run("return document.activeElement.value")
+        self.assertEqual(wanted, self.page.run("return document.querySelectorAll('.emoji-grid button')[10].value"))
+        self.page.keys('Enter')
+        wait_until(lambda: list(self.reactions_of(message)) == [wanted])
+        self.page.wait_for(".reaction[aria-pressed=true]:focus")
+        first = self.page.run("return localStorage.getItem('%d:emoji')" % self.ann.user['id'])
+        self.assertEqual(json.loads(first)[0], wanted)
+
+    def test_the_grid_closes_on_escape_and_changes_nothing(self):
+        message = self.write('Nothing to see here')
+        self.page.hover("article[data-id='%d'] .text" % message)
+        self.page.click("article[data-id='%d'] .message-toolbar [aria-label='Add a reaction']" % message)
+        self.page.wait_for('.emoji-grid button:focus')
+        self.page.keys('Escape')
+        self.page.gone('.emoji-grid')
+        self.assertEqual(self.reactions_of(message), {})
+
+    def test_of_a_deleted_message_go_with_it(self):
+        message = self.write('Gone soon')
+        react(self.bob, message, THUMB)
+        self.page.wait_for("article[data-id='%d'] .reaction" % message)
+        self.bob.delete('/messages/%d' % message)
+        wait_until(lambda: chips(self.page, message) == [])
+
+
+class SearchInThePage(FeatureCase):
+
+    def search(self, text):
+        """Ask, from the key that opens the field on."""
+        self.page.run('document.activeElement.blur()')
+        self.page.keys('/')
+        self.page.wait_for('#panel .search input:focus')
+        self.page.keys(*text)
+
+    def test_finds_what_was_just_said_and_marks_the_words(self):
+        self.write('The Zürich gauge reads eleven')
+        self.write('Nothing of the kind')
+        self.search('zurich ga')
+        wait_until(lambda: self.page.run(CARDS) == ['The Zürich gauge reads eleven'])
+        self.assertEqual(self.page.run("return [...document.querySelectorAll('#panel mark')].map(mark => mark.innerText)"),
+                         ['Zürich', 'gauge'])
+
+    def test_never_takes_a_text_for_markup(self):
+        self.write('A `<b>bold</b>` barnacle <img src=x>')
+        self.search('barnacle')
+        wait_until(lambda: self.page.run(CARDS) == ['A <b>bold</b> barnacle <img src=x>'])
+        self.assertFalse(self.page.find_all('#panel .card b b, #panel .card img'))
+
+    def test_enter_jumps_to_the_message_and_arrows_move_between_cards(self):
+        older, newer = self.write('Pelican one'), self.write('Pelican two')
+        self.search('pelican')
+        wait_until(lambda: self.page.run(CARDS) == ['Pelican two', 'Pelican one'])
+        self.page.keys('ArrowDown')
+        self.page.keys('ArrowDown')
+        self.page.keys('Enter')
+        self.page.wait_for("article[data-id='%d']:focus" % older)
+        self.assertTrue(self.page.run('return location.hash').endswith('/message/%d' % older))
+        self.assertLess(older, newer)
+
+    def test_a_filter_chip_narrows_to_this_channel(self):
+        self.post(self.ann, 'Walrus elsewhere', channel=1)
+        self.write('Walrus here')
+        self.search('walrus')
+        wait_until(lambda: len(self.page.run(CARDS)) == 2)
+        self.page.click('.filter')
+        wait_until(lambda: self.page.run(CARDS) == ['Walrus here'])
+        self.page.wait_for('.filter[aria-pressed=true]')
+        self.assertIn('in:#', self.page.property('.search input', 'value'))
+        self.page.click('.filter')
+        wait_until(lambda: len(self.page.run(CARDS)) == 2)
+
+    def test_says_so_when_nothing_is_found_and_when_a_filter_is_wrong(self):
+        self.search('qwertzuiop')
+        self.page.see('Nothing found for “qwertzuiop”', '#panel')
+        self.page.keys(*' before:soon')
+        self.page.see('must be a day', '#panel')
+
+    def test_shows_more_on_demand(self):
+        for number in range(27):
+            self.post(self.bob, 'Herring %d' % number)
+        self.search('herring')
+        wait_until(lambda: len(self.page.run(CARDS)) == 25)
+        self.page.click('.more-cards')
+        wait_until(lambda: len(self.page.run(CARDS)) == 27)
+        self.page.gone('.more-cards')
+
+    def test_escape_gives_the_focus_back(self):
+        self.page.click('#message-text')
+        self.page.click('#search')
+        self.page.wait_for('#panel .search input:focus')
+        self.page.keys('Escape')
+        self.page.wait_for('#panel[hidden]')
+        self.page.wait_for('#search:focus')
+
+    def test_a_slash_in_the_message_box_stays_a_slash(self):
+        self.page.type('#message-text', 'and/or')
+        self.assertEqual(self.page.property('#message-text', 'value'), 'and/or')
+        self.page.clear('#message-text')
+
+
+class PinsInThePage(FeatureCase):
+
+    def test_from_the_menu_are_counted_and_lead_to_the_message(self):
+        self.assertTrue(self.page.property('#pins', 'hidden'))
+        message = self.write('Muster station is aft')
+        self.choose(message, 'Pin to channel')
+        self.page.wait_for("article[data-id='%d'] .pin-mark" % message)
+        self.page.click('#pins')
+        wait_until(lambda: self.page.run(CARDS) == ['Muster station is aft'])
+        self.page.click('#panel .card')
+        self.page.wait_for("article[data-id='%d']:focus" % message)
+        self.choose(message, 'Unpin')
+        self.page.see('Nothing is pinned here', '#panel')
+        self.page.wait_for('#pins[hidden]')
+
+    def test_of_somebody_else_come_and_go_without_a_reload(self):
+        message = self.write('Radio fallback is channel 6')
+        self.bob.put('/messages/%d/pin' % message)
+        self.page.wait_for("article[data-id='%d'] .pin-mark" % message)
+        self.page.wait_for(lambda: self.page.text('#pins') == '1', what='one pin')
+        self.bob.delete('/messages/%d' % message)
+        self.page.wait_for('#pins[hidden]')
+
+
+class SavedInThePage(FeatureCase):
+
+    def test_messages_are_found_again_and_let_go(self):
+        message = self.write('Spare arm in locker 3')
+        self.choose(message, 'Save for later')
+        self.page.click('#saved')
+        wait_until(lambda: self.page.run(CARDS) == ['Spare arm in locker 3'])
+        self.bob.patch('/messages/%d' % message, {'text': 'Spare arm in locker 4'})
+        wait_until(lambda: self.page.run(CARDS) == ['Spare arm in locker 4'])
+        self.choose(message, 'Remove from saved')
+        self.page.see('Nothing saved yet', '#panel')
+        self.assertEqual(self.ann.get('/me/saved').data['messages'], [])
+
+
+class Receipts(FeatureCase):
+
+    def test_name_those_who_have_read_ones_message(self):
+        message = self.write('All hands at noon', self.ann)
+        self.choose(message, 'Seen by')
+        self.page.see('Nobody has seen this yet.', '.readers')
+        self.page.keys('Escape')
+        self.page.gone('.readers')
+        self.bob.post('/channels/%d/read' % self.channel, {'message_id': message})
+        self.choose(message, 'Seen by')
+        self.page.see('bob', '.readers')
+        self.page.keys('Escape')
+        self.page.gone('.readers')
+
+    def test_are_not_offered_for_the_messages_of_others(self):
+        message = self.write('Mine alone')
+        self.menu(message)
+        self.page.see('Copy text', '.menu')
+        self.assertNotIn('Seen by', self.page.text('.menu'))
+        self.page.keys('Escape')
+
+
+class OnThePhone(FeatureCase):
+
+    options = {'size': (390, 844), 'mobile': True}
+
+    def test_a_long_press_offers_a_row_of_six(self):
+        message = self.write('Press me long')
+        self.page.wait_for("return performance.getEntriesByType('resource').some(entry => entry.name.endsWith('/reactions.js'))")
+        self.page.gesture(self.page.centre("article[data-id='%d'] .text" % message), hold=.6)
+        self.page.wait_for("return document.querySelectorAll('.reaction-row button').length === 6")
+        self.page.click('.reaction-row button')
+        self.page.wait_for("article[data-id='%d'] .reaction[aria-pressed=true]" % message)
+
+    def test_saved_messages_fill_the_page_and_back_leaves_them(self):
+        self.write('Anything at all')
+        self.page.click('#open-drawer')
+        self.page.click('#saved')
+        self.page.see('Nothing saved yet', '#panel')
+        self.page.back()
+        self.page.wait_for('#panel[hidden]')
+        self.page.wait_for("return !document.body.classList.contains('drawer-open')")
+        self.assertFalse(self.page.run("return Boolean(history.state && history.state.drawer)"))
 
 
 # ======================================================================

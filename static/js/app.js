@@ -1,6 +1,6 @@
 /** Starts the page: who is here, the frame, the features, then news. */
 import {ApiError, get} from './core/api.js';
-import {fill, find, loadLooks, useWords} from './core/dom.js';
+import {fill, find, useWords} from './core/dom.js';
 import {loadSnapshot, startFeed} from './core/feed.js';
 import {startOutbox} from './core/outbox.js';
 import {addressOf, apply, listen, readRoute, state, tell} from './core/state.js';
@@ -21,15 +21,18 @@ import './features/uploads.js';
 /* What nobody needs to see and write comes once the page stands: what a key may ask for at once, the rest a moment later. */
 const NEXT = [() => import('./features/message-actions.js'), () => import('./features/editing.js')];
 const SOON = [
+  () => import('./features/reactions.js'),
+  () => import('./features/pins.js'),
+  () => import('./features/saved.js'),
+  () => import('./features/receipts.js'),
   () => import('./features/presence.js'),
   () => import('./features/typing.js'),
   () => import('./features/code-colours.js'),
   () => import('./views/menu.js'),
   () => import('./views/form.js'),
-  () => loadLooks('uploads'),
 ];
 const FIRST_MOVES = ['pointermove', 'pointerdown', 'keydown', 'focusin'];
-const SOON_AT_LATEST = 2000;
+const SOON_AT_LATEST = 600;
 
 /* What a person may never open is fetched when its button is first used. */
 const ON_FIRST_USE = {
@@ -37,6 +40,7 @@ const ON_FIRST_USE = {
   '#channel-menu, .set-topic': () => import('./features/channel-menu.js'),
   '#members, .add-people': () => import('./features/members.js'),
   '#add-direct, #new-message': () => import('./features/direct.js'),
+  '#search': () => import('./features/search.js'),
   '#profile': () => import('./features/account.js'),
 };
 
@@ -114,7 +118,7 @@ async function signIn() {
 
 /* Where nobody is known to be signed in, the server says so without refusing anything. */
 async function greet() {
-  const [welcome, {signInPage}] = await Promise.all([get('/welcome'), import('./views/sign-in.js'), loadLooks('sign-in')]);
+  const [welcome, {signInPage}] = await Promise.all([get('/welcome'), import('./views/sign-in.js')]);
   if (!welcome.signed_in) await signInPage(welcome);
 }
 

@@ -30,18 +30,6 @@ function setProperty(element, name, value) {
   else element[name] = value;
 }
 
-/** Takes in style sheets of css/ by name, each once; resolves when they are there. */
-export function loadLooks(...names) {
-  return Promise.all(names.map(loadLook));
-}
-
-function loadLook(name) {
-  if (document.getElementById(`look-${name}`)) return null;
-  const link = make('link', {id: `look-${name}`, rel: 'stylesheet', href: `/static/css/${name}.css`});
-  document.head.append(link);
-  return new Promise(resolve => { link.onload = link.onerror = resolve; });
-}
-
 /** One icon of the page's sprite; decorative, so the control around it carries the name. */
 export function icon(name, size = 20) {
   const drawing = drawingOf(size, size);

@@ -1,11 +1,13 @@
 /** One's own menu: theme, text size, password, signing out. */
 import {ApiError, post} from '../core/api.js';
+import {make} from '../core/dom.js';
 import {holdFeed} from '../core/feed.js';
 import {outboxSize} from '../core/outbox.js';
 import {state} from '../core/state.js';
 import {broadcast, wipe} from '../core/store.js';
 import {words} from '../text/words.js';
 import {appearance, chooseTextSize, chooseTheme} from '../views/appearance.js';
+import {chooseSendKey, sendKey} from '../views/composer.js';
 import {ask, field, openForm} from '../views/dialog.js';
 import {choices, openMenu} from '../views/menu.js';
 import {toast} from '../views/toast.js';
@@ -20,6 +22,7 @@ function menuItems() {
   return [
     choices(words.theme, words.themes, theme, chooseTheme),
     choices(words.textSize, words.textSizes, String(textSize), size => chooseTextSize(Number(size))),
+    choices(words.sendKey, words.sendKeys, sendKey(), chooseSendKey),
     'rule',
     {icon: 'key', label: words.changePassword, run: changePassword},
     {icon: 'logout', label: words.signOut, run: signOut},

@@ -4,7 +4,7 @@ import {fill, find, isComposing, make} from '../core/dom.js';
 import {discard, outboxOf, retry} from '../core/outbox.js';
 import {mayWrite, openChannel, state, tell} from '../core/state.js';
 import {words} from '../text/words.js';
-import {grow, messageBox} from '../views/composer.js';
+import {grow, isSendKey, messageBox} from '../views/composer.js';
 import {addMessageAction, onMessageDrawn} from '../views/message.js';
 import {articleOf, redraw, shownMessages} from '../views/timeline.js';
 
@@ -51,7 +51,7 @@ function onKey(event, form, article) {
   if (isComposing(event)) return;
   event.stopPropagation();
   if (event.key === 'Escape') stopEditing(form, article);
-  if (event.key !== 'Enter' || event.shiftKey) return;
+  if (!isSendKey(event)) return;
   event.preventDefault();
   form.requestSubmit();
 }

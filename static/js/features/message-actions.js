@@ -1,14 +1,12 @@
 /** What one can do with a message: a toolbar under the pointer, a menu, a sheet after a long press, and keys on a focused row. */
 import {remove} from '../core/api.js';
-import {copyText, find, findAll, icon, isTouch, loadLooks, make} from '../core/dom.js';
+import {copyText, find, findAll, icon, isTouch, make} from '../core/dom.js';
 import {addressOf, mayDelete} from '../core/state.js';
 import {words} from '../text/words.js';
 import {addMessageAction, messageActions} from '../views/message.js';
 import {messageOf} from '../views/rows.js';
 import {setHidden} from '../views/timeline.js';
 import {attempt, toast} from '../views/toast.js';
-
-await loadLooks('message-tools');
 
 const LONG_PRESS = 450;
 const SLACK = 10;
@@ -71,30 +69,35 @@ function showToolbar(article) {
 }
 
 function quickButton(action, message, article) {
-  const button = toolbarButton(action.icon, action.label, action.key);
+  const button = toolbarButton(action.glyph || icon(action.icon, 18), action.label, action.key);
+  button.classList.toggle('glyph', Boolean(action.glyph));
   button.addEventListener('click', () => { bar.remove(); action.run(message, article); });
   return button;
 }
 
 function moreButton(message, article) {
-  const button = toolbarButton('more', words.more);
+  const button = toolbarButton(icon('more', 18), words.more);
   button.setAttribute('aria-haspopup', 'menu');
   button.addEventListener('click', () => openActions(button, message, article));
   return button;
 }
 
-function toolbarButton(name, text, key) {
+function toolbarButton(sign, text, key) {
   const tip = make('span', {className: 'tip', 'aria-hidden': 'true'}, text, key ? make('kbd', {}, key.toUpperCase()) : null);
-  return make('button', {type: 'button', 'aria-label': text}, icon(name, 18), tip);
+  return make('button', {type: 'button', 'aria-label': text}, sign, tip);
 }
 
 async function openActions(button, message, article) {
   const {openMenu} = await import('../views/menu.js');
-  const actions = allowed(message);
-  const items = actions.map(action => ({...action, key: action.key && action.key.toUpperCase(), run: () => action.run(message, article)}));
+  const items = allowed(message).filter(action => !action.toolbarOnly).map(action => menuEntry(action, message, article));
   const at = items.findIndex(item => item.danger);
   if (at > 0) items.splice(at, 0, 'rule');
   openMenu(button, words.messageActions, items);
+}
+
+function menuEntry(action, message, article) {
+  const row = action.row && action.row(message, article);
+  return row || {...action, key: action.key && action.key.toUpperCase(), run: () => action.run(message, article)};
 }
 
 document.addEventListener('pointerover', event => {

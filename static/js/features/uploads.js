@@ -1,6 +1,6 @@
 /** Files that go along with a message: chosen, pasted or dropped; uploaded at once, with progress. */
 import {ApiError, upload} from '../core/api.js';
-import {fill, find, icon, label, loadLooks, make, setSlot} from '../core/dom.js';
+import {fill, find, icon, label, make, setSlot} from '../core/dom.js';
 import {listen, mayWrite, openChannel, state} from '../core/state.js';
 import {fileKind, sizeInWords} from '../text/measures.js';
 import {words} from '../text/words.js';
@@ -59,7 +59,6 @@ function addFiles(files) {
 }
 
 function addItem(channelId, file) {
-  loadLooks('uploads');
   const item = {file, channelId, status: 'sending', sent: 0, error: '', result: null, cancel: null, chip: null};
   item.chip = drawChip(item);
   setTray(channelId, [...trayOf(channelId), item]);

@@ -5,6 +5,8 @@ const LANGUAGE = document.documentElement.lang;
 const TIME = new Intl.DateTimeFormat(LANGUAGE, {hour: '2-digit', minute: '2-digit', hourCycle: 'h23'});
 const DAY = new Intl.DateTimeFormat(LANGUAGE, {weekday: 'long', day: 'numeric', month: 'long'});
 const DAY_AND_YEAR = new Intl.DateTimeFormat(LANGUAGE, {weekday: 'long', day: 'numeric', month: 'long', year: 'numeric'});
+const SHORT_DAY = new Intl.DateTimeFormat(LANGUAGE, {day: 'numeric', month: 'short'});
+const SHORT_DAY_AND_YEAR = new Intl.DateTimeFormat(LANGUAGE, {day: 'numeric', month: 'short', year: 'numeric'});
 const FULL = new Intl.DateTimeFormat(LANGUAGE, {dateStyle: 'full', timeStyle: 'medium', hourCycle: 'h23'});
 const SIZES = ['B', 'kB', 'MB', 'GB', 'TB'];
 
@@ -15,6 +17,12 @@ export const fullTime = at => FULL.format(at);
 export function dayName(at) {
   const sameYear = new Date(at).getFullYear() === new Date().getFullYear();
   return (sameYear ? DAY : DAY_AND_YEAR).format(at).replace(/^(\p{L}+) /u, '$1, ');
+}
+
+/** The day in few letters; the year only when it is another one. */
+export function shortDay(at) {
+  const sameYear = new Date(at).getFullYear() === new Date().getFullYear();
+  return (sameYear ? SHORT_DAY : SHORT_DAY_AND_YEAR).format(at);
 }
 
 /** Two times with the same key lie on the same day here. */

@@ -2,6 +2,7 @@
 import {fill, find, icon, isComposing, isTouch, make, setSlot, slot} from '../core/dom.js';
 import {send} from '../core/outbox.js';
 import {channelName, listen, mayWrite, openChannel, state, tell} from '../core/state.js';
+import {keepForDevice, keptForDevice} from '../core/store.js';
 import {words} from '../text/words.js';
 
 const COUNTER_FROM = 1000;
@@ -38,6 +39,15 @@ function draw() {
   const label = words.messageTo(channel.kind === 'direct' ? channelName(channel) : `#${channel.name}`);
   messageBox().setAttribute('aria-label', label);
   messageBox().placeholder = state.link.status === 'off' ? words.writeLater : label;
+  find('.composer-foot .key-help').textContent = words.sendHelp[sendKey()];
+}
+
+/** What sends on this device: `enter`, or `chord`, which is Ctrl+Enter or Cmd+Enter. */
+export const sendKey = () => keptForDevice('send-key') || 'enter';
+
+export function chooseSendKey(key) {
+  keepForDevice('send-key', key === 'enter' ? null : key);
+  draw();
 }
 
 function drawNotice(channel) {
@@ -102,11 +112,15 @@ function drawCounter() {
 }
 
 function onKey(event) {
-  if (event.key !== 'Enter' || event.shiftKey || event.altKey || event.defaultPrevented || isComposing(event)) return;
-  /* Screen keyboards have no Shift+Enter: there Enter breaks the line and the button sends. */
-  if (isTouch() && !event.ctrlKey && !event.metaKey) return;
+  if (event.defaultPrevented || !isSendKey(event)) return;
   event.preventDefault();
   submit();
+}
+
+/** Whether a key means "send". Screen keyboards have no Shift+Enter: there Enter breaks the line and the button sends. */
+export function isSendKey(event) {
+  if (event.key !== 'Enter' || event.shiftKey || event.altKey || isComposing(event)) return false;
+  return event.ctrlKey || event.metaKey || !(isTouch() || sendKey() === 'chord');
 }
 
 /* Says something in the line under the box. */

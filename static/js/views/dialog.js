@@ -1,9 +1,7 @@
 /** Dialogs, questions and forms. */
-import {fill, find, loadLooks, make} from '../core/dom.js';
+import {fill, find, make} from '../core/dom.js';
 import {words} from '../text/words.js';
 import {submitted} from './form.js';
-
-await loadLooks('dialog');
 
 /** Shows a modal dialog and gives it back; it removes itself when closed. `locked` cannot be dismissed. */
 export function openDialog(title, body, {locked = false, className = ''} = {}) {

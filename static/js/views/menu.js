@@ -1,8 +1,6 @@
 /** Menus: at a button, on phones a sheet from below. */
-import {icon, isPhone, loadLooks, make} from '../core/dom.js';
+import {icon, isPhone, make} from '../core/dom.js';
 import {closeOnBackdrop, showModal} from './dialog.js';
-
-await loadLooks('menu');
 
 /** A menu at a button, on phones a sheet from below. `items`: {icon, label, run, key?, danger?, checked?} or 'rule' or a node. */
 export function openMenu(button, title, items) {

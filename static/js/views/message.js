@@ -10,7 +10,10 @@ const PICTURE = {width: 360, height: 260};
 const SYSTEM_ICONS = {renamed: 'edit', topic: 'edit', archived: 'lock', left: 'logout', removed: 'logout'};
 const UNKNOWN = {id: 0, username: '?', display_name: '?'};
 
-/** What one can do with a message: {name, icon, label, key?, danger?, quick?, order, may(message), run(message, article)}. */
+/**
+ * What one can do with a message: {name, icon, label, key?, danger?, quick?, order, may(message), run(message, article)}.
+ * A `glyph` stands in the toolbar in place of the icon, with `toolbarOnly` nowhere else; `row(message, article)` may draw another entry of the menu.
+ */
 export const messageActions = [];
 
 const finishers = [];

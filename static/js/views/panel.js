@@ -1,8 +1,6 @@
 /** The panel at the right: beside the sheet where there is room, over it below, a full page on phones. */
-import {fill, find, loadLooks, make, setSlot} from '../core/dom.js';
+import {fill, find, make, setSlot} from '../core/dom.js';
 import {listen, tell} from '../core/state.js';
-
-await loadLooks('panel');
 
 const BESIDE = matchMedia('(min-width: 1100px)');
 const PHONE = matchMedia('(max-width: 719px)');

@@ -1,13 +1,11 @@
 /** Lists of people: a row each, in order of presence, and a list to choose from. */
 import {post} from '../core/api.js';
-import {fill, find, icon, isComposing, label, loadLooks, make} from '../core/dom.js';
+import {fill, find, icon, isComposing, label, make} from '../core/dom.js';
 import {addressOf, apply, state} from '../core/state.js';
 import {fitting} from '../text/fuzzy.js';
 import {words} from '../text/words.js';
 import {avatar} from './avatar.js';
 import {attempt} from './toast.js';
-
-await loadLooks('people');
 
 const MOST_SHOWN = 100;
 const ORDER = ['active', 'dnd', 'idle', 'offline'];

@@ -1,6 +1,6 @@
 /** Signing in and signing up, on a page of its own or over the page that was open. */
 import {ApiError, post} from '../core/api.js';
-import {fill, find, findAll, label, loadLooks, setSlot, slot} from '../core/dom.js';
+import {fill, find, findAll, label, setSlot, slot} from '../core/dom.js';
 import {words} from '../text/words.js';
 import {clearErrors, showError} from './form.js';
 
@@ -21,7 +21,7 @@ export async function signInPage(welcome) {
 
 /** Asks for the password over the page; resolves to the user who signed in. */
 export async function signInOverlay(username) {
-  const [{openDialog}] = await Promise.all([import('./dialog.js'), loadLooks('sign-in')]);
+  const {openDialog} = await import('./dialog.js');
   return new Promise(resolve => {
     const body = buildForms(SIGN_IN_ONLY, user => { dialog.close(); resolve(user); });
     setSlot(body, 'lead', words.signInAgainLead);

@@ -11,9 +11,17 @@ const FACES = 3;
 /** Wires the head to what is told. */
 export function startTopbar() {
   find('#topbar').replaceChildren(fill('topbar'));
+  document.addEventListener('keydown', searchByKey);
   for (const topic of ['snapshot', 'channel', 'mine', 'message', 'route', 'user']) listen(topic, draw);
   for (const topic of ['timeline-moved', 'presence']) listen(topic, drawMembers);
   draw();
+}
+
+function searchByKey(event) {
+  const elsewhere = event.ctrlKey || event.metaKey || event.altKey || event.target.matches('input, textarea') || find('dialog[open]');
+  if (event.key !== '/' || elsewhere) return;
+  event.preventDefault();
+  find('#search').click();
 }
 
 function draw() {

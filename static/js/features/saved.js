@@ -1,0 +1,83 @@
+/** What one keeps for oneself: saved from the menu of a message, found again in the panel. */
+import {ApiError, get, put, remove} from '../core/api.js';
+import {find} from '../core/dom.js';
+import {listen} from '../core/state.js';
+import {laterWords} from '../text/later-words.js';
+import {words} from '../text/words.js';
+import {cardList, messageCard, noCards} from '../views/cards.js';
+import {addMessageAction} from '../views/message.js';
+import {closePanel, openPanel, openPanelName} from '../views/panel.js';
+import {attempt, toast} from '../views/toast.js';
+
+const NAME = 'saved';
+const saved = {messages: []};
+const list = cardList();
+
+const isSaved = message => saved.messages.some(other => other.id === message.id);
+const maySave = message => Boolean(message.id && message.kind === 'text' && !message.deleted);
+
+addMessageAction({name: 'save', icon: 'bookmark', label: laterWords.save, order: 20, may: message => maySave(message) && !isSaved(message), run: save});
+addMessageAction({name: 'unsave', icon: 'bookmark', label: laterWords.unsave, order: 20, may: message => maySave(message) && isSaved(message), run: unsave});
+
+document.addEventListener('click', event => event.target.closest('#saved') && toggle());
+listen('snapshot', load);
+listen('message', onMessage);
+listen('panel', name => find('#saved').setAttribute('aria-expanded', String(name === NAME)));
+load();
+
+async function save(message) {
+  const done = await change(() => put(`/me/saved/${message.id}`), [message, ...others(message)]);
+  if (done) toast(laterWords.savedNow, {name: 'bookmark'});
+}
+
+async function unsave(message) {
+  const done = await change(() => remove(`/me/saved/${message.id}`), others(message));
+  if (done) toast(laterWords.unsavedNow, {name: 'bookmark', action: {label: words.undo, run: () => save(message)}});
+}
+
+const others = message => saved.messages.filter(other => other.id !== message.id);
+
+function change(act, messages) {
+  return attempt(async () => {
+    await act();
+    take(messages);
+    return true;
+  });
+}
+
+async function load() {
+  try {
+    take((await get('/me/saved')).messages);
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+  }
+}
+
+function take(messages) {
+  saved.messages = messages;
+  if (openPanelName() === NAME) show();
+}
+
+function onMessage(message) {
+  if (isSaved(message)) take(saved.messages.map(other => other.id === message.id ? message : other).filter(maySave));
+}
+
+async function toggle() {
+  if (openPanelName() === NAME) return closePanel();
+  await leaveDrawer();
+  return show();
+}
+
+/* On phones the drawer goes first, and with it its step of history. */
+async function leaveDrawer() {
+  if (!history.state || !history.state.drawer) return;
+  const left = new Promise(resolve => addEventListener('popstate', resolve, {once: true}));
+  find('#close-drawer').click();
+  await left;
+}
+
+function show() {
+  list.replaceChildren(...saved.messages.map(message => messageCard(message)));
+  if (!saved.messages.length) list.append(noCards(laterWords.noSaved, laterWords.noSavedText));
+  openPanel(NAME, {title: words.saved, count: saved.messages.length || '', body: list});
+}
