@@ -9003,7 +9003,7 @@ class TrustedAuthority(ServerCase):
 # BROWSERS: reactions, pins, saved, search
 # ======================================================================
 
-EYES, THUMB = '\U0001f440', '\U0001f44d'
+LOOKING_EYES, THUMB_UP = '\U0001f440', '\U0001f44d'
 CHIPS = ("return [...document.querySelectorAll(`article[data-id='${arguments[0]}'] .reaction:not(.add)`)]"
          ".map(chip => [chip.value, chip.getAttribute('aria-label'), chip.getAttribute('aria-pressed')])")
 CARDS = "return [...document.querySelectorAll('#panel .card')].map(card => card.querySelector('.card-text').innerText)"
@@ -9059,14 +9059,14 @@ class ReactionsInThePage(FeatureCase):
 
     def test_are_seen_and_answered_without_a_reload(self):
         message = self.write('Coffee is ready')
-        react(self.bob, message, EYES)
-        wait_until(lambda: chips(self.page, message) == [[EYES, 'looking, 1: bob', 'false']])
+        react(self.bob, message, LOOKING_EYES)
+        wait_until(lambda: chips(self.page, message) == [[LOOKING_EYES, 'looking, 1: bob', 'false']])
         self.page.click("article[data-id='%d'] .reaction" % message)
-        wait_until(lambda: chips(self.page, message) == [[EYES, 'looking, 2: You and bob', 'true']])
-        wait_until(lambda: len(self.reactions_of(message)[EYES]) == 2)
+        wait_until(lambda: chips(self.page, message) == [[LOOKING_EYES, 'looking, 2: You and bob', 'true']])
+        wait_until(lambda: len(self.reactions_of(message)[LOOKING_EYES]) == 2)
         self.page.click("article[data-id='%d'] .reaction" % message)
-        wait_until(lambda: self.reactions_of(message)[EYES] == [self.bob.user['id']])
-        wait_until(lambda: chips(self.page, message) == [[EYES, 'looking, 1: bob', 'false']])
+        wait_until(lambda: self.reactions_of(message)[LOOKING_EYES] == [self.bob.user['id']])
+        wait_until(lambda: chips(self.page, message) == [[LOOKING_EYES, 'looking, 1: bob', 'false']])
 
     def reactions_of(self, message):
         return self.bob.get('/messages/%d' % message).data['message']['reactions']
@@ -9116,7 +9116,7 @@ class ReactionsInThePage(FeatureCase):
 
     def test_of_a_deleted_message_go_with_it(self):
         message = self.write('Gone soon')
-        react(self.bob, message, THUMB)
+        react(self.bob, message, THUMB_UP)
         self.page.wait_for("article[data-id='%d'] .reaction" % message)
         self.bob.delete('/messages/%d' % message)
         wait_until(lambda: chips(self.page, message) == [])
