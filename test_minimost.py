@@ -925,6 +925,15 @@ def foreign_words(text):
     return ['%d: %s' % (number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if FOREIGN_WORDS.search(line)]
 
 
+def names_given(node):
+    """The names that a statement of a module defines."""
+    if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    return [name.id for target in targets for name in ast.walk(target)
+            if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)]
+
+
 class LawOfTheSource(unittest.TestCase):
     """The rules that minimost.py keeps."""
 
@@ -1032,6 +1041,12 @@ class LawOfTheSource(unittest.TestCase):
         files += [os.path.abspath(__file__)] + [path for _, path in page_files()]
         found = {os.path.basename(path): foreign_words(read_text(path)) for path in files if os.path.exists(path)}
         self.assertEqual({name: lines for name, lines in found.items() if lines}, {})
+
+    def test_no_name_is_given_twice_in_a_file(self):
+        for path in (minimost.__file__, os.path.abspath(__file__)):
+            with self.subTest(os.path.basename(path)):
+                given = collections.Counter(itertools.chain.from_iterable(map(names_given, ast.parse(read_text(path)).body)))
+                self.assertEqual([name for name, times in given.items() if times > 1], [])
 
     def test_names_of_tests_are_sentences(self):
         names = [node.name for node in ast.walk(ast.parse(read_text(os.path.abspath(__file__))))
