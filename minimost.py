@@ -2597,14 +2597,15 @@ def get_users(request):
 MOST_IN_GROUP = 12               # people in a direct channel
 UNREAD_LIMIT = 1000              # counts are exact below
 EVERYONE = 0                     # stands for a user id in a mention of all
+CHANNEL_AND_MEMBERSHIP = (
+    'SELECT channels.*, members.user_id AS joined, since_message, read_to, notify, hidden, favourite '
+    'FROM channels LEFT JOIN members ON members.channel_id = channels.id AND members.user_id = ? ')
 
 
 def find_channel(db, user_id, role, channel_id):
     """A channel together with the user's membership, if the user may see it; else it is not there."""
     row = db.execute(
-        'SELECT channels.*, members.user_id AS joined, since_message, read_to, notify, hidden, favourite '
-        'FROM channels LEFT JOIN members ON members.channel_id = channels.id AND members.user_id = ? '
-        'WHERE channels.id = ?', (user_id, channel_id)).fetchone()
+        CHANNEL_AND_MEMBERSHIP + 'WHERE channels.id = ?', (user_id, channel_id)).fetchone()
     if row is None or row['joined'] is None and (row['kind'] != 'public' or role == 'guest'):
         raise not_found()
     return row
@@ -2696,8 +2697,7 @@ def own_channels(db, user_id, role):
 def channel_rows(db, user_id, role):
     """The channels that a user may read, with the membership where there is one."""
     return db.execute(
-        'SELECT channels.*, members.user_id AS joined, since_message, read_to, notify, hidden, favourite '
-        'FROM channels LEFT JOIN members ON members.channel_id = channels.id AND members.user_id = ? '
+        CHANNEL_AND_MEMBERSHIP +
         "WHERE members.user_id IS NOT NULL OR kind = 'public' AND ? <> 'guest' ORDER BY channels.id",
         (user_id, role)).fetchall()
 
@@ -3779,14 +3779,18 @@ def searched_text(db, row):
     return ' '.join([row['text']] + names)
 
 
+def add_words(change, row):
+    change.execute('INSERT INTO words (rowid, text, place) VALUES (?, ?, ?)',
+                   (row['id'], searched_text(change, row), place_tokens(row)))
+
+
 def index_some(app, change):
     """Index the next piece of messages; returns whether there may be more."""
     reached = int(get_meta(change, 'indexed_to'))
     rows = change.execute("SELECT * FROM messages WHERE id > ? ORDER BY id LIMIT ?", (reached, INDEX_PIECE)).fetchall()
     for row in rows:
         if row['kind'] == 'text' and not row['deleted']:
-            change.execute('INSERT INTO words (rowid, text, place) VALUES (?, ?, ?)',
-                           (row['id'], searched_text(change, row), place_tokens(row)))
+            add_words(change, row)
     if rows:
         set_meta(change, 'indexed_to', str(rows[-1]['id']))
     return len(rows) == INDEX_PIECE
@@ -3811,8 +3815,7 @@ def forget_words(app, change, row):
 def learn_words(app, change, row):
     """Put a changed message back into the index."""
     if app.has_index and row['id'] <= int(get_meta(change, 'indexed_to')) and not row['deleted']:
-        change.execute('INSERT INTO words (rowid, text, place) VALUES (?, ?, ?)',
-                       (row['id'], searched_text(change, row), place_tokens(row)))
+        add_words(change, row)
 
 
 REWORDINGS.append((forget_words, learn_words))
@@ -3837,7 +3840,7 @@ def search(request, q: Text(0, 500) = '', from_: Text(1, 64) = None, in_: Text(1
 
 def find_rows(request, wanted, filters, offset):
     """One page of what is wanted and one more, by the index or, where that cannot help, by looking through the newest."""
-    channels = [row for row in channel_rows(request.db, request.user_id, request.role)]
+    channels = channel_rows(request.db, request.user_id, request.role)
     places = [PLACES[name](request, value, channels) for name, value in sorted(filters.items()) if name in PLACES]
     condition, values = time_condition(filters)
     condition += (' AND messages.id > coalesce((SELECT since_message FROM members '
@@ -3853,10 +3856,10 @@ def is_indexed(word):
 
 
 def find_by_index(db, wanted, places, condition, values, offset):
-    terms = ['(%s)' % ' OR '.join('place : "%s"' % token for token in place) for place in places if place]
-    terms += ['text : "%s"%s' % (word.replace('"', ''), '' if exact else ' *') for word, exact in wanted]
     if not all(places):
         return []
+    terms = ['(%s)' % ' OR '.join('place : "%s"' % token for token in place) for place in places]
+    terms += ['text : "%s"%s' % (word.replace('"', ''), '' if exact else ' *') for word, exact in wanted]
     return db.execute('SELECT messages.* FROM words JOIN messages ON messages.id = words.rowid WHERE words MATCH ? '
                       'AND deleted = 0' + condition + ' ORDER BY words.rowid DESC LIMIT ? OFFSET ?',
                       [' AND '.join(terms)] + values + [FOUND_PAGE + 1, offset]).fetchall()
@@ -3867,12 +3870,16 @@ def find_by_looking(db, wanted, places, condition, values, offset):
     found = []
     for row in db.execute("SELECT * FROM messages WHERE id > ? AND kind = 'text' AND deleted = 0" + condition +
                           ' ORDER BY id DESC', [first] + values):
-        tokens, text = set(place_tokens(row).split()), searched_text(db, row).casefold()
-        if all(tokens & set(place) for place in places) and all(word.casefold() in text for word, _ in wanted):
+        tokens = set(place_tokens(row).split())
+        if all(tokens & set(place) for place in places) and holds_words(searched_text(db, row).casefold(), wanted):
             found.append(row)
         if len(found) > offset + FOUND_PAGE:
             break
     return found[offset:]
+
+
+def holds_words(text, wanted):
+    return all(word.casefold() in text for word, _ in wanted)
 
 
 def place_of_author(request, name, channels):
