@@ -732,7 +732,8 @@ MIGRATIONS = {                   # schema name: one script per version; never ch
             ref INTEGER NOT NULL,
             channel_id INTEGER,
             user_id INTEGER);
-        """,),
+        """,
+             'ALTER TABLE chat.files ADD COLUMN seconds REAL;'),
     'presence': ("""
         CREATE TABLE presence.seen (user_id INTEGER PRIMARY KEY, at INTEGER NOT NULL);
         CREATE TABLE presence.noted (event_id INTEGER NOT NULL);
@@ -3071,7 +3072,7 @@ def attached_files(db, message_ids):
 
 def file_value(row):
     return {'id': row['id'], 'key': row['key'], 'name': row['name'], 'type': row['type'], 'size': row['size'],
-            'width': row['width'], 'height': row['height'], 'seconds': None, 'url': '/files/' + row['key']}
+            'width': row['width'], 'height': row['height'], 'seconds': row['seconds'], 'url': '/files/' + row['key']}
 
 
 @show('message', readers)
@@ -3459,7 +3460,7 @@ PICTURES = ('image/png', 'image/jpeg', 'image/gif', 'image/webp')
 
 INLINE = frozenset(PICTURES + (  # types that a browser may show by itself; everything else is a download
     'audio/mpeg', 'audio/ogg', 'audio/wav', 'audio/flac',
-    'audio/mp4', 'video/mp4', 'video/webm'))
+    'audio/mp4', 'audio/webm', 'video/mp4', 'video/webm'))
 
 SIGNATURES = (                   # offset, bytes, type
     (0, b'\x89PNG\r\n\x1a\n', 'image/png'), (0, b'\xff\xd8\xff', 'image/jpeg'),
@@ -3543,6 +3544,137 @@ def exif_orientation(tiff):
     return 1
 
 
+# -- sound and film
+
+MOST_CHUNKS = 100                # of a file, looked at: enough for what recorders write
+MEDIA_HEAD = 16384               # where WebM tells what it holds
+OGG_TAIL = 65536                 # a page of Ogg is smaller (RFC 3533 section 6)
+LONGEST_MEDIA = 10 ** 7          # seconds; what claims more is broken
+
+
+def media_seconds(file, file_type):
+    """The length of sound or film in seconds, or None where the bytes do not tell without being played."""
+    measure = {'audio/wav': wav_seconds, 'audio/flac': flac_seconds, 'audio/ogg': ogg_seconds, 'audio/mp4': mp4_seconds,
+               'video/mp4': mp4_seconds, 'video/webm': webm_seconds}.get(file_type)
+    try:
+        file.seek(0)
+        seconds = measure(file) if measure else None
+    except (struct.error, ValueError, IndexError, KeyError, ZeroDivisionError):
+        return None
+    return round(seconds, 3) if seconds and 0 < seconds < LONGEST_MEDIA else None
+
+
+def media_type(file, file_type):
+    """The type of a container once one has looked for pictures in it: what only sounds is sound."""
+    sounds_alone = {'video/mp4': mp4_sounds_alone, 'video/webm': webm_sounds_alone}.get(file_type)
+    try:
+        file.seek(0)
+        return file_type.replace('video', 'audio') if sounds_alone and sounds_alone(file) else file_type
+    except (struct.error, ValueError):
+        return file_type
+
+
+def wav_seconds(file):
+    """RIFF (RFC 2361): the bytes of sound by the bytes a second."""
+    size, start, rate = file.seek(0, os.SEEK_END), 12, 0
+    for _ in range(MOST_CHUNKS):
+        file.seek(start)
+        kind, length = struct.unpack('<4sI', file.read(8))
+        if kind == b'fmt ':
+            rate, = struct.unpack_from('<I', file.read(12), 8)
+        if kind == b'data':
+            return min(length, size - start - 8) / rate
+        start += 8 + length + length % 2
+
+
+def flac_seconds(file):
+    """RFC 9639 section 8.2: rate in 20 bits, number of samples in 36."""
+    bits = int.from_bytes(file.read(26)[18:], 'big')
+    return (bits & (1 << 36) - 1) / (bits >> 44)
+
+
+def ogg_seconds(file):
+    """The last page's granule position: Opus counts in 48 kHz (RFC 7845 section 4), Vorbis in its own rate (Vorbis I section 4.2.2)."""
+    head = file.read(64)
+    if head.startswith(b'OpusHead', 28):
+        rate, before = 48000, struct.unpack_from('<H', head, 38)[0]
+    elif head.startswith(b'\x01vorbis', 28):
+        rate, before = struct.unpack_from('<I', head, 40)[0], 0
+    else:
+        raise ValueError('another codec')
+    file.seek(max(0, file.seek(0, os.SEEK_END) - OGG_TAIL))
+    tail = file.read()
+    return (struct.unpack_from('<q', tail, tail.rindex(b'OggS') + 6)[0] - before) / rate
+
+
+def mp4_boxes(file, start, end):
+    """(kind, where its content begins, where it ends) of each box in a row (ISO/IEC 14496-12 section 4.2)."""
+    for _ in range(MOST_CHUNKS):
+        if start + 8 > end:
+            return
+        file.seek(start)
+        length, kind = struct.unpack('>I4s', file.read(8))
+        head = 16 if length == 1 else 8
+        length = struct.unpack('>Q', file.read(8))[0] if length == 1 else length or end - start
+        if length < head:
+            raise ValueError('not a box')
+        yield kind, start + head, min(end, start + length)
+        start += length
+
+
+def mp4_contents(file, *path):
+    """The first bytes of every box at a path of kinds."""
+    places = [(0, file.seek(0, os.SEEK_END))]
+    for wanted in path:
+        places = [(first, last) for start, end in places[:MOST_CHUNKS]
+                  for kind, first, last in mp4_boxes(file, start, end) if kind == wanted]
+    for start, end in places:
+        file.seek(start)
+        yield file.read(min(32, end - start))
+
+
+def mp4_seconds(file):
+    """The movie header (ISO/IEC 14496-12 section 8.2.2), or what the fragments come to (section 8.8.2)."""
+    for head in mp4_contents(file, b'moov', b'mvhd'):
+        scale, length = struct.unpack_from('>IQ', head, 20) if head[0] else struct.unpack_from('>II', head, 12)
+        for more in [] if length else mp4_contents(file, b'moov', b'mvex', b'mehd'):
+            length, = struct.unpack_from('>Q' if more[0] else '>I', more, 4)
+        return length / scale
+
+
+def mp4_sounds_alone(file):
+    """By the kinds of the tracks (ISO/IEC 14496-12 section 8.4.3)."""
+    kinds = {content[8:12] for content in mp4_contents(file, b'moov', b'trak', b'mdia', b'hdlr')}
+    return b'soun' in kinds and b'vide' not in kinds
+
+
+def ebml_elements(data):
+    """(id, content) of each element in a row (RFC 8794 section 5); an unknown size reaches to the end."""
+    at = 0
+    while at < len(data):
+        size_at = at + 9 - data[at].bit_length()
+        start = size_at + 9 - data[size_at].bit_length()
+        size = int.from_bytes(data[size_at:start], 'big') & (1 << 7 * (start - size_at)) - 1
+        yield data[at:size_at], data[start:start + size]
+        at = start + size
+
+
+def webm_seconds(file):
+    """The segment's own Info (RFC 9559 section 5.1.2); recorders that stream leave it out."""
+    segment = dict(ebml_elements(file.read(MEDIA_HEAD)))[b'\x18\x53\x80\x67']
+    for element, content in ebml_elements(segment):
+        if element == b'\x15\x49\xa9\x66':
+            info = dict(ebml_elements(content))
+            scale, length = info.get(b'\x2a\xd7\xb1', b'\x0f\x42\x40'), info[b'\x44\x89']
+            return struct.unpack('>d' if len(length) == 8 else '>f', length)[0] * int.from_bytes(scale, 'big') / 10 ** 9
+
+
+def webm_sounds_alone(file):
+    """By the names of the codecs (RFC 9559 section 5.1.4.1.22)."""
+    head = file.read(MEDIA_HEAD)
+    return b'A_' in head and not re.search(rb'V_[A-Z]', head)
+
+
 # -- upload
 
 @route('POST', '/files', limit='upload', lane='thread', body='raw')
@@ -3556,12 +3688,13 @@ def upload_file(request, name: Line(1, 255)):
         file_type = file_type_of(path)
         with open(path, 'rb') as file:
             width, height = image_size(file, file_type)
+            file_type, seconds = media_type(file, file_type), media_seconds(file, file_type)
 
     def keep(change):
         file_id = change.insert(
             'files', key=key, user_id=request.user_id, name=os.path.basename(name.replace('\\', '/')) or 'file',
-            type=file_type, size=request.length, width=width, height=height, created_at=change.now,
-            created_second=request.app.service.seconds())
+            type=file_type, size=request.length, width=width, height=height, seconds=seconds,
+            created_at=change.now, created_second=request.app.service.seconds())
         return file_value(change.execute('SELECT * FROM files WHERE id = ?', (file_id,)).fetchone())
     with file_kept(path):
         return Reply(201, {'file': request.app.store.write(keep)})

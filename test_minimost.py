@@ -9,6 +9,7 @@ with REQUIRE_BROWSER=1 a test that lacks its browser fails rather than being ski
 Parts: TOOLS; A SERVER FOR EACH CLASS; LAW; DOCUMENTS; HTTP; THE CHAT; REACTIONS, PINS, SAVED, READERS, SEARCH;
 ROBUSTNESS; LIVE; TLS; DEMO; COMMANDS; BROWSERS; BROWSERS; BROWSERS.
 """
+import array
 import ast
 import atexit
 import base64
@@ -24,6 +25,7 @@ import io
 import ipaddress
 import itertools
 import json
+import math
 import os
 import random
 import re
@@ -42,6 +44,7 @@ import threading
 import time
 import unittest
 import urllib.parse
+import wave
 import zlib
 from unittest import mock
 
@@ -1936,6 +1939,47 @@ def exif(order, orientation, count=1):
     return segment(0xe1, b'Exif\0\0' + mark + struct.pack(order + 'IH', 8, count) + entry + bytes(4))
 
 
+def wav(seconds, rate=8000):
+    """The bytes of a tone in 16 bits, one channel."""
+    samples = array.array('h', (int(9000 * math.sin(number / 3)) for number in range(int(seconds * rate))))
+    file = io.BytesIO()
+    with wave.open(file, 'wb') as writer:
+        writer.setparams((1, 2, rate, 0, 'NONE', ''))
+        writer.writeframes(samples.tobytes())
+    return file.getvalue()
+
+
+def box(kind, *contents):
+    """A box of MP4."""
+    content = b''.join(contents)
+    return struct.pack('>I4s', 8 + len(content), kind) + content
+
+
+def mp4(length, *tracks, scale=1000, more=b''):
+    """The bytes of an MP4 without its sound and pictures; `tracks` are kinds of handlers."""
+    header = box(b'mvhd', bytes(12), struct.pack('>II', scale, length), bytes(80))
+    tracks = [box(b'trak', box(b'mdia', box(b'hdlr', bytes(8), kind, bytes(13)))) for kind in tracks]
+    return box(b'ftyp', b'isom', bytes(4)) + box(b'mdat', bytes(50)) + box(b'moov', header, *tracks, more)
+
+
+def ebml(element, *contents):
+    """An element of WebM."""
+    content = b''.join(contents)
+    return bytes.fromhex(element) + (len(content) | 1 << 56).to_bytes(8, 'big') + content
+
+
+def webm(codec, *info):
+    """The bytes of a WebM up to its tracks; the segment's size is unknown, as recorders leave it."""
+    tracks = ebml('1654ae6b', ebml('ae', ebml('86', codec)))
+    return ebml('1a45dfa3', ebml('4282', b'webm')) + bytes.fromhex('1853806701ffffffffffffff') + ebml('1549a966', *info) + tracks
+
+
+def ogg(head, granule):
+    """The bytes of an Ogg with a first and a last page."""
+    page = b'OggS\0\2' + bytes(20) + b'\1' + bytes([len(head)])
+    return page + head + bytes(70000) + b'OggS\0\4' + struct.pack('<q', granule) + bytes(14)
+
+
 PNG = b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR' + struct.pack('>II', 640, 480) + bytes(5)
 WEBP = b'RIFF\0\0\0\0WEBP'
 
@@ -1989,6 +2033,35 @@ class PiecesOfFiles(unittest.TestCase):
                              ('many', exif('<', 1, count=9999))):
             with self.subTest(name):
                 self.assertEqual(self.size(jpeg(400, 300, broken)), (400, 300))
+
+    def test_sound_and_film_tell_their_length(self):
+        flac = b'fLaC' + bytes(14) + (44100 << 44 | 88200).to_bytes(8, 'big')
+        late = box(b'mvex', box(b'mehd', bytes(4), struct.pack('>I', 7000)))
+        long = webm(b'A_OPUS', ebml('2ad7b1', b'\x0f\x42\x40'), ebml('4489', struct.pack('>d', 1500)))
+        cases = (
+            ('WAV', wav(1.5), 'audio/wav', 1.5), ('half a WAV', wav(2)[:16044], 'audio/wav', 1), ('FLAC', flac, 'audio/flac', 2),
+            ('Opus', ogg(b'OpusHead\1\1' + struct.pack('<H', 480) + bytes(7), 96480), 'audio/ogg', 2),
+            ('Vorbis', ogg(b'\1vorbis' + bytes(5) + struct.pack('<I', 8000) + bytes(14), 12000), 'audio/ogg', 1.5),
+            ('MP4', mp4(2500, b'vide', b'soun'), 'video/mp4', 2.5), ('sound in MP4', mp4(2500, b'soun'), 'audio/mp4', 2.5),
+            ('fragments', mp4(0, b'soun', more=late), 'audio/mp4', 7), ('WebM', long, 'audio/webm', 1.5),
+            ('a stream', webm(b'V_VP8'), 'video/webm', None), ('no scale', mp4(5, b'vide', scale=0), 'video/mp4', None),
+            ('a picture', PNG, 'image/png', None), ('no length', webm(b'A_OPUS', ebml('4489', b'')), 'audio/webm', None))
+        for name, data, file_type, seconds in cases:
+            with self.subTest(name):
+                self.assertEqual(self.media(data), (file_type, seconds))
+
+    def media(self, data):
+        file_type = minimost.type_by_bytes(data)
+        return minimost.media_type(io.BytesIO(data), file_type), minimost.media_seconds(io.BytesIO(data), file_type)
+
+    def test_broken_sound_and_film_break_nothing(self):
+        endless = b'RIFF\0\0\0\0WAVEfmt ' + bytes(4000)
+        for whole in (wav(0.01), mp4(2500, b'soun')[:-20], webm(b'A_OPUS', ebml('4489', bytes(8))), ogg(b'OpusHead' + bytes(11), 5), endless):
+            for length in range(len(whole) % 7 + 5, min(len(whole), 400), 7):
+                with self.subTest(whole[:12], length=length):
+                    self.media(whole[:length])
+        for junk in (b'\0\0\0\x18ftypmp42' + bytes(2000), b'\x1aE\xdf\xa3' + bytes(2000), b'fLaC' + bytes(50), b'OggS\0' + b'\xff' * 200):
+            self.assertIsNone(self.media(junk)[1])
 
     def test_names_in_headers_are_tame(self):
         shown = minimost.disposition({'name': 'a"b\\c\r\né;.html', 'type': 'text/plain'})
@@ -4729,6 +4802,11 @@ class Files(ChatCase):
                 self.assertEqual("attachment; filename=\"%s\"; filename*=UTF-8''%s" % (plain, encoded),
                                  self.ann.get(one['url']).headers['Content-Disposition'])
                 self.assertTrue(os.path.exists(self.app.file_path(one['key'])), 'kept under its key')
+
+    def test_of_sound_keep_their_length(self):
+        one = self.upload(wav(1.5), 'tone.wav')
+        self.assertEqual(('audio/wav', 1.5), (one['type'], one['seconds']))
+        self.assertEqual([one], self.post(self.ann, self.channel_id, '', files=[one['id']])['files'])
 
     def test_refuse_what_does_not_fit(self):
         for name in ('', '%20', 'x' * 256, 'a%0d%0ab', 'a%00b', 'a%1b'):
