@@ -2703,6 +2703,12 @@ def channel_rows(db, user_id, role):
         (user_id, role)).fetchall()
 
 
+def membership_rows(db, user_id):
+    """The channels that a user is in, with the membership."""
+    return db.execute(CHANNEL_AND_MEMBERSHIP + 'WHERE members.user_id IS NOT NULL ORDER BY channels.id',
+                      (user_id,)).fetchall()
+
+
 def channel_reply(request, db, channel_id, status=200):
     row = find_channel(db, request.user_id, request.role, channel_id)
     return Reply(status, {'channel': own_channel_value(db, request.user_id, row)})
@@ -2963,16 +2969,31 @@ def mark_read(request, channel, message_id: Whole(0), back: Truth() = False):
     def mark(change):
         before = reload_channel(change, request, channel)
         require_joined(before)
-        read_to = min(message_id, last_message(change, channel['id']))
-        if read_to > before['read_to'] or back and read_to < before['read_to']:
-            change.execute('UPDATE members SET read_to = ? WHERE channel_id = ? AND user_id = ?',
-                           (read_to, channel['id'], request.user_id))
-            tell_mine(change, channel['id'], request.user_id)
-            change.tell('read', channel['id'], channel['id'], request.user_id)
+        move_mark(change, request.user_id, before, message_id, back)
     require_joined(channel)
     if back or message_id > channel['read_to']:
         request.app.store.write(mark)
     return Reply(204)
+
+
+@route('POST', '/me/read', limit='change')
+def mark_all_read(request, message_id: Whole(0)):
+    """Mark all channels one is in as read up to a message; what came after it stays new."""
+    def mark(change):
+        for channel in membership_rows(change, request.user_id):
+            move_mark(change, request.user_id, channel, message_id)
+    request.app.store.write(mark)
+    return Reply(204)
+
+
+def move_mark(change, user_id, channel, message_id, back=False):
+    """Set a member's mark, at most to the last message there is, and tell; nothing where it would not rise."""
+    read_to = min(message_id, last_message(change, channel['id']))
+    if read_to > channel['read_to'] or back and read_to < channel['read_to']:
+        change.execute('UPDATE members SET read_to = ? WHERE channel_id = ? AND user_id = ?',
+                       (read_to, channel['id'], user_id))
+        tell_mine(change, channel['id'], user_id)
+        change.tell('read', channel['id'], channel['id'], user_id)
 
 
 # -- direct channels
@@ -3128,7 +3149,7 @@ def post_message(request, channel, text: Text(0, MOST_TEXT), client_id: ClientId
             'messages', channel_id=channel['id'], user_id=request.user_id, kind='text', client_id=client_id,
             request_hash=request_hash, text=text, reply_to=reply_to, mentions=json.dumps(mentions),
             attached=len(files), created_at=change.now)
-        attach(change, request.user_id, message_id, files)
+        attach(change, request, message_id, files)
         if mentions:
             store_mentions(change, message_id, channel['id'], mentions)
         if channel['kind'] == 'direct':
@@ -3172,11 +3193,21 @@ def require_quote(change, request, channel, reply_to):
         raise Refusal(400, 'bad_field', 'The message to reply to is not in this channel.', 'reply_to')
 
 
-def attach(change, user_id, message_id, file_ids):
+def attach(change, request, message_id, file_ids):
+    """Have a message carry files: one's own, or those of a message that one may see and passes on."""
     for position, file_id in enumerate(file_ids):
-        if not change.execute('UPDATE files SET posted = 1 WHERE id = ? AND user_id = ?', (file_id, user_id)).rowcount:
+        own = change.execute('UPDATE files SET posted = 1 WHERE id = ? AND user_id = ?', (file_id, request.user_id))
+        if not own.rowcount and not is_carried_in_sight(change, request, file_id):
             raise Refusal(400, 'no_such_file', 'There is no file %d of yours.' % file_id, 'files')
         change.insert('attachments', message_id=message_id, position=position, file_id=file_id)
+
+
+def is_carried_in_sight(db, request, file_id):
+    """Whether the user may see a message that carries the file."""
+    for carrier in db.execute('SELECT message_id FROM attachments WHERE file_id = ?', (file_id,)).fetchall():
+        with contextlib.suppress(Refusal):
+            return bool(find_message(db, request.user_id, request.role, carrier['message_id']))
+    return False
 
 
 # -- changing
@@ -3309,6 +3340,35 @@ class Pages:
     def after(self, edge, limit):
         return self.db.execute('SELECT * FROM messages WHERE channel_id = ? AND id > ? ORDER BY id LIMIT ?',
                                (self.channel_id, max(edge, self.since), limit)).fetchall()
+
+
+# -- what waits for one
+
+UNREAD_SHOWN = 20                # of each channel
+
+
+@route('GET', '/me/unread', limit='read')
+def get_unread(request):
+    """The first unread messages of each channel that one has neither muted nor hidden, ascending within a channel."""
+    rows = []
+    for channel in membership_rows(request.db, request.user_id):
+        if channel['notify'] != 'none' and not channel['hidden']:
+            rows += request.db.execute(
+                "SELECT * FROM messages WHERE channel_id = ? AND id > ? AND user_id <> ? AND kind <> 'system' AND deleted = 0 "
+                'ORDER BY id LIMIT ?', (channel['id'], max(channel['read_to'], channel['since_message']), request.user_id,
+                                        UNREAD_SHOWN)).fetchall()
+    return Reply(200, {'messages': message_values(request.db, rows)})
+
+
+@route('GET', '/me/mentions', limit='read')
+def get_mentions(request, before: Whole(0) = LARGEST, limit: Whole(1, 200) = PAGE):
+    """The messages of others that name one, or everybody, in the channels one is in, newest first."""
+    rows = request.db.execute(
+        'SELECT * FROM messages WHERE id IN (SELECT message_id FROM members JOIN mentions '
+        'ON mentions.channel_id = members.channel_id AND mentions.user_id IN (?, ?) WHERE members.user_id = ? '
+        'AND message_id > since_message AND message_id < ?) AND user_id <> ? AND deleted = 0 ORDER BY id DESC LIMIT ?',
+        (request.user_id, EVERYONE, request.user_id, before, request.user_id, limit + 1)).fetchall()
+    return Reply(200, {'messages': message_values(request.db, rows[:limit]), 'more': len(rows) > limit})
 
 
 # ---- 11. REACTIONS AND PINS ------------------------------------------
@@ -3756,15 +3816,10 @@ def load_file(request, key):
     row = request.db.execute('SELECT * FROM files WHERE key = ?', (key,)).fetchone()
     if row is None:
         raise not_found()
-    if not row['posted']:
-        if row['user_id'] != request.user_id:
-            raise not_found()
-        return row
-    for carrier in request.db.execute('SELECT message_id FROM attachments WHERE file_id = ?', (row['id'],)).fetchall():
-        with contextlib.suppress(Refusal):
-            find_message(request.db, request.user_id, request.role, carrier['message_id'])
-            return row
-    raise not_found()
+    may = is_carried_in_sight(request.db, request, row['id']) if row['posted'] else row['user_id'] == request.user_id
+    if not may:
+        raise not_found()
+    return row
 
 
 @route('GET', '/files/<file>')

@@ -1246,6 +1246,7 @@ STATUS_OF_MEMBERS = {                              # route: status; strangers ge
     'DELETE /me/sessions/<number>': 404, 'GET /users': 200, 'GET /channels': 200, 'POST /channels': 201,
     'POST /direct': 201, 'POST /files': 201, 'PUT /me/presence': 204, 'GET /snapshot': 200, 'GET /poll': 200,
     'GET /me/saved': 200, 'DELETE /me/saved/<number>': 204, 'GET /search': 200,
+    'GET /me/unread': 200, 'GET /me/mentions': 200, 'POST /me/read': 204,
     'DELETE /me': 403, 'PUT /me/avatar': 400, 'DELETE /me/avatar': 204, 'GET /avatars/<user>': 404,
 }
 STATUS_BY_STANDING = {                             # route: status of author, in, late, looks; 'out' gets 404, strangers 401
@@ -1287,6 +1288,7 @@ BODIES = {                                         # route: function(case, perso
     'PUT /me/avatar': lambda case, person, thing: b'noise',
     'DELETE /me': lambda case, person, thing: {'password': 'not the password', 'messages': 'keep'},
     'PUT /me/presence': lambda case, person, thing: {'state': 'active'},
+    'POST /me/read': lambda case, person, thing: {'message_id': 0},
     'PATCH /channels/<channel>': lambda case, person, thing: {'topic': thing.words['topic']},
     'POST /channels/<channel>/members': lambda case, person, thing: {'users': [case.ids['bystander']]},
     'PATCH /channels/<channel>/me': lambda case, person, thing: {'notify': 'all'},
@@ -4670,6 +4672,65 @@ class Mentions(ChatCase):
         self.assertEqual(1, self.channel(guest, channel_id)['mentions'])
 
 
+class WhatWaitsForOne(ChatCase):
+
+    def setUp(self):
+        self.ann, self.bob = self.newcomer(), self.person('bob')
+        self.name = '@' + self.ann.user['username']
+        self.one, self.other = self.make_channel(self.bob, self.ann), self.make_channel(self.bob, self.ann)
+
+    def waiting(self, what='unread', query=''):
+        return [one['text'] for one in self.expect(200, self.ann.get('/me/%s%s' % (what, query)))['messages']]
+
+    def test_mentions_are_listed_newest_first_in_pages(self):
+        for text in ('1 %s', 'nobody', '2 @everyone', '3 @here %s'):
+            self.post(self.bob, self.one, text.replace('%s', self.name))
+        self.post(self.ann, self.one, 'own ' + self.name)
+        gone = self.post(self.bob, self.other, '4 ' + self.name)['id']
+        self.expect(204, self.bob.delete('/messages/%d' % gone))
+        first = self.expect(200, self.ann.get('/me/mentions?limit=2'))
+        self.assertEqual(['3 @here ' + self.name, '2 @everyone'], [one['text'] for one in first['messages']])
+        self.assertTrue(first['more'])
+        rest = self.expect(200, self.ann.get('/me/mentions?limit=2&before=%d' % first['messages'][-1]['id']))
+        self.assertEqual((['1 ' + self.name], False), ([one['text'] for one in rest['messages']], rest['more']))
+
+    def test_mentions_end_with_the_membership_and_begin_after_a_hidden_past(self):
+        self.post(self.bob, self.one, 'before ' + self.name)
+        self.expect(204, self.remove(self.bob, self.one, self.ann))
+        self.assertEqual([], self.waiting('mentions'))
+        self.add(self.bob, self.one, self.ann)
+        self.assertEqual([], self.waiting('mentions'))
+        self.post(self.bob, self.one, 'after ' + self.name)
+        self.assertEqual(['after ' + self.name], self.waiting('mentions'))
+
+    def test_unread_leaves_out_what_is_own_muted_hidden_or_deleted(self):
+        for number in range(minimost.UNREAD_SHOWN + 1):
+            self.post(self.bob, self.one, 'one %d' % number)
+        self.post(self.ann, self.one, 'own')
+        gone = self.post(self.bob, self.other, 'gone')['id']
+        self.post(self.bob, self.other, 'other')
+        self.expect(204, self.bob.delete('/messages/%d' % gone))
+        first = ['one %d' % number for number in range(minimost.UNREAD_SHOWN)]
+        self.assertEqual(first + ['other'], self.waiting())
+        self.expect(200, self.ann.patch('/channels/%d/me' % self.one, {'notify': 'none'}))
+        self.assertEqual(['other'], self.waiting())
+        self.expect(200, self.ann.patch('/channels/%d/me' % self.other, {'hidden': True}))
+        self.assertEqual([], self.waiting())
+
+    def test_all_is_marked_read_at_once_up_to_a_message(self):
+        self.post(self.bob, self.one, 'old')
+        last = self.post(self.bob, self.other, 'old too')['id']
+        cursor = self.expect(200, self.ann.get('/snapshot'))['cursor']
+        self.post(self.bob, self.one, 'new')
+        self.expect(204, self.ann.post('/me/read', {'message_id': last}))
+        self.assertEqual(['new'], self.waiting())
+        told = {event['value']['channel_id']: event['value']['unread']
+                for event in self.ann.poll(cursor, 5).data['events'] if event['kind'] == 'mine'}
+        self.assertEqual({self.one: 1, self.other: 0}, told)
+        self.expect(204, self.ann.post('/me/read', {'message_id': 0}))
+        self.assertEqual(['new'], self.waiting())
+
+
 # ---- files -----------------------------------------------------------
 
 def png_bytes(width, height):
@@ -4697,6 +4758,19 @@ class Files(ChatCase):
 
     def upload(self, content, name='a file', person=None):
         return self.expect(201, (person or self.ann).post('/files?name=' + urllib.parse.quote(name, safe=''), content))['file']
+
+    def test_of_a_message_in_sight_can_be_passed_on_and_outlive_it(self):
+        other = self.make_channel(self.bob, self.eve)
+        file = self.upload(b'noise')
+        body = {'text': 'look', 'files': [file['id']]}
+        self.expect(400, self.send(self.bob, other, **body), 'files')
+        carrier = self.post(self.ann, self.channel_id, **body)['id']
+        self.expect(400, self.send(self.eve, other, **body), 'files')
+        self.expect(404, self.eve.get(file['url']))
+        self.expect(201, self.send(self.bob, other, **body))
+        self.expect(204, self.ann.delete('/messages/%d' % carrier))
+        self.assertEqual(b'noise', self.expect(200, self.eve.get(file['url'])))
+        self.expect(404, self.ann.get(file['url']))
 
     def test_come_back_as_they_went(self):
         content = bytes(range(256)) * 5000
