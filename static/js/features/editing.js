@@ -9,7 +9,7 @@ import {addMessageAction, onMessageDrawn} from '../views/message.js';
 import {articleOf, redraw, shownMessages} from '../views/timeline.js';
 
 addMessageAction({
-  name: 'edit', icon: 'edit', label: words.edit, key: 'e', order: 20, quick: true,
+  name: 'edit', icon: 'edit', label: words.edit, key: 'E', order: 20, quick: true,
   may: message => message.id && message.user_id === state.me.id && message.kind === 'text' && !message.deleted && mayWrite(openChannel()),
   run: (message, article) => startEditing(article, message.text, text => saveEdit(message, text)),
 });

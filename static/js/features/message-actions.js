@@ -5,6 +5,7 @@ import {addressOf, mayDelete} from '../core/state.js';
 import {words} from '../text/words.js';
 import {addMessageAction, messageActions} from '../views/message.js';
 import {messageOf} from '../views/rows.js';
+import {keyName, shownKeys} from '../views/shortcuts.js';
 import {setHidden} from '../views/timeline.js';
 import {attempt, toast} from '../views/toast.js';
 
@@ -83,7 +84,7 @@ function moreButton(message, article) {
 }
 
 function toolbarButton(sign, text, key) {
-  const tip = make('span', {className: 'tip', 'aria-hidden': 'true'}, text, key ? make('kbd', {}, key.toUpperCase()) : null);
+  const tip = make('span', {className: 'tip', 'aria-hidden': 'true'}, text, key ? make('kbd', {}, shownKeys(key)) : null);
   return make('button', {type: 'button', 'aria-label': text}, sign, tip);
 }
 
@@ -97,7 +98,7 @@ async function openActions(button, message, article) {
 
 function menuEntry(action, message, article) {
   const row = action.row && action.row(message, article);
-  return row || {...action, key: action.key && action.key.toUpperCase(), run: () => action.run(message, article)};
+  return row || {...action, key: action.key && shownKeys(action.key), run: () => action.run(message, article)};
 }
 
 document.addEventListener('pointerover', event => {
@@ -116,7 +117,7 @@ document.addEventListener('focusin', event => {
 const STEPS = {ArrowUp: -1, ArrowDown: 1};
 
 document.addEventListener('keydown', event => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.id === 'timeline' && STEPS[event.key]) return focusRow(event, findAll('#messages article').pop());
   const article = event.target.matches && event.target.matches('#messages article') ? event.target : null;
   if (!article) return;
@@ -138,7 +139,7 @@ function focusRow(event, row) {
 function runKey(event, article) {
   const message = messageOf(article);
   if (event.key === 'Escape') return find('#message-text') && find('#message-text').focus();
-  const action = message && allowed(message).find(({key}) => key && key === event.key.toLowerCase());
+  const action = message && allowed(message).find(({key}) => key && key === keyName(event));
   if (!action) return;
   event.preventDefault();
   action.run(message, article);

@@ -13,11 +13,11 @@ const pins = {channelId: null, messages: []};
 const list = cardList();
 
 addMessageAction({
-  name: 'pin', icon: 'pin', label: laterWords.pin, key: 'p', order: 25, may: message => mayPin(message) && !message.pinned,
+  name: 'pin', icon: 'pin', label: laterWords.pin, key: 'P', order: 25, may: message => mayPin(message) && !message.pinned,
   run: message => attempt(() => put(`/messages/${message.id}/pin`)),
 });
 addMessageAction({
-  name: 'unpin', icon: 'pin', label: laterWords.unpin, key: 'p', order: 25, may: message => mayPin(message) && message.pinned,
+  name: 'unpin', icon: 'pin', label: laterWords.unpin, key: 'P', order: 25, may: message => mayPin(message) && message.pinned,
   run: message => attempt(() => remove(`/messages/${message.id}/pin`)),
 });
 

@@ -18,7 +18,7 @@ const pending = new Map();
 let leftUnread = null;
 
 addMessageAction({
-  name: 'unread', icon: 'inbox', label: words.markUnread, key: 'u', order: 50,
+  name: 'unread', icon: 'inbox', label: words.markUnread, key: 'Shift+U', order: 50,
   may: message => message.id && openChannel() && openChannel().joined,
   run: markUnread,
 });

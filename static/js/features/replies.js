@@ -16,7 +16,7 @@ const originals = new Map();
 const nameOf = channelId => `reply:${channelId}`;
 
 addMessageAction({
-  name: 'reply', icon: 'reply', label: words.reply, key: 'r', order: 10, quick: true,
+  name: 'reply', icon: 'reply', label: words.reply, key: 'R', order: 10, quick: true,
   may: message => message.id && !message.deleted && message.kind === 'text' && mayWrite(openChannel()),
   run: message => {
     originals.set(message.id, message);

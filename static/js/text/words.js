@@ -196,6 +196,7 @@ export const words = {
   tooLong: limit => `A message has at most ${limit} characters.`,
   bold: 'Bold',
   italic: 'Italic',
+  underline: 'Underline',
   strike: 'Strike through',
   code: 'Code',
   list: 'List',

@@ -4,6 +4,7 @@ import {send} from '../core/outbox.js';
 import {channelName, listen, mayWrite, openChannel, state, tell} from '../core/state.js';
 import {keepForDevice, keptForDevice} from '../core/store.js';
 import {words} from '../text/words.js';
+import {addShortcut, shownKeys} from './shortcuts.js';
 
 const COUNTER_FROM = 1000;
 
@@ -20,6 +21,7 @@ export const messageBox = () => find('#message-text');
 /** Wires the composer to what is told. */
 export function startComposer() {
   for (const topic of ['snapshot', 'channel', 'mine', 'route', 'link']) listen(topic, draw);
+  for (const {name, keys, run} of TOOLS) addShortcut({keys, label: words[name], group: 'writing', may: isWriting, run});
   find('.skip-link').addEventListener('click', skip);
   draw();
 }
@@ -71,7 +73,6 @@ function mount() {
   messageBox().addEventListener('input', onInput);
   messageBox().addEventListener('keydown', onKey);
   for (const tool of TOOLS) addTool(form, 'format', toolButton(tool));
-  messageBox().addEventListener('keydown', onFormatKey);
   tell('composer-drawn', form);
 }
 
@@ -171,14 +172,17 @@ function replaceText(start, end, text, select, selected) {
 }
 
 const TOOLS = [
-  {name: 'bold', size: 18, key: 'b', run: () => wrapSelection('**')},
-  {name: 'italic', size: 18, key: 'i', run: () => wrapSelection('*')},
-  {name: 'strike', size: 18, run: () => wrapSelection('~~')},
-  {name: 'code', size: 19, run: markCode},
-  {name: 'list', size: 19, run: () => prefixLines('- ')},
-  {name: 'quote', size: 19, run: () => prefixLines('> ')},
-  {name: 'link', size: 18, run: () => wrapSelection('[', '](https://)')},
+  {name: 'bold', size: 18, keys: 'Ctrl+B', run: () => wrapSelection('**')},
+  {name: 'italic', size: 18, keys: 'Ctrl+I', run: () => wrapSelection('*')},
+  {name: 'underline', size: 18, keys: 'Ctrl+U', run: () => wrapSelection('__')},
+  {name: 'strike', size: 18, keys: ['Ctrl+S', 'Ctrl+Shift+X'], run: () => wrapSelection('~~')},
+  {name: 'code', size: 19, keys: ['Ctrl+Shift+C', 'Ctrl+E'], run: markCode},
+  {name: 'list', size: 19, keys: 'Ctrl+Shift+8', run: () => prefixLines('- ')},
+  {name: 'quote', size: 19, keys: 'Ctrl+Shift+9', run: () => prefixLines('> ')},
+  {name: 'link', size: 18, keys: 'Ctrl+Shift+U', run: () => wrapSelection('[', '](https://)')},
 ];
+
+const isWriting = event => event.target === messageBox();
 
 function markCode() {
   const {selectionStart, selectionEnd, value} = messageBox();
@@ -187,21 +191,13 @@ function markCode() {
   else wrapSelection('`');
 }
 
-function toolButton({name, size, key, run}) {
-  const text = key ? `${words[name]} (Ctrl+${key.toUpperCase()})` : words[name];
+function toolButton({name, size, keys, run}) {
+  const text = `${words[name]} (${shownKeys([keys].flat()[0])})`;
   const button = make('button', {type: 'button', className: 'tool', 'aria-label': words[name], title: text}, icon(name, size));
   /* The text keeps the focus and its selection. */
   button.addEventListener('mousedown', event => event.preventDefault());
   button.addEventListener('click', run);
   return button;
-}
-
-function onFormatKey(event) {
-  if (!(event.ctrlKey || event.metaKey) || event.altKey || event.shiftKey) return;
-  const tool = TOOLS.find(({key}) => key === event.key.toLowerCase());
-  if (!tool) return;
-  event.preventDefault();
-  tool.run();
 }
 
 /** A button for one of the composer's tool groups, `attach` or `format`. */

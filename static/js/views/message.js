@@ -12,7 +12,8 @@ const UNKNOWN = {id: 0, username: '?', display_name: '?'};
 
 /**
  * What one can do with a message: {name, icon, label, key?, danger?, quick?, order, may(message), run(message, article)}.
- * A `glyph` stands in the toolbar in place of the icon, with `toolbarOnly` nowhere else; `row(message, article)` may draw another entry of the menu.
+ * `key` is named as for `addShortcut`. A `glyph` stands in the toolbar in place of the icon, with `toolbarOnly` nowhere else;
+ * `row(message, article)` may draw another entry of the menu.
  */
 export const messageActions = [];
 

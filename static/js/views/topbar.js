@@ -3,6 +3,7 @@ import {fill, find, icon, label, setSlot} from '../core/dom.js';
 import {channelName, listen, memberCount, openChannel, state} from '../core/state.js';
 import {words} from '../text/words.js';
 import {avatar} from './avatar.js';
+import {addShortcut} from './shortcuts.js';
 import {shownMessages} from './timeline.js';
 
 const KIND_ICONS = {public: 'hash', private: 'lock'};
@@ -11,17 +12,10 @@ const FACES = 3;
 /** Wires the head to what is told. */
 export function startTopbar() {
   find('#topbar').replaceChildren(fill('topbar'));
-  document.addEventListener('keydown', searchByKey);
+  addShortcut({keys: '/', label: words.searchMessages, group: 'finding', single: true, run: () => find('#search').click()});
   for (const topic of ['snapshot', 'channel', 'mine', 'message', 'route', 'user']) listen(topic, draw);
   for (const topic of ['timeline-moved', 'presence']) listen(topic, drawMembers);
   draw();
-}
-
-function searchByKey(event) {
-  const elsewhere = event.ctrlKey || event.metaKey || event.altKey || event.target.matches('input, textarea') || find('dialog[open]');
-  if (event.key !== '/' || elsewhere) return;
-  event.preventDefault();
-  find('#search').click();
 }
 
 function draw() {
