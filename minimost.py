@@ -738,7 +738,9 @@ MIGRATIONS = {                   # schema name: one script per version; never ch
         CREATE TABLE presence.seen (user_id INTEGER PRIMARY KEY, at INTEGER NOT NULL);
         CREATE TABLE presence.noted (event_id INTEGER NOT NULL);
         INSERT INTO presence.noted VALUES (0);
-        """,),
+        """, """
+        CREATE TABLE presence.undisturbed (user_id INTEGER PRIMARY KEY, until INTEGER);
+        """),
 }
 
 
@@ -2267,9 +2269,31 @@ def user_value(app, row):
     return {
         'id': row['id'], 'username': row['username'], 'display_name': row['display_name'], 'title': row['title'],
         'role': row['role'], 'color': row['color'], 'bio': row['bio'],
-        'status': json.loads(row['status']) if row['status'] else None,
+        'status': lasting_status(app, row),
         'avatar': row['avatar'] and '/avatars/%d?v=%s' % (row['id'], row['avatar']),
-        'presence': presence, 'last_seen': last_seen, 'active': bool(row['active'])}
+        'presence': presence, 'presence_until': app.presence.end_of(row['id']), 'last_seen': last_seen,
+        'active': bool(row['active'])}
+
+
+def lasting_status(app, row):
+    """The status of a user's row, unless its end has come."""
+    status = json.loads(row['status']) if row['status'] else None
+    is_over = status and status['until'] is not None and status['until'] <= app.clock.now()
+    return None if is_over else status
+
+
+def end_statuses(app):
+    """Take away, and tell of it, the statuses whose end has come."""
+    def has_ended(row):
+        return lasting_status(app, row) is None
+
+    def end(change):
+        for row in filter(has_ended, change.execute(query).fetchall()):
+            change.update('users', row['id'], status=None)
+            change.tell('user', row['id'])
+    query = 'SELECT id, status FROM users WHERE status IS NOT NULL'
+    if any(map(has_ended, app.store.reader().execute(query))):
+        app.store.write(end)
 
 
 def get_user(app, db, user_id):
@@ -2571,6 +2595,14 @@ def end_session(request, session_id):
             raise not_found()
         request.app.sessions.end(change, 'id = ?', session_id)
     request.app.store.write(end)
+    return Reply(204)
+
+
+@route('DELETE', '/me/sessions')
+def end_other_sessions(request):
+    """Sign out everywhere but here."""
+    request.app.store.write(lambda change: request.app.sessions.end(
+        change, 'user_id = ? AND id <> ?', request.user_id, request.session.id))
     return Reply(204)
 
 
@@ -4113,16 +4145,20 @@ GONE_AFTER = 40                  # seconds without a poll; a poll waits 25 at mo
 
 
 class Presence:
-    """Who is here: known from the polls, and from what people say of themselves. Kept in memory."""
+    """Who is here: known from the polls, and from what people say of themselves. Kept in memory.
+
+    Not to be disturbed is a choice, so it outlasts going away, and a restart.
+    """
 
     def __init__(self, news, clock):
         self.news, self.clock = news, clock
-        self._states, self._polled, self._seen = {}, {}, {}
+        self._states, self._polled, self._seen, self._undisturbed = {}, {}, {}, {}
         self._changed, self._told = set(), {}
         news.greetings.append(self._greet)
 
     def open(self, db):
         self._seen = {row['user_id']: row['at'] for row in db.execute('SELECT user_id, at FROM seen')}
+        self._undisturbed = dict(map(tuple, db.execute('SELECT user_id, until FROM undisturbed')))
 
     def of(self, user_id):
         """Returns: the state, and when the user was last here (ms) or None."""
@@ -4130,25 +4166,50 @@ class Presence:
             return 'offline', self._seen.get(user_id)
         return self._states[user_id][0], self.clock.now()
 
+    def end_of(self, user_id):
+        """When the state of now ends (ms), or None."""
+        return self._states.get(user_id, ('offline', None))[1]
+
     def polled(self, user_id):
         """A page of the user listens."""
         self._polled[user_id] = self.clock.steady()
-        if user_id not in self._states:
+        if user_id in self._states:
+            return
+        until = self._undisturbed.get(user_id, 0)
+        if until is None or until > self.clock.now():
+            self.set(user_id, 'dnd', until)
+        else:
             self.set(user_id, 'active')
 
     def set(self, user_id, state, until=None):
-        """Change a state; with an end (ms) it turns to active then."""
+        """Change a state; with an end (ms) it turns to active then. Returns: whether a choice has to be kept or dropped."""
+        before = self._undisturbed.pop(user_id, False)
+        if state == 'dnd':
+            self._undisturbed[user_id] = until
         self._states[user_id] = state, until
         self._changed.add(user_id)
+        return before != self._undisturbed.get(user_id, False)
+
+    def keep_choice(self, user_id, change):
+        """Write down whether somebody does not want to be disturbed."""
+        change.execute('DELETE FROM undisturbed WHERE user_id = ?', (user_id,))
+        if user_id in self._undisturbed:
+            change.insert('undisturbed', user_id=user_id, until=self._undisturbed[user_id])
 
     def tell_changes(self):
         """Tell who came, went or changed since the last time: once a second, however often they did."""
         changed, self._changed = self._changed, set()
         for user_id in changed:
-            state = self.of(user_id)[0]
-            if self._told.get(user_id, 'offline') != state:
+            state = self.of(user_id)[0], self.end_of(user_id)
+            if self._told.get(user_id, ('offline', None)) != state:
                 self._told[user_id] = state
-                self.news.pass_on('presence', {'user_id': user_id, 'state': state}, EVERYBODY)
+                self.news.pass_on('presence', self._value(user_id), EVERYBODY)
+
+    def _value(self, user_id):
+        """How somebody is, as it is told: with its end if it has one, of those who are gone with when they were here."""
+        (state, last_seen), until = self.of(user_id), self.end_of(user_id)
+        more = {'until': until} if until is not None else {'last_seen': last_seen} if state == 'offline' else {}
+        return dict(more, user_id=user_id, state=state)
 
     def sweep(self, store):
         """Those whose pages have gone are offline; a state that had an end is over."""
@@ -4172,15 +4233,16 @@ class Presence:
 
     def _greet(self):
         """All presence, for a page that knew another boot of the server, of those who are gone as well."""
-        return [wire('presence', {'user_id': user_id, 'state': self.of(user_id)[0]})
-                for user_id in set(self._seen) | set(self._states)]
+        return [wire('presence', self._value(user_id)) for user_id in set(self._seen) | set(self._states)]
 
 
 @route('PUT', '/me/presence', limit='change')
 def set_presence(request, state: OneOf('active', 'idle', 'dnd'), until: Maybe(Whole(0)) = None):
     """Say whether one is at the page, or does not want to be disturbed, and until when."""
-    request.app.presence.polled(request.user_id)
-    request.app.presence.set(request.user_id, state, until)
+    presence = request.app.presence
+    presence.polled(request.user_id)
+    if presence.set(request.user_id, state, until):
+        request.app.store.write_soon(functools.partial(presence.keep_choice, request.user_id))
     return Reply(204)
 
 
@@ -4226,7 +4288,8 @@ def get_snapshot(request):
 def page_settings(app):
     """What the page must know of the settings."""
     settings = app.settings
-    return {'name': settings.name, 'registration': settings.registration, 'max_upload_size_mb': settings.max_upload_size_mb,
+    return {'name': settings.name, 'registration': settings.registration,
+            'max_upload_size_mb': settings.max_upload_size_mb, 'max_avatar_size_mb': settings.max_avatar_size_mb,
             'password_min_length': settings.password_min_length, 'max_message_length': MOST_TEXT, 'max_files': MOST_FILES}
 
 
@@ -5951,6 +6014,7 @@ FIRST_CHORES = 60                # seconds after the start: a server that never 
 CHORES = (                       # every so many seconds: function(app)
     (1, lambda app: app.presence.tell_changes()),
     (5, lambda app: app.presence.sweep(app.store)),
+    (5, end_statuses),
     (10, lambda app: catch_up_index(app, 50)),
     (10, erase_departed),
     (30, App.refresh_certificate),

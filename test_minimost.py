@@ -1243,7 +1243,7 @@ STATUS_OF_EVERYBODY = {                            # route: status
 }
 STATUS_OF_MEMBERS = {                              # route: status; strangers get 401; guests 403 where the role is more than theirs
     'POST /logout': 204, 'POST /password': 204, 'GET /me': 200, 'PATCH /me': 200, 'GET /me/sessions': 200,
-    'DELETE /me/sessions/<number>': 404, 'GET /users': 200, 'GET /channels': 200, 'POST /channels': 201,
+    'DELETE /me/sessions': 204, 'DELETE /me/sessions/<number>': 404, 'GET /users': 200, 'GET /channels': 200, 'POST /channels': 201,
     'POST /direct': 201, 'POST /files': 201, 'PUT /me/presence': 204, 'GET /snapshot': 200, 'GET /poll': 200,
     'GET /me/saved': 200, 'DELETE /me/saved/<number>': 204, 'GET /search': 200,
     'GET /me/unread': 200, 'GET /me/mentions': 200, 'POST /me/read': 204,
@@ -3712,6 +3712,15 @@ class Sessions(ChatCase):
         self.expect(401, other.get('/me'))
         self.expect(404, person.delete('/me/sessions/%d' % sessions[0]['id']))
 
+    def test_can_be_ended_everywhere_but_here(self):
+        person, ann = self.newcomer(), self.person('ann')
+        others = [self.log_in(person) for _ in range(2)]
+        self.expect(204, person.delete('/me/sessions'))
+        for other in others:
+            self.expect(401, other.get('/me'))
+        self.expect(200, ann.get('/me'))
+        self.assertEqual([True], [one['current'] for one in person.get('/me/sessions').data['sessions']])
+
     def test_a_new_password_ends_the_others(self):
         person = self.newcomer()
         other = self.log_in(person)
@@ -3883,6 +3892,23 @@ class Profile(ChatCase):
         self.assertEqual(user, dict(users[user['id']], presence=user['presence'], last_seen=user['last_seen']))
         self.assertEqual('Ève Ó', user['display_name'])
 
+    def test_a_status_ends_by_itself_and_everybody_hears_it(self):
+        person = self.newcomer()
+        now, (later, longer) = self.app.clock.now(), (600000, 1200000)
+        short, long = [{'emoji': '', 'text': text, 'until': now + ends} for text, ends in (('Lunch', later), ('Watch', longer))]
+        ann, told = self.person('ann'), []
+        for user, status in ((person, short), (ann, long)):
+            self.assertEqual(status, self.expect(200, user.patch('/me', {'status': status}))['user']['status'])
+        cursor = ann.get('/snapshot').data['cursor']
+        with mock.patch.object(self.app.clock, 'now', lambda: now + later):
+            self.assertIsNone(person.get('/me').data['user']['status'])
+            minimost.end_statuses(self.app)
+            told = ann.get('/poll?wait=0&after=' + cursor).data['events']
+        self.assertEqual([(person.user['id'], None)], [(one['value']['id'], one['value']['status'])
+                                                       for one in told if one['kind'] == 'user'])
+        self.assertIsNone(person.get('/me').data['user']['status'])
+        self.assertEqual(long, ann.get('/me').data['user']['status'])
+
     def test_keeps_preferences_for_oneself(self):
         person, ann = self.newcomer(), self.person('ann')
         mine = {'theme': 'dark', 'nested': {'list': [1, None, 'ü-sentinel']}}
@@ -3925,6 +3951,30 @@ class PresenceByTheApi(ChatCase):
             self.expect(204, ann.put('/me/presence', {'state': 'dnd', 'until': until}))
             self.app.presence.sweep(self.app.store)
             self.assertEqual(state, ann.get('/me').data['user']['presence'], until)
+
+    def test_not_to_be_disturbed_outlasts_going_away_and_a_restart_but_not_its_end(self):
+        shy, late, ann = self.newcomer(), self.newcomer(), self.person('ann')
+        until = self.app.clock.now() + 600000
+        self.expect(204, shy.put('/me/presence', {'state': 'dnd', 'until': until}))
+        self.expect(204, late.put('/me/presence', {'state': 'dnd', 'until': self.app.clock.now() - 1}))
+        with mock.patch.object(minimost, 'GONE_AFTER', -1):
+            self.app.presence.sweep(self.app.store)
+        self.assertEqual(('offline', None), self.presence_of(shy, ann))
+        self.assert_come_back_as(('dnd', until), shy)
+        self.assert_come_back_as(('active', None), late)
+        self.restart()
+        self.assert_come_back_as(('dnd', until), shy)
+        self.expect(204, self.person(shy.user['username']).put('/me/presence', {'state': 'active'}))
+        self.assertEqual(('active', None), self.presence_of(shy, self.person('ann')))
+
+    def assert_come_back_as(self, expected, user):
+        person = self.person(user.user['username'])
+        person.get('/poll?wait=0&after=' + person.get('/snapshot').data['cursor'])
+        self.assertEqual(expected, self.presence_of(user, self.person('ann')))
+
+    def presence_of(self, person, asker):
+        users = {one['id']: one for one in asker.get('/users').data['users']}
+        return users[person.user['id']]['presence'], users[person.user['id']]['presence_until']
 
     def test_one_who_was_here_at_a_stop_was_last_seen_then(self):
         here, ann = self.people('here-at-stop', 'ann')
