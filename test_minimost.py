@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """The tests of MiniMost.
 
-`python3 test_minimost.py` runs them all; words choose those whose class or test has one of them in its name,
-as in `python3 test_minimost.py Law`. `--thorough` makes the long ones longer. Real servers, real sockets, and real
-browsers where chromedriver is: the environment variable CHROMEDRIVER names it, `none` leaves the browsers out, and
-with REQUIRE_BROWSER=1 a test that lacks its browser fails rather than being skipped.
+`python3 test_minimost.py` runs them all, in as many processes as there are cores; words choose those whose class or
+test has one of them in its name, as in `python3 test_minimost.py Law`. `--thorough` makes the long ones longer. Real
+servers, real sockets, and real browsers where chromedriver is: the environment variable CHROMEDRIVER names it, `none`
+leaves the browsers out, and with REQUIRE_BROWSER=1 a test that lacks its browser fails rather than being skipped.
 
 Parts: TOOLS; A SERVER FOR EACH CLASS; LAW; DOCUMENTS; HTTP; THE CHAT; REACTIONS, PINS, SAVED, READERS, SEARCH;
 ROBUSTNESS; LIVE; TLS; DEMO; COMMANDS; BROWSERS; BROWSERS; BROWSERS.
@@ -9512,6 +9512,17 @@ class Tally(unittest.TextTestResult):
         super().addSuccess(test)
         self.passed += 1
 
+    def counts(self):
+        """(passed, failed, skipped)."""
+        failed = {test.id().partition(' ')[0] for test, _ in self.failures + self.errors}
+        return self.passed, len(failed), len(self.skipped)
+
+    def printErrors(self):
+        """Say what went wrong, and why what was skipped was."""
+        super().printErrors()
+        for reason, count in collections.Counter(reason for _, reason in self.skipped).items():
+            self.stream.writeln('%d skipped: %s' % (count, reason))
+
 
 def chosen(suite, words):
     """The tests of a suite whose class or name contains one of the words; all without words."""
@@ -9522,16 +9533,93 @@ def chosen(suite, words):
             yield test
 
 
-def main(words):
-    """Run the tests that the words choose; returns the exit status."""
+def classes_chosen(words):
+    """{name of a class: [test]}, the last of the file first: the browsers take longest."""
     suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules[__name__])
-    tests = unittest.TestSuite(chosen(suite, [word for word in words if not word.startswith('--')]))
-    result = unittest.TextTestRunner(resultclass=Tally).run(tests)
-    failed = len({test.id().partition(' ')[0] for test, _ in result.failures + result.errors})
-    for reason, count in collections.Counter(reason for _, reason in result.skipped).items():
-        print('%d skipped: %s' % (count, reason))
-    print('%d passed, %d failed, %d skipped' % (result.passed, failed, len(result.skipped)))
-    return 0 if result.wasSuccessful() and (result.passed or result.skipped) else 1
+    classes = collections.defaultdict(list)
+    for test in chosen(suite, words):
+        classes[type(test).__name__].append(test)
+    defined = list(globals())
+    return {name: classes[name] for name in sorted(classes, key=defined.index, reverse=True)}
+
+
+def run_watched(suite):
+    """Run tests as a person watches them; returns their Tally."""
+    return unittest.TextTestRunner(resultclass=Tally).run(suite)
+
+
+class Share(unittest.TestSuite):
+    """The classes that one process of several is handed, one after another, until there are no more.
+
+    It says `next` on `output`, and reads the name of a class on `source`.
+    """
+
+    def __init__(self, classes, source, output):
+        super().__init__()
+        self.classes, self.source, self.output = classes, source, output
+
+    def __iter__(self):
+        while True:
+            print('next', file=self.output, flush=True)
+            name = self.source.readline().strip()
+            if not name:
+                return
+            yield unittest.TestSuite(self.classes[name])
+
+    def _removeTestAtIndex(self, index):
+        """Nothing is kept that would have to go."""
+
+
+def run_share(classes):
+    """Be one process of several; the last line of its output is what `counts` says, in JSON."""
+    output, sys.stdout = sys.stdout, sys.stderr       # the pipe is for the answers alone
+    print(json.dumps(run_watched(Share(classes, sys.stdin, output)).counts()), file=output)
+    return 0
+
+
+class Helper(threading.Thread):
+    """Another process that runs a share of the classes; `names` is the iterator that all helpers take from."""
+
+    def __init__(self, names, words):
+        super().__init__()
+        self.names, self.outcome = names, (0, 1, 0)       # one that dies has failed
+        self.process = subprocess.Popen(
+            [sys.executable] + ['-W' + option for option in sys.warnoptions] + [__file__, '--share'] + words,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True)
+
+    def run(self):
+        with self.process as process:
+            for line in process.stdout:
+                if line != 'next\n':
+                    self.outcome = json.loads(line)
+                    continue
+                process.stdin.write(next(self.names, '') + '\n')
+                process.stdin.flush()
+
+
+def run_together(names, arguments):
+    """What `counts` says of the classes, run by as many processes as there are cores, at most four."""
+    shared = iter(names)
+    helpers = [Helper(shared, arguments) for _ in range(min(4, os.cpu_count() or 1, len(names)))]
+    for helper in helpers:
+        helper.start()
+    for helper in helpers:
+        helper.join()
+    return [helper.outcome for helper in helpers]
+
+
+def main(arguments):
+    """Run the tests that the arguments choose; returns the exit status."""
+    classes = classes_chosen([argument for argument in arguments if not argument.startswith('--')])
+    if '--share' in arguments:
+        return run_share(classes)
+    if len(classes) > 1:
+        outcomes = run_together(classes, arguments)
+    else:
+        outcomes = [run_watched(unittest.TestSuite(itertools.chain(*classes.values()))).counts()]
+    passed, failed, skipped = (sum(counts) for counts in zip(*outcomes))
+    print('%d passed, %d failed, %d skipped' % (passed, failed, skipped))
+    return 0 if not failed and (passed or skipped) else 1
 
 
 if __name__ == '__main__':
