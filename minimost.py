@@ -3181,7 +3181,7 @@ def post_message(request, channel, text: Text(0, MOST_TEXT), client_id: ClientId
             'messages', channel_id=channel['id'], user_id=request.user_id, kind='text', client_id=client_id,
             request_hash=request_hash, text=text, reply_to=reply_to, mentions=json.dumps(mentions),
             attached=len(files), created_at=change.now)
-        attach(change, request, message_id, files)
+        attach(change, request.user_id, request.role, message_id, files)
         if mentions:
             store_mentions(change, message_id, channel['id'], mentions)
         if channel['kind'] == 'direct':
@@ -3225,20 +3225,20 @@ def require_quote(change, request, channel, reply_to):
         raise Refusal(400, 'bad_field', 'The message to reply to is not in this channel.', 'reply_to')
 
 
-def attach(change, request, message_id, file_ids):
+def attach(change, user_id, role, message_id, file_ids):
     """Have a message carry files: one's own, or those of a message that one may see and passes on."""
     for position, file_id in enumerate(file_ids):
-        own = change.execute('UPDATE files SET posted = 1 WHERE id = ? AND user_id = ?', (file_id, request.user_id))
-        if not own.rowcount and not is_carried_in_sight(change, request, file_id):
+        own = change.execute('UPDATE files SET posted = 1 WHERE id = ? AND user_id = ?', (file_id, user_id))
+        if not own.rowcount and not is_carried_in_sight(change, user_id, role, file_id):
             raise Refusal(400, 'no_such_file', 'There is no file %d of yours.' % file_id, 'files')
         change.insert('attachments', message_id=message_id, position=position, file_id=file_id)
 
 
-def is_carried_in_sight(db, request, file_id):
+def is_carried_in_sight(db, user_id, role, file_id):
     """Whether the user may see a message that carries the file."""
     for carrier in db.execute('SELECT message_id FROM attachments WHERE file_id = ?', (file_id,)).fetchall():
         with contextlib.suppress(Refusal):
-            return bool(find_message(db, request.user_id, request.role, carrier['message_id']))
+            return bool(find_message(db, user_id, role, carrier['message_id']))
     return False
 
 
@@ -7282,6 +7282,10 @@ def draw_picture(kind, seed, width=640, height=400):
 
 # -- into a folder
 
+DEMO_STATUSES = (('jonah', '🔧', 'On watch until 16:00'), ('lena', '🩺', 'In the sick bay'), ('eyal', '😴', 'Asleep after nights'),
+                 ('sigrun', '🤖', 'Piloting, please no calls'), ('sam', '🍲', 'In the galley'))
+DEMO_REACTIONS = '👍👍👍👀👀✅✅😄🎉☕🙏'
+DEMO_REACTION_RATE, DEMO_PIN_RATE = .12, .08      # of all messages, of those with files
 DEMO_PASSWORD = 'anchors aweigh'
 DEMO_READER = 'jonah'            # who has unread messages
 
@@ -7310,6 +7314,9 @@ class DemoFolder:
             user_id = self.users[person.username] = add_account(self.app, change, person.username, hashed, person.role)
             change.update('users', user_id, display_name=person.display_name, title=person.title, color=person.color,
                           bio=person.bio)
+        for username, emoji, text in DEMO_STATUSES:
+            status = json.dumps({'emoji': emoji, 'text': text, 'until': None})
+            change.update('users', self.users[username], status=status)
 
     def _make_channels(self, change):
         owner = self.users['ann']
@@ -7338,8 +7345,19 @@ class DemoFolder:
             reply_to=None if message.reply_to is None else self.messages[message.reply_to],
             created_at=self.now - int(message.minutes_ago * 60000))
         self.messages.append(message_id)
-        attach(change, author, message_id, files)
+        attach(change, author, 'member', message_id, files)
         store_mentions(change, message_id, channel_id, mentions)
+        if self.chance.random() < DEMO_REACTION_RATE:
+            self._react(change, message_id, channel_id)
+        if files and self.chance.random() < DEMO_PIN_RATE:
+            change.update('messages', message_id, pinned_at=self.now)
+
+    def _react(self, change, message_id, channel_id):
+        members = [row['user_id'] for row in change.execute('SELECT user_id FROM members WHERE channel_id = ?', (channel_id,))]
+        change.update('messages', message_id, reacted=1)
+        for _ in range(self.chance.randint(1, 5)):
+            change.execute('INSERT OR IGNORE INTO reactions (message_id, emoji, user_id) VALUES (?, ?, ?)',
+                           (message_id, self.chance.choice(DEMO_REACTIONS), self.chance.choice(members)))
 
     def _keep_picture(self, change, author, name, kind, seed):
         """Pictures are drawn in a few variants, since drawing takes its time."""

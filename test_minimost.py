@@ -9497,6 +9497,80 @@ class OnThePhone(FeatureCase):
         self.assertFalse(self.page.run("return Boolean(history.state && history.state.drawer)"))
 
 
+# ---- The page as axe-core sees it, https://github.com/dequelabs/axe-core --------------------------------------------
+
+AXE_RUN = """
+return axe.run(document, {resultTypes: ['violations']}).then(result => result.violations
+  .filter(found => ['serious', 'critical'].includes(found.impact))
+  .map(found => found.id + ': ' + found.nodes.map(node => node.target.join(' ')).slice(0, 3).join(', ')))"""
+
+
+class AccessByAxe(unittest.TestCase):
+    """The demonstration, scene by scene; the environment variable AXE_CORE names the folder of the npm package axe-core."""
+
+    dark = False
+
+    @classmethod
+    def setUpClass(cls):
+        folder = os.environ.get('AXE_CORE') or lacking('AXE_CORE does not name the folder of axe-core')
+        with open(os.path.join(folder, 'axe.min.js'), encoding='utf-8') as file:
+            cls.axe = file.read()
+        cls.folder = tempfile.mkdtemp(prefix='minimost-')
+        settings = minimost.Settings({'rate_limit_enabled': False})
+        minimost.fill_demo_folder(os.path.join(cls.folder, 'data'), settings)
+        cls.running = minimost.start(minimost.App(os.path.join(cls.folder, 'data'), settings), '127.0.0.1', 0)
+        cls.driver = Driver()
+        cls.page = Browser(cls.driver, size=(1440, 900), dark=cls.dark)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.driver.end()
+        cls.running.stop()
+        remove_folder(cls.folder)
+
+    def accepts(self, scene):
+        with self.subTest(scene):
+            self.page.wait_for('return document.getAnimations().every(one => one.playState !== "running" '
+                               '|| one.effect.getComputedTiming().iterations === Infinity)')
+            self.assertEqual(self.page.run(AXE_RUN), [])
+
+    def shows(self, scene, button, sign):
+        """Open something by its button, look at it, and leave it by Escape."""
+        self.page.click(button)
+        self.page.wait_for(sign)
+        self.accepts(scene)
+        self.page.keys('Escape')
+        self.page.gone(sign)
+
+    def test_nothing_serious_is_found(self):
+        self.page.open(self.running.url + '/')
+        self.page.wait_for('form#sign-in')
+        self.page.run(self.axe)
+        self.accepts('sign-in')
+        self.page.type('form#sign-in [name=username]', 'jonah')
+        self.page.type('form#sign-in [name=password]', minimost.DEMO_PASSWORD)
+        self.page.keys('Enter')
+        self.page.wait_for('article.message')
+        self.accepts('timeline')
+        for scene in AXE_SCENES:
+            self.shows(*scene)
+
+
+AXE_SCENES = (
+    ('members', '#members', '#panel:not([hidden]) .person'),
+    ('search', '#search', '#panel:not([hidden]) .search'),
+    ('own menu', '#profile', 'dialog[open] .menu'),
+    ('channel menu', '#channel-menu', 'dialog[open] .menu'),
+    ('new channel', '#add-channel', 'dialog[open] form, dialog[open] .browse'),
+    ('new direct message', '#add-direct', 'dialog[open] .people-picker'),
+)
+
+
+class AccessByAxeInTheDark(AccessByAxe):
+
+    dark = True
+
+
 # ======================================================================
 # ALL OF THEM
 # ======================================================================
