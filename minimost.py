@@ -2503,6 +2503,11 @@ def me_value(app, db, user_id):
     return {'user': user_value(app, row), 'preferences': json.loads(row['preferences'])}
 
 
+@show('preferences', one_user)
+def show_preferences(app, db, event):
+    return me_value(app, db, event.ref)['preferences']
+
+
 @route('PATCH', '/me', limit='change')
 def change_me(request, display_name: Line(1, 60) = None, title: Line(0, 60) = None, color: OneOf(*HUES) = None,
               bio: Text(0, 500) = None, status: Status = UNCHANGED, preferences: SmallObject(16384) = None):
@@ -2515,6 +2520,7 @@ def change_me(request, display_name: Line(1, 60) = None, title: Line(0, 60) = No
     def apply(change):
         if preferences is not None:
             change.update('users', request.user_id, preferences=encode(preferences).decode('utf-8'))
+            change.tell('preferences', request.user_id, user_id=request.user_id)
         if changes:
             change.update('users', request.user_id, **changes)
             change.tell('user', request.user_id)

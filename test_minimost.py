@@ -5952,6 +5952,15 @@ class KindsOfEvents(LiveCase):
             self.assertNotIn(channel_id, [value['channel_id'] for value in ear.values('mine')])
         self.assertEqual([], outside.values('read'))
 
+    def test_preferences_are_told_to_ones_own_devices_alone(self):
+        ann, bob = self.people('ann', 'bob')
+        mine, others = self.ear('ann'), self.ear('bob')
+        self.expect(200, ann.patch('/me', {'preferences': {'theme': 'dark'}}))
+        self.post(bob, self.make_channel(bob, ann), 'the end')
+        for ear in (mine, others):
+            ear.hear_text('the end')
+        self.assertEqual([[{'theme': 'dark'}], []], [ear.values('preferences') for ear in (mine, others)])
+
     def test_read_marks_are_told_in_channels_of_up_to_50(self):
         ann, bob = self.people('ann', 'bob')
         channel_id = self.make_channel(ann, bob)
@@ -7588,18 +7597,6 @@ class OwnMenu(BrowserCase):
         browser.run("[...document.querySelectorAll('dialog[open] .menu button')].find(one => one.textContent.trim() === "
                     "arguments[0]).click()", text)
 
-    def test_lets_ctrl_enter_send_and_enter_break_the_line(self):
-        ann = self.resident('ann')
-        self.choose(ann, 'Ctrl+Enter')
-        ann.keys('Escape')
-        ann.type('#message-text', 'First line')
-        ann.keys('Enter')
-        ann.type('#message-text', 'second line')
-        self.assertEqual(ann.property('#message-text', 'value'), 'First line\nsecond line')
-        ann.keys('Control+Enter')
-        hears(ann, 'second line')
-        self.assertEqual(ann.property('#message-text', 'value'), '')
-
     def test_changes_the_password(self):
         bob = self.resident('bob')
         self.choose(bob, 'Change password')
@@ -7758,6 +7755,11 @@ class PageCase(BrowserCase):
         found = trouble(self.page)
         self.page.log.clear()
         self.assertEqual(found, [])
+
+    def prefer(self, **preferences):
+        """Have ann prefer something, until the test is over."""
+        self.addCleanup(self.ann.patch, '/me', {'preferences': {}})
+        self.assertEqual(self.ann.patch('/me', {'preferences': preferences}).status, 200)
 
     def new_channel(self, **fields):
         asked = dict({'name': 'room-%d' % next(self.numbers), 'kind': 'private', 'members': [self.ann.user['id']]},
@@ -9023,8 +9025,7 @@ class Looks(PageCase):
         self.lines(3)
         self.page.resize(320, 640)
         self.addCleanup(self.page.resize, 1280, 800)
-        self.page.run("localStorage.setItem('device:text-size', '20')")
-        self.addCleanup(self.page.run, "localStorage.removeItem('device:text-size')")
+        self.prefer(text_size=20)
         self.load(self.channel)
         self.assertEqual(self.page.run("return getComputedStyle(document.documentElement).fontSize"), '20px')
         self.assertEqual(self.page.run(OVERFLOW), 0)
@@ -9034,18 +9035,6 @@ class Looks(PageCase):
         self.page.click('#channel-menu')
         self.page.wait_for('dialog[open]')
         self.assertEqual(self.page.run(OVERFLOW), 0)
-
-    def test_the_text_size_is_a_choice(self):
-        self.page.click('#profile')
-        menu_item(self.page, 'Large')
-        size = "return getComputedStyle(document.documentElement).fontSize"
-        self.page.wait_for(size + " === '18px'")
-        self.page.keys('Escape')
-        self.load(self.channel)
-        self.assertEqual(self.page.run(size), '18px')
-        self.page.click('#profile')
-        menu_item(self.page, 'Normal')
-        self.page.wait_for(size + " === '16px'")
 
 
 class Phone(PageCase):
@@ -9472,6 +9461,102 @@ class Receipts(FeatureCase):
         self.page.see('Copy text', '.menu')
         self.assertNotIn('Seen by', self.page.text('.menu'))
         self.page.keys('Escape')
+
+
+HOLD_SNAPSHOT = """
+const real = window.fetch;
+window.fetch = (path, init) => path !== '/snapshot' ? real(path, init) : new Promise(resolve => {
+    window.heldSnapshot = () => resolve(real(path, init));
+});
+"""
+REFUSE_CHOICES = """
+const real = window.fetch;
+window.fetch = (path, init) => {
+    if (!init || init.method !== 'PATCH') return real(path, init);
+    window.tried = true;
+    return Promise.reject(new TypeError('no link'));
+};
+window.allow = () => { window.fetch = real; };
+"""
+ROOT = "return document.documentElement.dataset[arguments[0]] || ''"
+CHOOSE_SETTING = """
+const control = document.querySelector(`dialog.settings [data-preference='${arguments[0]}']:not(small)`);
+const input = control.matches('input, select') ? control : control.querySelector(`[value='${arguments[1]}']`);
+if (['radio', 'checkbox'].includes(input.type)) return input.click();
+input.value = arguments[1];
+input.dispatchEvent(new Event('input', {bubbles: true}));
+input.dispatchEvent(new Event('change', {bubbles: true}));
+"""
+
+
+class SettingsInThePage(FeatureCase):
+
+    def open_settings(self, section):
+        self.addCleanup(self.ann.patch, '/me', {'preferences': {}})
+        self.page.click('#open-settings')
+        self.page.wait_for('dialog.settings[open]')
+        press(self.page, '.settings-list', section)
+
+    def preferences(self):
+        return self.ann.get('/me').data['preferences']
+
+    def test_the_look_changes_at_once_on_every_device_and_is_right_before_the_server_answers(self):
+        message = self.write('Seen at')
+        other = self.new_browser('ann')
+        self.addCleanup(other.quit)
+        self.open_settings('Appearance')
+        size = "return getComputedStyle(document.documentElement).fontSize"
+        self.page.run(CHOOSE_SETTING, 'theme', 'dark')
+        self.page.run(CHOOSE_SETTING, 'text_size', 18)
+        self.assertEqual(['dark', '18px'], [self.page.run(ROOT, 'theme'), self.page.run(size)])
+        self.page.run(CHOOSE_SETTING, 'density', 'compact')
+        self.page.run(CHOOSE_SETTING, 'reduce_motion')
+        self.assertEqual('none', self.page.run("return getComputedStyle(document.querySelector('dialog')).animationName"))
+        avatar = "return document.querySelector('#messages .avatar').getClientRects().length"
+        self.assertEqual(0, self.page.run(avatar))
+        for name, value in (('theme', 'dark'), ('density', 'compact'), ('motion', 'reduced'), ('textSize', '18')):
+            wait_until(lambda: other.run(ROOT, name) == value, message=name)
+        time = "return document.querySelector(`article[data-id='${arguments[0]}'] time`).textContent"
+        self.assertRegex(self.page.run(time, message), r'^\d\d:\d\d$')
+        self.page.run(CHOOSE_SETTING, 'clock_24')
+        self.assertRegex(self.page.run(time, message).lower(), r'^\d+:\d\d\s[ap]m$')
+        self.page.run(CHOOSE_SETTING, 'dates', 'de')
+        self.assertRegex(self.page.run("return document.querySelector('#messages .day').textContent"), 'tag, |och, ')
+        wait_until(lambda: self.preferences().get('dates') == 'de')
+        first = self.page.cdp('Page.addScriptToEvaluateOnNewDocument', source=HOLD_SNAPSHOT)['identifier']
+        self.page.open('about:blank')
+        self.page.open(self.running.url + '/')
+        self.page.cdp('Page.removeScriptToEvaluateOnNewDocument', identifier=first)
+        self.page.wait_for('return Boolean(window.heldSnapshot)')
+        self.assertEqual(['dark', '18'], [self.page.run(ROOT, name) for name in ('theme', 'textSize')])
+        self.page.run('window.heldSnapshot()')
+        self.page.wait_for('#sidebar')
+
+    def test_a_choice_made_without_a_link_reaches_the_server_later_and_keeps_what_others_chose(self):
+        self.open_settings('Appearance')
+        self.page.run(REFUSE_CHOICES)
+        self.page.run(CHOOSE_SETTING, 'density', 'compact')
+        until(self.page, 'return window.tried')
+        self.ann.patch('/me', {'preferences': {'theme': 'dark'}})
+        wait_until(lambda: self.page.run(ROOT, 'theme') == 'dark')
+        self.assertEqual('compact', self.page.run(ROOT, 'density'))
+        self.assertTrue(self.page.run("return document.querySelector('dialog.settings [value=dark]').checked"))
+        self.page.run("window.allow(); document.dispatchEvent(new Event('visibilitychange'))")
+        wait_until(lambda: self.preferences() == {'theme': 'dark', 'density': 'compact'})
+
+    def test_ctrl_enter_sends_and_enter_breaks_the_line_for_those_who_like(self):
+        self.open_settings('Writing')
+        self.page.run(CHOOSE_SETTING, 'send_key', 'chord')
+        self.page.keys('Escape')
+        self.page.gone('dialog')
+        self.page.see('Ctrl+Enter to send', '.key-help')
+        self.page.type('#message-text', 'First line')
+        self.page.keys('Enter')
+        self.page.type('#message-text', 'second line')
+        self.assertEqual(self.page.property('#message-text', 'value'), 'First line\nsecond line')
+        self.page.keys('Control+Enter')
+        hears(self.page, 'second line')
+        self.assertEqual(self.page.property('#message-text', 'value'), '')
 
 
 class OnThePhone(FeatureCase):

@@ -6,7 +6,7 @@ import {startOutbox} from './core/outbox.js';
 import {addressOf, apply, listen, readRoute, state, tell} from './core/state.js';
 import {keep, kept, mayBeSignedIn, noteSignedIn} from './core/store.js';
 import {words} from './text/words.js';
-import {showAppearance} from './views/appearance.js';
+import {startAppearance} from './views/appearance.js';
 import {fillNotice, startComposer} from './views/composer.js';
 import {startSidebar} from './views/sidebar.js';
 import {redraw, showChannel, showEmpty, startTimeline} from './views/timeline.js';
@@ -44,6 +44,12 @@ const ON_FIRST_USE = {
   '#profile': () => import('./features/account.js'),
 };
 
+/* The sections of the settings, fetched when they are first opened. */
+const SETTINGS = [
+  () => import('./features/settings-appearance.js'),
+  () => import('./features/settings-writing.js'),
+];
+
 const PHONE = matchMedia('(max-width: 719px)');
 const RETRY = 3000;
 
@@ -61,10 +67,16 @@ function loadOnFirstUse(event) {
   }
 }
 
+/* Anybody may tell `show-settings` with the name of a section, or with nothing for the first. */
+async function showSettings(name) {
+  const loads = [() => import('./views/settings.js'), ...SETTINGS].map(load => load());
+  const loaded = await Promise.all(loads).catch(() => toast(words.noServer, {name: 'unplug'}));
+  if (loaded) loaded[0].openSettings(name);
+}
+
 async function start() {
   useWords(words);
-  showAppearance();
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', showAppearance);
+  startAppearance();
   await signIn();
   find('#app').replaceChildren(fill('frame'));
   document.addEventListener('click', loadOnFirstUse, true);
@@ -135,6 +147,9 @@ function startViews() {
   listen('notice-drawn', offerToJoin);
   listen('joined', fetchChannel);
   listen('channel', onChannel);
+  listen('show-settings', showSettings);
+  listen('preference', redraw);
+  find('#open-settings').addEventListener('click', () => tell('show-settings'));
   addEventListener('hashchange', route);
   document.addEventListener('click', followAgain);
 }

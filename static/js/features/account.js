@@ -1,13 +1,12 @@
-/** One's own menu: theme, text size, password, signing out. */
+/** One's own menu: theme, settings, password, signing out. */
 import {ApiError, post} from '../core/api.js';
 import {make} from '../core/dom.js';
 import {holdFeed} from '../core/feed.js';
 import {outboxSize} from '../core/outbox.js';
-import {state} from '../core/state.js';
+import {choosePreference, preference} from '../core/preferences.js';
+import {state, tell} from '../core/state.js';
 import {broadcast, wipe} from '../core/store.js';
 import {words} from '../text/words.js';
-import {appearance, chooseTextSize, chooseTheme} from '../views/appearance.js';
-import {chooseSendKey, sendKey} from '../views/composer.js';
 import {ask, field, openForm} from '../views/dialog.js';
 import {choices, openMenu} from '../views/menu.js';
 import {toast} from '../views/toast.js';
@@ -18,16 +17,16 @@ document.addEventListener('click', event => {
 });
 
 function menuItems() {
-  const {theme, textSize} = appearance();
   return [
-    choices(words.theme, words.themes, theme, chooseTheme),
-    choices(words.textSize, words.textSizes, String(textSize), size => chooseTextSize(Number(size))),
-    choices(words.sendKey, words.sendKeys, sendKey(), chooseSendKey),
+    choices(words.theme, words.themes, preference('theme', 'auto'), chooseTheme),
     'rule',
+    {icon: 'gear', label: words.settings, run: () => tell('show-settings')},
     {icon: 'key', label: words.changePassword, run: changePassword},
     {icon: 'logout', label: words.signOut, run: signOut},
   ];
 }
+
+const chooseTheme = theme => choosePreference('theme', theme === 'auto' ? null : theme);
 
 function changePassword() {
   const shortest = state.settings.password_min_length;

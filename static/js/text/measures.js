@@ -1,28 +1,61 @@
 /** Times and sizes in words. */
+import {preference} from '../core/preferences.js';
+import {listen} from '../core/state.js';
 import {words} from './words.js';
 
-const LANGUAGE = document.documentElement.lang;
-const TIME = new Intl.DateTimeFormat(LANGUAGE, {hour: '2-digit', minute: '2-digit', hourCycle: 'h23'});
-const DAY = new Intl.DateTimeFormat(LANGUAGE, {weekday: 'long', day: 'numeric', month: 'long'});
-const DAY_AND_YEAR = new Intl.DateTimeFormat(LANGUAGE, {weekday: 'long', day: 'numeric', month: 'long', year: 'numeric'});
-const SHORT_DAY = new Intl.DateTimeFormat(LANGUAGE, {day: 'numeric', month: 'short'});
-const SHORT_DAY_AND_YEAR = new Intl.DateTimeFormat(LANGUAGE, {day: 'numeric', month: 'short', year: 'numeric'});
-const FULL = new Intl.DateTimeFormat(LANGUAGE, {dateStyle: 'full', timeStyle: 'medium', hourCycle: 'h23'});
+/** What `dates` is while nobody chose a language for them: that of the page. */
+export const PAGE_DATES = 'page';
+
+const PAGE_LANGUAGE = document.documentElement.lang;
+const LOCALES = ['cs', 'da', 'de', 'el', 'en-GB', 'en-US', 'es', 'et', 'fi', 'fr', 'hu', 'is', 'it', 'ja', 'ko', 'lt', 'lv',
+  'nb', 'nl', 'pl', 'pt', 'pt-BR', 'ro', 'ru', 'sk', 'sl', 'sv', 'tr', 'uk', 'zh-CN'];
 const SIZES = ['B', 'kB', 'MB', 'GB', 'TB'];
 
-export const clockTime = at => TIME.format(at);
-export const fullTime = at => FULL.format(at);
+let formats = {};
+
+/** The languages for dates that this browser knows. */
+export const dateLocales = () => Intl.DateTimeFormat.supportedLocalesOf(LOCALES);
+
+/** Changes whenever dates and times are written differently from now on. */
+export const dateForm = () => formats.name;
+
+function language() {
+  const chosen = preference('dates', PAGE_DATES);
+  if (chosen === PAGE_DATES) return PAGE_LANGUAGE;
+  return chosen === 'device' ? navigator.language : chosen;
+}
+
+function makeFormats() {
+  const locale = language();
+  const hourCycle = preference('clock_24', true) ? 'h23' : 'h12';
+  const make = options => new Intl.DateTimeFormat(locale, options);
+  formats = {
+    name: `${locale} ${hourCycle}`,
+    time: make({hour: hourCycle === 'h12' ? 'numeric' : '2-digit', minute: '2-digit', hourCycle}),
+    day: make({weekday: 'long', day: 'numeric', month: 'long'}),
+    dayAndYear: make({weekday: 'long', day: 'numeric', month: 'long', year: 'numeric'}),
+    shortDay: make({day: 'numeric', month: 'short'}),
+    shortDayAndYear: make({day: 'numeric', month: 'short', year: 'numeric'}),
+    full: make({dateStyle: 'full', timeStyle: 'medium', hourCycle}),
+  };
+}
+
+makeFormats();
+listen('preference', name => ['clock_24', 'dates'].includes(name) && makeFormats());
+
+export const clockTime = at => formats.time.format(at);
+export const fullTime = at => formats.full.format(at);
 
 /** The day as a heading; the year only when it is another one. */
 export function dayName(at) {
   const sameYear = new Date(at).getFullYear() === new Date().getFullYear();
-  return (sameYear ? DAY : DAY_AND_YEAR).format(at).replace(/^(\p{L}+) /u, '$1, ');
+  return (sameYear ? formats.day : formats.dayAndYear).format(at).replace(/^([A-Z][a-z]+) /, '$1, ');
 }
 
 /** The day in few letters; the year only when it is another one. */
 export function shortDay(at) {
   const sameYear = new Date(at).getFullYear() === new Date().getFullYear();
-  return (sameYear ? SHORT_DAY : SHORT_DAY_AND_YEAR).format(at);
+  return (sameYear ? formats.shortDay : formats.shortDayAndYear).format(at);
 }
 
 /** Two times with the same key lie on the same day here. */

@@ -1,28 +1,37 @@
-/** Theme and text size: chosen for this device, drawn by the style sheet. */
+/** How the page looks by choice: theme, text size, density, motion; drawn by the style sheet. */
 import {find} from '../core/dom.js';
-import {keepForDevice, keptForDevice} from '../core/store.js';
+import {preference} from '../core/preferences.js';
+import {listen} from '../core/state.js';
 
-/** The choices as they are: theme `auto`, `light` or `dark`, and the root's text size in px. */
-export function appearance() {
-  return {theme: keptForDevice('theme') || 'auto', textSize: keptForDevice('text-size') || 16};
-}
+/** The root's text size in px when nobody chose one. */
+export const NORMAL_TEXT_SIZE = 16;
 
-export function chooseTheme(theme) {
-  keepForDevice('theme', theme === 'auto' ? null : theme);
+const SHOWN = {
+  theme: () => preference('theme', ''),
+  density: () => preference('density', ''),
+  textSize: () => preference('text_size', NORMAL_TEXT_SIZE),
+  motion: () => preference('reduce_motion', false) ? 'reduced' : '',
+};
+
+/** Shows the choices now and whenever one changes. */
+export function startAppearance() {
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', showFrameColour);
+  listen('preference', showAppearance);
   showAppearance();
 }
 
-export function chooseTextSize(size) {
-  keepForDevice('text-size', size === 16 ? null : size);
-  showAppearance();
+function showAppearance() {
+  const {dataset} = document.documentElement;
+  for (const [name, chosen] of Object.entries(SHOWN)) {
+    const value = String(chosen());
+    if (value) dataset[name] = value;
+    else delete dataset[name];
+  }
+  showFrameColour();
 }
 
-/** Puts the choices on the root element, and the frame's colour on the browser's own bars. */
-export function showAppearance() {
-  const {theme, textSize} = appearance();
-  const root = document.documentElement;
-  if (theme === 'auto') delete root.dataset.theme;
-  else root.dataset.theme = theme;
-  root.dataset.textSize = textSize;
-  find('meta[name="theme-color"]').content = getComputedStyle(root).getPropertyValue('--frame').trim();
+/* The browser's own bars continue the frame. */
+function showFrameColour() {
+  const frame = getComputedStyle(document.documentElement).getPropertyValue('--frame');
+  find('meta[name="theme-color"]').content = frame.trim();
 }

@@ -1,8 +1,8 @@
 /** The box one writes in; features add what goes along with the text. */
 import {fill, find, icon, isComposing, isTouch, make, setSlot, slot} from '../core/dom.js';
 import {send} from '../core/outbox.js';
+import {preference} from '../core/preferences.js';
 import {channelName, listen, mayWrite, openChannel, state, tell} from '../core/state.js';
-import {keepForDevice, keptForDevice} from '../core/store.js';
 import {words} from '../text/words.js';
 import {addShortcut, shownKeys} from './shortcuts.js';
 
@@ -20,8 +20,8 @@ export const messageBox = () => find('#message-text');
 
 /** Wires the composer to what is told. */
 export function startComposer() {
-  for (const topic of ['snapshot', 'channel', 'mine', 'route', 'link']) listen(topic, draw);
   for (const {name, keys, run} of TOOLS) addShortcut({keys, label: words[name], group: 'writing', may: isWriting, run});
+  for (const topic of ['snapshot', 'channel', 'mine', 'route', 'link', 'preference']) listen(topic, draw);
   find('.skip-link').addEventListener('click', skip);
   draw();
 }
@@ -44,13 +44,8 @@ function draw() {
   find('.composer-foot .key-help').textContent = words.sendHelp[sendKey()];
 }
 
-/** What sends on this device: `enter`, or `chord`, which is Ctrl+Enter or Cmd+Enter. */
-export const sendKey = () => keptForDevice('send-key') || 'enter';
-
-export function chooseSendKey(key) {
-  keepForDevice('send-key', key === 'enter' ? null : key);
-  draw();
-}
+/** What sends: `enter`, or `chord`, which is Ctrl+Enter or Cmd+Enter. */
+const sendKey = () => preference('send_key', 'enter');
 
 function drawNotice(channel) {
   composer.channelId = null;

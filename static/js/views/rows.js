@@ -2,7 +2,7 @@
 import {fill, findAll, icon, make} from '../core/dom.js';
 import {outboxOf} from '../core/outbox.js';
 import {channelName, mayInvite, mayManage, state} from '../core/state.js';
-import {dayKey, dayName} from '../text/measures.js';
+import {dateForm, dayKey, dayName} from '../text/measures.js';
 import {words} from '../text/words.js';
 import {drawMessage, finisherCount} from './message.js';
 
@@ -69,7 +69,7 @@ function startButtons(channel) {
 
 function dayRow(message) {
   const key = dayKey(message.created_at);
-  return {key: `day ${key}`, stamp: key, draw: () => fill('day', {text: dayName(message.created_at)})};
+  return {key: `day ${key}`, stamp: `${key} ${dateForm()}`, draw: () => fill('day', {text: dayName(message.created_at)})};
 }
 
 const newRow = () => ({key: 'new', stamp: 'new', draw: () => fill('new')});
@@ -78,7 +78,7 @@ function messageRow(message, entry, grouped) {
   const {id, client_id: clientId, user_id: userId} = message;
   return {
     key: clientId ? `${userId} ${clientId}` : String(id),
-    stamp: [...(entry ? [entry, state.link.status] : [message, lookOf(userId)]), grouped, finisherCount()],
+    stamp: [...(entry ? [entry, state.link.status] : [message, lookOf(userId)]), grouped, dateForm(), finisherCount()],
     draw: () => drawMessage(message, {grouped, entry}),
     message,
   };

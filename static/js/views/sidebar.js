@@ -55,7 +55,7 @@ function drawProfile() {
   setSlot(profile, 'avatar', avatar({...me, presence: ownPresence()}, 34, {presence: true}));
   setSlot(profile, 'name', me.display_name || me.username);
   setSlot(profile, 'title', me.title || words.roles[me.role]);
-  profile.setAttribute('aria-label', words.settingsOf(me.display_name || me.username));
+  profile.setAttribute('aria-label', words.menuOf(me.display_name || me.username));
 }
 
 /* Whoever sees this page is here, whatever the server last heard. */

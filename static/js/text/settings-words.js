@@ -1,0 +1,35 @@
+/** The words of the settings: how the page looks and how one writes. */
+
+export const settingsWords = {
+  appearance: 'Appearance',
+  appearanceLead: 'Kept with your account, on all your devices.',
+  theme: 'Theme',
+  themes: {
+    light: {title: 'Day watch', text: 'Light'},
+    dark: {title: 'Night watch', text: 'Dark, kind to night eyes'},
+    auto: {title: 'Follow the device', text: 'Changes with your system'},
+  },
+  density: 'Message density',
+  densityHint: 'Compact hides avatars and fits about a third more',
+  densities: {comfortable: 'Comfortable', compact: 'Compact'},
+  textSize: 'Text size',
+  textSizeHint: 'Scales the whole app',
+  letter: 'A',
+  percent: value => `${value}%`,
+  clock: '24-hour clock',
+  clockHint: example => `Now it is ${example}`,
+  dates: 'Language of dates',
+  datesHint: example => `Today is ${example}`,
+  datesOfPage: 'Like the page',
+  datesOfDevice: 'Like this device',
+  reduceMotion: 'Reduce motion',
+  reduceMotionHint: 'No sliding panels, no pulsing rings',
+
+  writing: 'Writing',
+  writingLead: 'How the box at the bottom and the keys behave.',
+  sendKey: 'Send with',
+  sendKeyHint: 'Shift+Enter always starts a new line',
+  sendKeys: {enter: 'Enter', chord: 'Ctrl+Enter'},
+  singleKeys: 'Single-letter shortcuts',
+  singleKeysHint: 'Keys such as J, K and R act on the messages while you are not writing',
+};
