@@ -23,15 +23,16 @@ THE CHAT
   11. REACTIONS AND PINS  what one does with a message, saving it included
   12. FILES        upload, type by bytes, download
   13. SEARCH       words and places
-  14. PRESENCE     who is here, who types
-  15. LIVE         the snapshot and the poll
+  14. PREVIEWS     what links lead to, where the operator names the host
+  15. PRESENCE     who is here, who types
+  16. LIVE         the snapshot and the poll
 THE BOX
-  16. TLS          a certificate authority of one's own
-  17. SERVER       sockets, the lot, the crew, start and stop
-  18. COMMANDS     their table; serve, routes, settings
-  19. DEMO         a believable crew, two thousand messages, pictures drawn in code
-  20. BENCH        how fast it is here
-  21. COMMAND LINE where it all begins
+  17. TLS          a certificate authority of one's own
+  18. SERVER       sockets, the lot, the crew, start and stop
+  19. COMMANDS     their table; serve, routes, settings
+  20. DEMO         a believable crew, two thousand messages, pictures drawn in code
+  21. BENCH        how fast it is here
+  22. COMMAND LINE where it all begins
 """
 import argparse
 import array
@@ -47,6 +48,7 @@ import functools
 import gzip
 import hashlib
 import hmac
+import html.parser
 import http.client
 import http.server
 import inspect
@@ -491,8 +493,18 @@ def addresses(value):
         raise ValueError('must be a list of IP addresses')
 
 
+HOST_AND_PORT = re.compile(r'(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?\Z')
+
+
 def host_names(value):
     return [one.lower() for one in ListOf(Text(1, 253), 100).read(value)]
+
+
+def link_hosts(value):
+    hosts = host_names(value)
+    if not all(HOST_AND_PORT.match(host) for host in hosts):
+        raise ValueError('must be a list of hosts, each with its port where that is not the usual one')
+    return hosts
 
 
 def limits_per_minute(value):
@@ -526,6 +538,8 @@ SETTINGS = tuple(Setting(*row) for row in (
      'Addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.', []),
     ('allowed_hosts', [], host_names,
      'Further names under which browsers may reach the server.', []),
+    ('link_preview_hosts', [], link_hosts,
+     'Hosts, as in "wiki.local" or "wiki.local:8080", whose pages the server reads to show what a link leads to.', []),
 ))
 
 
@@ -733,7 +747,17 @@ MIGRATIONS = {                   # schema name: one script per version; never ch
             channel_id INTEGER,
             user_id INTEGER);
         """,
-             'ALTER TABLE chat.files ADD COLUMN seconds REAL;'),
+             'ALTER TABLE chat.files ADD COLUMN seconds REAL;', """
+        CREATE TABLE chat.previews (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            message_id INTEGER NOT NULL,
+            url TEXT NOT NULL,
+            title TEXT NOT NULL,
+            description TEXT NOT NULL,
+            site TEXT NOT NULL);
+        CREATE INDEX chat.previews_message ON previews (message_id);
+        ALTER TABLE chat.messages ADD COLUMN previewed INTEGER NOT NULL DEFAULT 0;
+        """),
     'presence': ("""
         CREATE TABLE presence.seen (user_id INTEGER PRIMARY KEY, at INTEGER NOT NULL);
         CREATE TABLE presence.noted (event_id INTEGER NOT NULL);
@@ -3074,6 +3098,7 @@ ERASED_AT_ONCE = 200
 PAGE = 50
 
 PARTS = []                       # what messages carry: column that says whether, function(db, {message id: value})
+POSTINGS = []                    # functions(app, change, row), called for every new message of a person
 REWORDINGS = []                  # functions(app, change, row) before and after the words of a message change
 
 CODE = re.compile(r'```.*?(?:```|\Z)|`[^`\n]*`', re.DOTALL)
@@ -3101,7 +3126,7 @@ def message_values(db, rows):
     values = collections.OrderedDict((row['id'], {
         'id': row['id'], 'channel_id': row['channel_id'], 'user_id': row['user_id'], 'kind': row['kind'],
         'data': json.loads(row['data']) if row['data'] else None, 'client_id': row['client_id'], 'text': row['text'],
-        'reply_to': row['reply_to'], 'files': [], 'reactions': {}, 'mentions': json.loads(row['mentions']),
+        'reply_to': row['reply_to'], 'files': [], 'previews': [], 'reactions': {}, 'mentions': json.loads(row['mentions']),
         'pinned': row['pinned_at'] is not None, 'created_at': row['created_at'], 'edited_at': row['edited_at'],
         'deleted': bool(row['deleted'])}) for row in rows)
     for column, add_part in PARTS:
@@ -3192,9 +3217,16 @@ def post_message(request, channel, text: Text(0, MOST_TEXT), client_id: ClientId
             store_mentions(change, message_id, channel['id'], mentions)
         if channel['kind'] == 'direct':
             unhide(change, channel['id'], '1')
+        follow_posting(request.app, change, message_id)
         return 201, change.tell('message', message_id, channel['id'])
     status, event = request.app.store.write(post)
     return message_reply(request.db, status, event) if status == 201 else one_message(request.db, event)
+
+
+def follow_posting(app, change, message_id):
+    row = change.execute('SELECT * FROM messages WHERE id = ?', (message_id,)).fetchone()
+    for follow in POSTINGS:
+        follow(app, change, row)
 
 
 def require_words(text, files):
@@ -4145,7 +4177,314 @@ def start_of_day(name, text, days_later):
         raise Refusal(400, 'bad_field', 'The field %s must be a day such as 2026-01-31.' % name, name)
 
 
-# ---- 14. PRESENCE ----------------------------------------------------
+# ---- 14. PREVIEWS ----------------------------------------------------
+#
+# What a link leads to, in words. Nothing is ever asked unless the operator names its host, and then never at an
+# address that is this machine's or a cloud's own: what a member writes must not become this server's request to itself.
+
+PREVIEW_SECONDS, PREVIEW_BYTES = 5, 65536        # for one link in all
+MOST_PREVIEWS, MOST_REDIRECTS = 3, 3             # of a message; of a link
+MOST_WAITING = 100                               # messages: the rest goes without
+USUAL_PORTS = {'http': 80, 'https': 443}
+WEB_ADDRESS = re.compile(r'https?://[^\s<>"]+', re.IGNORECASE)
+AFTER_ADDRESS = '.,;:!?\'"*_~\xbb)]'                # closes a sentence or a mark, not an address
+JOINERS = '\u200c\u200d'                         # unseen, but part of words and emoji
+
+NEVER_ASKED = tuple(ipaddress.ip_network(one) for one in (
+    '0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '192.0.0.0/24', '224.0.0.0/4', '240.0.0.0/4',      # RFC 6890
+    '100.100.100.200/32', '168.63.129.16/32', 'fd00:ec2::/32',                  # where clouds keep their secrets
+    '::/96', '::ffff:0:0/96', '64:ff9b::/96', '64:ff9b:1::/48', '2001::/32', '2002::/16',     # IPv4 in disguise
+    '100::/64', 'fe80::/10', 'fec0::/10', 'ff00::/8'))
+
+Target = collections.namedtuple('Target', 'scheme host port path')
+
+
+class NoPreview(Exception):
+    """Why there is nothing to show of a link."""
+
+
+class LinkPolicy:
+    """Which hosts may be asked, and which addresses never, whatever name leads there."""
+
+    def __init__(self, hosts, own_addresses):
+        self.hosts, self.own_addresses = frozenset(hosts), own_addresses
+
+    def names(self, target):
+        """Whether the operator named a host: with its port, or alone where that is the usual one."""
+        host = '[%s]' % target.host if ':' in target.host else target.host
+        return '%s:%d' % (host, target.port) in self.hosts or target.port == USUAL_PORTS[target.scheme] and host in self.hosts
+
+    def allows(self, address):
+        return address not in self.own_addresses() and not any(address in network for network in NEVER_ASKED)
+
+
+def link_target(url):
+    """Where a link leads; ValueError where it cannot be asked."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in USUAL_PORTS or not parts.hostname or '@' in parts.netloc:
+        raise ValueError('not a plain web address')
+    path = urllib.parse.quote(parts.path or '/', safe="/%:@!$&'()*+,;=~")
+    query = '?' + urllib.parse.quote(parts.query, safe="/%:@!$&'()*+,;=~?") if parts.query else ''
+    return Target(parts.scheme, parts.hostname.encode('idna').decode('ascii'), parts.port or USUAL_PORTS[parts.scheme], path + query)
+
+
+def links_to_ask(policy, text):
+    """The first links outside of code whose hosts are named."""
+    found = []
+    for link in WEB_ADDRESS.findall(CODE.sub(' ', text)) if policy.hosts else ():
+        bare = link.rstrip(AFTER_ADDRESS)
+        link = bare + ')' if '(' in bare and link.startswith(bare + ')') else bare
+        with contextlib.suppress(ValueError):
+            if link not in found and policy.names(link_target(link)):
+                found.append(link)
+    return found[:MOST_PREVIEWS]
+
+
+# -- asking
+
+def fetch_page(policy, url, clock):
+    """The text of the page that a link leads to; every step of the way must be named and allowed."""
+    end = clock.steady() + PREVIEW_SECONDS
+    for _ in range(MOST_REDIRECTS + 1):
+        target = link_target(url)
+        if not policy.names(target):
+            raise NoPreview('%s is not named' % target.host)
+        response = ask_host(target, allowed_address(policy, target), end - clock.steady())
+        if response.status not in (301, 302, 303, 307, 308):
+            return page_text(response)
+        url = urllib.parse.urljoin(url, response.getheader('Location', ''))
+    raise NoPreview('too many redirects')
+
+
+def allowed_address(policy, target):
+    """The address of a host, resolved once; one that is forbidden among several spoils them all."""
+    rows = socket.getaddrinfo(target.host, target.port, 0, socket.SOCK_STREAM)
+    found = [ipaddress.ip_address(row[4][0].partition('%')[0]) for row in rows]
+    if not found or not all(policy.allows(address) for address in found):
+        raise NoPreview('%s is not at an address that may be asked' % target.host)
+    return str(found[0])
+
+
+def ask_host(target, address, seconds):
+    """Send one request to just this address; returns what came in time, up to a limit."""
+    if seconds <= 0:
+        raise NoPreview('it takes too long')
+    with socket.create_connection((address, target.port), seconds) as plain, shut_after(plain, seconds):
+        asked = plain
+        if target.scheme == 'https':
+            asked = ssl.create_default_context().wrap_socket(plain, server_hostname=target.host)
+        with asked:
+            asked.sendall(link_request(target))
+            response = http.client.HTTPResponse(Received(receive_some(asked, PREVIEW_BYTES)))
+    response.begin()
+    return response
+
+
+@contextlib.contextmanager
+def shut_after(connection, seconds):
+    """Shut a socket down when its time is over, whatever it is waiting for; what drips in does not prolong it."""
+    with connection.dup() as spare:              # TLS takes the first one over
+        timer = threading.Timer(seconds, shut, (spare,))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def shut(connection):
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def link_request(target):
+    """Nothing in it tells who asks: no cookies, no referrer."""
+    host = '[%s]' % target.host if ':' in target.host else target.host
+    port = '' if target.port == USUAL_PORTS[target.scheme] else ':%d' % target.port
+    return ('GET %s HTTP/1.1\r\nHost: %s%s\r\nUser-Agent: MiniMost/%s\r\nAccept: text/html\r\nAccept-Encoding: identity\r\n'
+            'Connection: close\r\n\r\n' % (target.path, host, port, VERSION)).encode('ascii')
+
+
+def receive_some(connection, limit):
+    pieces = []
+    while limit > 0:
+        piece = connection.recv(min(limit, 16384))
+        if not piece:
+            break
+        pieces.append(piece)
+        limit -= len(piece)
+    return b''.join(pieces)
+
+
+class Received:
+    """Bytes in the place of a socket, for http.client to read an answer from."""
+
+    def __init__(self, content):
+        self.content = content
+
+    def makefile(self, mode):
+        return io.BytesIO(self.content)
+
+
+def page_text(response):
+    if response.status != 200 or response.headers.get_content_type() not in ('text/html', 'application/xhtml+xml'):
+        raise NoPreview('no page (%d)' % response.status)
+    try:
+        content = response.read(PREVIEW_BYTES)
+    except http.client.IncompleteRead as cut:    # the limit cuts a page that comes in chunks
+        content = cut.partial
+    charset = response.headers.get_content_charset() or 'utf-8'
+    try:
+        return content.decode(charset, 'replace')
+    except LookupError:
+        return content.decode('utf-8', 'replace')
+
+
+# -- reading
+
+class PageHead(html.parser.HTMLParser):
+    """Collects what a page says of itself (https://ogp.me, HTML section 4.2): {name: text}."""
+
+    def __init__(self, text):
+        html.parser.HTMLParser.__init__(self)
+        self.said, self.title, self._in_title = {}, '', False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        if tag == 'meta' and values.get('content'):
+            self.said.setdefault((values.get('property') or values.get('name') or '').lower(), values['content'])
+        self._in_title = tag == 'title' and not self.title
+
+    def handle_endtag(self, tag):
+        self._in_title = False
+
+    def handle_data(self, data):
+        if self._in_title:
+            self.title += data
+
+
+def read_preview(text):
+    """What a page says of itself, as plain words: title, description, site."""
+    page = PageHead(text)
+    title = tame_words(page.said.get('og:title') or page.title, 200)
+    if not title:
+        raise NoPreview('the page has no title')
+    description = page.said.get('og:description') or page.said.get('description') or ''
+    return {'title': title, 'description': tame_words(description, 300), 'site': tame_words(page.said.get('og:site_name', ''), 80)}
+
+
+def tame_words(text, limit):
+    """One line without what cannot be seen, which could turn or hide the words around it."""
+    seen = ''.join(letter if letter.isprintable() or letter in JOINERS else ' ' for letter in text)
+    line = ' '.join(seen.split())
+    return line if len(line) <= limit else line[:limit - 1] + '\u2026'
+
+
+# -- with messages
+
+class Previewer:
+    """The thread that looks at links, apart from all requests; without named hosts there is none."""
+
+    def __init__(self, app, policy):
+        self.app, self.policy, self.ending = app, policy, False
+        self.waiting = queue.Queue(MOST_WAITING)
+        self.thread = threading.Thread(target=self._run, name='previewer', daemon=True)
+
+    def start(self):
+        if self.policy.hosts:
+            self.thread.start()
+
+    def stop(self):
+        """Take no further message; a page that is being asked is not waited for."""
+        self.ending = True
+        self.expect(None)
+
+    def expect(self, message):
+        """Queue a message as (id, text, links)."""
+        with contextlib.suppress(queue.Full):
+            self.waiting.put_nowait(message)
+
+    def _run(self):
+        self.app.core.leave()
+        while not self.ending:
+            message = self.waiting.get()
+            if message is None:
+                return
+            try:
+                self._look(*message)
+            except Refusal:                      # the server stops, or the disk is full: then without
+                continue
+            except Exception:                    # the edge of this thread: the next message must come
+                report()
+
+    def _look(self, message_id, text, links):
+        previews = []
+        for link in links:
+            with contextlib.suppress(NoPreview, OSError, ValueError, http.client.HTTPException):
+                previews.append(dict(read_preview(fetch_page(self.policy, link, self.app.clock)), url=link))
+        if previews:
+            self.app.store.write(functools.partial(keep_previews, message_id, text, previews))
+
+
+def keep_previews(message_id, text, previews, change):
+    """Put previews to a message, if it still says what it said when its links were found."""
+    row = change.execute('SELECT channel_id, text, deleted FROM messages WHERE id = ?', (message_id,)).fetchone()
+    if row is None or row['deleted'] or row['text'] != text:
+        return
+    drop_previews(change, message_id)
+    for preview in previews:
+        change.insert('previews', message_id=message_id, **preview)
+    change.update('messages', message_id, previewed=1)
+    change.tell('message', message_id, row['channel_id'])
+
+
+def drop_previews(change, message_id):
+    change.execute('DELETE FROM previews WHERE message_id = ?', (message_id,))
+
+
+def add_previews(db, values):
+    """Put the previews into messages, by id, in the order of their links."""
+    marks = ', '.join('?' * len(values))
+    for row in db.execute('SELECT * FROM previews WHERE message_id IN (%s) ORDER BY id' % marks, list(values)):
+        values[row['message_id']]['previews'].append(
+            {name: row[name] for name in ('id', 'url', 'title', 'description', 'site')})
+
+
+PARTS.append(('previewed', add_previews))
+
+
+def expect_previews(app, change, row):
+    """Have the links of a message looked at, once it is on disk."""
+    links = links_to_ask(app.previewer.policy, row['text'])
+    if links:
+        change.afterwards(lambda: app.previewer.expect((row['id'], row['text'], links)))
+
+
+def renew_previews(app, change, row):
+    if row['previewed']:
+        drop_previews(change, row['id'])
+        change.update('messages', row['id'], previewed=0)
+    expect_previews(app, change, row)
+
+
+POSTINGS.append(expect_previews)
+REWORDINGS.append((lambda app, change, row: None, renew_previews))
+
+
+@route('DELETE', '/messages/<message>/previews/<number>', limit='change')
+def remove_preview(request, message, preview_id):
+    """Take the preview of a link off one's own message."""
+    def remove(change):
+        row = require_own(change, request, message)
+        if change.execute('DELETE FROM previews WHERE id = ? AND message_id = ?', (preview_id, row['id'])).rowcount:
+            change.tell('message', row['id'], row['channel_id'])
+    request.app.store.write(remove)
+    return Reply(204)
+
+
+# ---- 15. PRESENCE ----------------------------------------------------
 
 GONE_AFTER = 40                  # seconds without a poll; a poll waits 25 at most
 
@@ -4272,7 +4611,7 @@ def tell_typing(request, channel):
     return Reply(204)
 
 
-# ---- 15. LIVE --------------------------------------------------------
+# ---- 16. LIVE --------------------------------------------------------
 
 LONGEST_WAIT = 25                # seconds
 
@@ -4320,7 +4659,7 @@ def quiet_reply(app, listener):
 # THE BOX
 # ======================================================================
 
-# ---- 16. TLS ---------------------------------------------------------
+# ---- 17. TLS ---------------------------------------------------------
 
 # --- This machine's addresses and names
 
@@ -5042,7 +5381,7 @@ def get_authority(request):
                  headers=[('Content-Disposition', 'attachment; filename="minimost-ca.pem"')])
 
 
-# ---- 17. SERVER ------------------------------------------------------
+# ---- 18. SERVER ------------------------------------------------------
 #
 # A connection with nothing to do costs no thread: it waits in the lot. What it brings goes to a small crew of
 # workers; only what may take long, uploads, downloads and hashing, gets a thread of its own. A connection has
@@ -5811,7 +6150,7 @@ def plain_address(address):
 class App:
     """One chat: its folder, its settings and all that runs; tests make two of them side by side."""
 
-    def __init__(self, folder, settings, clock=None, random_bytes=os.urandom, log=None, plain=False):
+    def __init__(self, folder, settings, clock=None, random_bytes=os.urandom, log=None, plain=False, link_policy=None):
         self.folder, self.settings, self.clock = folder, settings, clock or Clock()
         self.random_bytes, self.log_line, self.plain = random_bytes, log, plain
         self.is_stopping, self.setup_code, self.context, self.has_index = False, '', None, False
@@ -5825,6 +6164,7 @@ class App:
         self.certificates = Certificates(folder, lambda: self.clock.now() / 1000, random_bytes)
         self.assets = Assets(os.path.join(HERE, 'static'))
         self.lot, self.crew = Lot(self), Crew(self)
+        self.previewer = Previewer(self, link_policy or LinkPolicy(settings.link_preview_hosts, own_addresses))
         self._long, self._long_lock = collections.Counter(), threading.Lock()
 
     # -- opening and closing
@@ -6069,6 +6409,7 @@ class Running:
     def start(self):
         self.app.lot.start()
         self.app.crew.start()
+        self.app.previewer.start()
         self.keeper.start()
         self._thread.start()
 
@@ -6079,6 +6420,7 @@ class Running:
         self.server.server_close()
         self.keeper.ending.set()
         self.keeper.join(5)
+        self.app.previewer.stop()
         self.app.crew.stop()
         self.app.finish_long(2)
         self.app.lot.stop()
@@ -6105,7 +6447,7 @@ def start(app, host=None, port=None):
     return running
 
 
-# ---- 18. COMMANDS ----------------------------------------------------
+# ---- 19. COMMANDS ----------------------------------------------------
 
 COMMANDS = collections.OrderedDict()     # name: Command
 
@@ -6272,7 +6614,7 @@ def commands_table():
     return '\n'.join(rows)
 
 
-# ---- 19. DEMO --------------------------------------------------------
+# ---- 20. DEMO --------------------------------------------------------
 
 DEMO_NAME = 'RV Meridian'
 
@@ -7410,7 +7752,7 @@ def demo(options):
         serve_with(options, settings)
 
 
-# ---- 20. BENCH -------------------------------------------------------
+# ---- 21. BENCH -------------------------------------------------------
 
 BENCH_PASSWORD = 'measure twice, cut once'
 
@@ -7673,7 +8015,7 @@ def bench(options):
             one.stop()
 
 
-# ---- 21. COMMAND LINE ------------------------------------------------
+# ---- 22. COMMAND LINE ------------------------------------------------
 
 def read_command_line(words):
     """The command and its options; without a command it is serve."""

@@ -862,7 +862,7 @@ NEWER_THAN_3_6 = frozenset("""
     enterContext addClassCleanup doClassCleanups assertNoLogs utcnow utcfromtimestamp getfqdn
 """.split())                                       # and three that warn or look names up
 
-REGISTRIES = frozenset(('ROUTES', 'ROUTES_BY_SHAPE', 'LOADERS', 'SHOWS', 'COMMANDS', 'ARRIVALS', 'STARTS', 'PARTS', 'REWORDINGS',
+REGISTRIES = frozenset(('ROUTES', 'ROUTES_BY_SHAPE', 'LOADERS', 'SHOWS', 'COMMANDS', 'ARRIVALS', 'STARTS', 'PARTS', 'POSTINGS', 'REWORDINGS',
                         'DEPARTURES', 'ERASURES'))
 CHANGES_IN_PLACE = frozenset("""
     append appendleft extend insert remove pop popitem popleft clear update setdefault add discard sort reverse move_to_end
@@ -1268,6 +1268,7 @@ STATUS_BY_STANDING = {                             # route: status of author, in
     'PUT /messages/<message>/pin': (204, 204, 404, 403),
     'DELETE /messages/<message>/pin': (204, 204, 404, 403),
     'GET /channels/<channel>/pins': (200, 200, 200, 200),
+    'DELETE /messages/<message>/previews/<number>': (204, 403, 404, 403),
     'GET /messages/<message>/readers': (200, 200, 404, 200),
     'PUT /me/saved/<message>': (204, 204, 404, 204),
     'GET /files/<file>': (200, 200, 404, 200),
@@ -4427,7 +4428,7 @@ class PostingMessages(ChatCase):
 
     def test_gives_a_message_with_exactly_the_fields_of_the_contract(self):
         message = self.post(self.ann, self.channel_id, 'hello\n\tthere 🙂')
-        self.assertEqual(set('id channel_id user_id kind data client_id text reply_to files reactions mentions pinned '
+        self.assertEqual(set('id channel_id user_id kind data client_id text reply_to files previews reactions mentions pinned '
                              'created_at edited_at deleted'.split()), set(message))
         self.assertEqual((self.channel_id, self.ann.user['id'], 'text', None, 'hello\n\tthere 🙂', None, [], {}, [], False),
                          tuple(message[name] for name in ('channel_id', 'user_id', 'kind', 'edited_at', 'text', 'reply_to',
@@ -5158,6 +5159,236 @@ class Search(MoreCase):
         self.app.has_index = False
         self.addCleanup(setattr, self.app, 'has_index', True)
         self.assertEqual(self.find(self.bob, 'sight from:ann'), ['Plain sight'])
+
+
+# ---- Previews of links ----------------------------------------------------------------------------------------------
+
+class LoopbackPolicy(minimost.LinkPolicy):
+    """What no setting can give: hosts on loopback may be asked, and names lead where a test wants."""
+
+    def allows(self, address):
+        return address.is_loopback
+
+
+class Pages(http.server.BaseHTTPRequestHandler):
+    """A web server with the pages {path: (status, headers, body)}; notes what it is asked."""
+
+    def do_GET(self):
+        self.server.asked.append((self.path, dict(self.headers)))
+        status, headers, body = self.server.pages.get(self.path, (404, {}, b''))
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, form, *arguments):
+        pass
+
+
+def web_server(case, pages):
+    """Serve pages on loopback until the class is through; returns the server, with `port` and what was `asked`."""
+    server = http.server.HTTPServer(('127.0.0.1', 0), Pages)
+    server.pages, server.asked, server.port = pages, [], server.server_port
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    case.servers.append(server)
+    return server
+
+
+HTML = {'Content-Type': 'text/html; charset=utf-8'}
+WIKI = ('<!doctype html><html><head><title>Plain title</title><meta property="og:title" content="Loop B &amp; its\nvalve \u202e">'
+        '<meta name="description" content="How to <b>close</b> it."><meta property="og:site_name" content="Ship wiki">'
+        '</head><body><svg><title>Not this</title></svg>').encode()
+
+
+class PreviewsOfLinks(MoreCase):
+
+    @classmethod
+    def begin(cls):
+        cls.servers = []
+        cls.web = web_server(cls, {
+            '/wiki': (200, HTML, WIKI), '/plain': (200, HTML, b'<title>A&nbsp;title\x00</title>' + b'x' * 200000),
+            '/latin': (200, {'Content-Type': 'text/html; charset=latin-1'}, '<title>Gr\xf6\xdfe</title>'.encode('latin-1')),
+            '/picture': (200, {'Content-Type': 'image/png'}, b'<title>no</title>'), '/gone': (404, HTML, WIKI),
+            '/empty': (200, HTML, b''), '/late': (200, HTML, b'x' * 70000 + b'<title>late</title>'),
+            '/moved': (302, {'Location': '/wiki'}, b''), '/round': (302, {'Location': '/round'}, b''),
+            '/away': (302, {'Location': 'http://localhost:1/wiki'}, b''), '/file': (302, {'Location': 'file:///etc/passwd'}, b'')})
+        cls.host = '127.0.0.1:%d' % cls.web.port
+        policy = LoopbackPolicy([cls.host], lambda: [])
+        settings = minimost.Settings({'rate_limit_enabled': False})
+        cls.app = minimost.App(os.path.join(cls.folder, 'data'), settings, plain=True, link_policy=policy)
+        cls.running = minimost.start(cls.app, '127.0.0.1', 0)
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        for server in cls.servers:
+            server.shutdown()
+            server.server_close()
+
+    def link(self, path):
+        return 'http://%s%s' % (self.host, path)
+
+    def fetch(self, url, policy=None):
+        """The title of what a link leads to, or why there is none."""
+        try:
+            page = minimost.fetch_page(policy or self.app.previewer.policy, url, minimost.Clock())
+            return minimost.read_preview(page)['title']
+        except (minimost.NoPreview, ValueError, OSError) as error:
+            return error
+
+    def previews(self, message_id, count=1):
+        return wait_until(lambda: [one for one in [self.message(message_id)['previews']] if len(one) == count], message='previews')[0]
+
+    def test_come_with_the_message_as_plain_words(self):
+        cursor = self.ann.get('/snapshot').data['cursor']
+        message_id = self.say(self.bob, 'See %s, `%s` and http://elsewhere.test/' % (self.link('/moved'), self.link('/plain')))
+        preview, = self.previews(message_id)
+        preview.pop('id')
+        self.assertEqual(preview, {'url': self.link('/moved'), 'title': 'Loop B & its valve', 'description': 'How to <b>close</b> it.',
+                                   'site': 'Ship wiki'})
+        events = self.ann.get('/poll?wait=0&after=' + cursor).data['events']
+        self.assertEqual([event['value']['previews'][0]['title'] for event in events if event['kind'] == 'message'
+                          and event['value']['id'] == message_id], ['Loop B & its valve'])
+        self.assertEqual({name for path, headers in self.web.asked for name in headers}
+                         & {'Cookie', 'Referer', 'Authorization', 'X-MiniMost'}, set())
+
+    def test_go_with_the_words_and_come_with_new_ones(self):
+        message_id = self.say(self.bob, self.link('/wiki'))
+        first, = self.previews(message_id)
+        self.bob.patch('/messages/%d' % message_id, {'text': 'Two: %s %s' % (self.link('/plain'), self.link('/latin'))})
+        self.assertEqual([one['title'] for one in self.previews(message_id, 2)], ['A title', 'Gr\xf6\xdfe'])
+        self.bob.delete('/messages/%d' % message_id)
+        self.assertEqual(self.message(message_id)['previews'], [])
+        stored = 'SELECT count(*) FROM previews WHERE message_id = ?'
+        self.assertEqual(self.app.store.reader().execute(stored, (message_id,)).fetchone()[0], 0)
+
+    def test_are_taken_off_by_the_author_alone(self):
+        message_id = self.say(self.bob, self.link('/wiki'))
+        path = '/messages/%d/previews/%d' % (message_id, self.previews(message_id)[0]['id'])
+        self.expect(403, self.ann.delete(path))
+        self.expect(204, self.bob.delete(path))
+        self.assertEqual(self.message(message_id)['previews'], [])
+
+    def test_are_not_kept_for_words_that_changed_meanwhile(self):
+        message_id = self.say(self.bob, 'Now other words')
+        preview = {'url': 'http://x.test/', 'title': 'Old', 'description': '', 'site': ''}
+        self.app.store.write(lambda change: minimost.keep_previews(message_id, 'The old words', [preview], change))
+        self.assertEqual(self.message(message_id)['previews'], [])
+
+    def test_are_of_pages_alone_and_of_named_hosts_on_every_step(self):
+        self.assertEqual(self.fetch(self.link('/plain')), 'A title')
+        for path in ('/picture', '/gone', '/empty', '/late', '/round', '/away', '/file', '/nothing'):
+            with self.subTest(path):
+                self.assertIsInstance(self.fetch(self.link(path)), (minimost.NoPreview, ValueError))
+        self.assertLessEqual(sum(path == '/round' for path, _ in self.web.asked), minimost.MOST_REDIRECTS + 1)
+
+    def test_ask_no_other_port_and_no_name_that_was_not_given(self):
+        policy = minimost.LinkPolicy(minimost.link_hosts(['Wiki.local', 'log.local:8080', '[fd00::5]']), lambda: [])
+        cases = (('http://wiki.local/', True), ('https://WIKI.LOCAL/a', True), ('http://wiki.local:8080/', False),
+                 ('http://log.local:8080/', True), ('http://log.local/', False), ('http://[fd00::5]/', True),
+                 ('http://wiki.local.evil.test/', False), ('http://evil.test/wiki.local', False))
+        for url, named in cases:
+            with self.subTest(url):
+                self.assertEqual(policy.names(minimost.link_target(url)), named)
+        for url in ('http://wiki.local@evil.test/', 'ftp://wiki.local/', 'file:///etc/passwd', 'http://', 'http://a:b/'):
+            with self.subTest(url):
+                self.assertRaises(ValueError, minimost.link_target, url)
+
+    def test_never_come_from_this_machine_or_a_cloud(self):
+        own = ipaddress.ip_address('10.0.0.7')
+        policy = minimost.LinkPolicy(['named.test'], lambda: [own])
+        for address in ('10.0.0.5', '192.168.1.9', '172.16.0.1', 'fd12::1', '203.0.113.9', '2a00::1'):
+            with self.subTest(address):
+                self.assertTrue(policy.allows(ipaddress.ip_address(address)))
+        for address in ('127.0.0.1', '127.9.9.9', '::1', '0.0.0.0', '::', '169.254.169.254', 'fe80::1', '224.0.0.1', 'ff02::1',
+                        '255.255.255.255', '::ffff:127.0.0.1', '64:ff9b::7f00:1', '2002:7f00:1::', 'fd00:ec2::254', '10.0.0.7'):
+            with self.subTest(address), self.led_to(address):
+                self.assertFalse(policy.allows(ipaddress.ip_address(address)))
+                self.assertIsInstance(self.fetch('http://named.test/', policy), minimost.NoPreview)
+        with self.led_to('10.0.0.5', '127.0.0.1'):
+            self.assertIsInstance(self.fetch('http://named.test/', policy), minimost.NoPreview)
+
+    @staticmethod
+    def led_to(*addresses):
+        """Have every name resolved to these addresses, and no socket connect."""
+        rows = [(socket.AF_INET, socket.SOCK_STREAM, 6, '', (address, 80)) for address in addresses]
+        stack = contextlib.ExitStack()
+        stack.enter_context(mock.patch('socket.getaddrinfo', return_value=rows))
+        stack.enter_context(mock.patch('socket.create_connection', side_effect=AssertionError('it connects')))
+        return stack
+
+    def test_are_asked_at_the_address_that_was_looked_at(self):
+        asked = []
+
+        def to_web(address, *more):
+            asked.append(address)
+            connection = socket.socket()
+            connection.connect(('127.0.0.1', self.web.port))
+            return connection
+        rows = [(socket.AF_INET, socket.SOCK_STREAM, 6, '', ('10.1.2.3', 80))]
+        policy = minimost.LinkPolicy(['named.test'], lambda: [])
+        with mock.patch('socket.getaddrinfo', return_value=rows) as resolve, mock.patch('socket.create_connection', to_web):
+            self.assertEqual(self.fetch('http://named.test/wiki', policy), 'Loop B & its valve')
+        self.assertEqual((asked, resolve.call_count), ([('10.1.2.3', 80)], 1))
+
+    def test_wait_for_no_server_that_drips(self):
+        dripping = socket.socket()
+        self.addCleanup(dripping.close)
+        dripping.bind(('127.0.0.1', 0))
+        dripping.listen(1)
+        host = '127.0.0.1:%d' % dripping.getsockname()[1]
+        threading.Thread(target=self.drip, args=(dripping,), daemon=True).start()
+        begun = time.monotonic()
+        with mock.patch.object(minimost, 'PREVIEW_SECONDS', 0.4):
+            self.assertIsInstance(self.fetch('http://%s/' % host, LoopbackPolicy([host], lambda: [])), minimost.NoPreview)
+        self.assertLess(time.monotonic() - begun, 2)
+
+    @staticmethod
+    def drip(listener):
+        with contextlib.suppress(OSError), listener.accept()[0] as connection:
+            connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n')
+            while True:
+                connection.sendall(b' ')
+                time.sleep(0.02)
+
+    def test_find_links_where_the_page_shows_them(self):
+        policy = minimost.LinkPolicy(['a.test'], lambda: [])
+        cases = (('see http://a.test/x.', ['http://a.test/x']), ('(http://a.test/x)', ['http://a.test/x']),
+                 ('http://a.test/x_(y)', ['http://a.test/x_(y)']), ('[it](https://a.test/x), too', ['https://a.test/x']),
+                 ('`http://a.test/`', []), ('```\nhttp://a.test/\n```', []), ('http://b.test/', []),
+                 ('http://a.test/1 http://a.test/1 http://a.test/2 http://a.test/3 http://a.test/4',
+                  ['http://a.test/%d' % number for number in (1, 2, 3)]), ('http://[/ http://a.test:99999/', []))
+        for text, expected in cases:
+            with self.subTest(text):
+                self.assertEqual(minimost.links_to_ask(policy, text), expected)
+
+
+class NoPreviewsUnlessNamed(MoreCase):
+
+    def test_the_server_connects_to_nobody_and_asks_for_no_name(self):
+        reached, resolve = [], socket.getaddrinfo
+
+        def connect(connection, address):
+            reached.append(address)
+            return unpatched(connection, address)
+        unpatched = socket.socket.connect
+        with mock.patch.object(socket.socket, 'connect', connect), mock.patch('socket.getaddrinfo') as names:
+            names.side_effect = lambda host, *more, **options: reached.append((host,)) or resolve(host, *more, **options)
+            message_id = self.say(self.bob, 'See http://127.0.0.1:%d/ and https://example.test/page' % self.running.port)
+            self.bob.patch('/messages/%d' % message_id, {'text': 'Rather http://localhost/ and http://10.0.0.1/'})
+            self.ann.get('/snapshot')
+        self.assertEqual({address[0] for address in reached} - {'127.0.0.1'}, set(), 'only the test itself connects')
+        self.assertFalse(self.app.previewer.thread.is_alive())
+        self.assertEqual(self.app.previewer.waiting.qsize(), 0)
+
+    def test_a_bad_list_names_nobody(self):
+        for bad in ('wiki.local', [5], ['http://wiki.local'], ['wiki local'], ['-x'], ['*'], ['a/b'], {'a': 1}, ['x:y']):
+            with self.subTest(bad):
+                settings = minimost.Settings({'link_preview_hosts': bad})
+                self.assertEqual((settings.link_preview_hosts, len(settings.problems)), ([], 1))
+        self.assertEqual(minimost.Settings().link_preview_hosts, [])
 
 
 class LostIndex(MoreCase):
