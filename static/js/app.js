@@ -26,6 +26,7 @@ const SOON = [
   () => import('./features/saved.js'),
   () => import('./features/receipts.js'),
   () => import('./features/presence.js'),
+  () => import('./features/user-card.js'),
   () => import('./features/typing.js'),
   () => import('./features/code-colours.js'),
   () => import('./views/menu.js'),

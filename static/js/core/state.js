@@ -7,6 +7,7 @@ export const state = {
   channels: new Map(),
   settings: {},
   server: {},
+  clockAhead: 0,
   cursor: '',
   link: {status: 'connecting', retryAt: 0},
   channelId: null,
@@ -38,10 +39,18 @@ export function takeSnapshot(snapshot) {
 
 /** Keeps the first build this page ran with: a later one means the page itself is old. */
 export function noteServer(server) {
+  if (server.now) state.clockAhead = server.now - Date.now();
   const changed = state.server.build && state.server.build !== server.build;
   if (!changed) state.server = server;
   else tell('new-version', server);
 }
+
+/** What the server's clock says (ms): by it ends what has an end. */
+export const serverNow = () => Date.now() + state.clockAhead;
+
+/** A time of the server's as the clock of this device shows it, and back again. */
+export const localTime = at => at - state.clockAhead;
+export const serverTime = at => at + state.clockAhead;
 
 function byId(things) {
   return new Map(things.map(thing => [thing.id, thing]));
@@ -68,9 +77,9 @@ function applyUser(user) {
   if (user.id === state.me.id) state.me = user;
 }
 
-function applyPresence({user_id: id, state: presence}) {
+function applyPresence({user_id: id, state: presence, until = null, last_seen: lastSeen}) {
   const user = state.users.get(id);
-  if (user) state.users.set(id, {...user, presence});
+  if (user) state.users.set(id, {...user, presence, presence_until: until, last_seen: lastSeen || user.last_seen});
 }
 
 function applyChannel(channel) {

@@ -58,6 +58,9 @@ export function shortDay(at) {
   return (sameYear ? formats.shortDay : formats.shortDayAndYear).format(at);
 }
 
+/** A time with its day, unless that is today. */
+export const endTime = at => dayKey(at) === dayKey(Date.now()) ? clockTime(at) : `${shortDay(at)}, ${clockTime(at)}`;
+
 /** Two times with the same key lie on the same day here. */
 export function dayKey(at) {
   return new Date(at).toDateString();

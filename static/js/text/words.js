@@ -227,6 +227,9 @@ export const words = {
   newVersionText: 'Reload when it suits you; drafts are kept.',
   reload: 'Reload',
 
+  status: 'Status',
+  until: (text, time) => `${text} until ${time}`.trim(),
+
   profile: 'You',
   menuOf: name => `${name}: your menu`,
   theme: 'Theme',

@@ -1,9 +1,14 @@
-/** Avatars: a photo, or a signal flag with initials; and the mark of presence. */
+/** Avatars: a photo, or a signal flag with initials; and the marks of presence and status. */
 import {drawingOf, drawingText, make, useOf} from '../core/dom.js';
+import {localTime, serverNow} from '../core/state.js';
+import {endTime} from '../text/measures.js';
 import {words} from '../text/words.js';
 
 const PATTERNS = ['cross', 'saltire', 'hoist', 'fess', 'quarter', 'diagonal', 'bar', 'border'];
-const HUES = ['petrol', 'rust', 'brass', 'plum', 'navy', 'moss', 'slate', 'rose'];
+const NO_EMOJI = '💬';
+
+/** The hues a flag can have. */
+export const HUES = ['petrol', 'rust', 'brass', 'plum', 'navy', 'moss', 'slate', 'rose'];
 
 /** One person's picture of `size` pixels; `presence` adds how reachable they are. */
 export function avatar(user, size, {presence = false} = {}) {
@@ -39,4 +44,20 @@ function presenceMark(presence) {
   const mark = make('span', {className: `presence ${presence}`, title: words.presence[presence]});
   mark.append(make('span', {className: 'visually-hidden'}, words.presence[presence]));
   return mark;
+}
+
+/** What somebody says of themselves as long as it lasts, else null. */
+export function statusOf({status}) {
+  return status && (status.until === null || status.until > serverNow()) ? status : null;
+}
+
+/** A status, or a state, in words with its end. */
+export const untilInWords = (text, until) => until === null ? text : words.until(text, endTime(localTime(until)));
+
+/** The emoji of somebody's status, in words for readers and as a tooltip; null without a status. */
+export function statusMark(user) {
+  const status = statusOf(user);
+  if (!status) return null;
+  const text = untilInWords(status.text, status.until);
+  return make('span', {className: 'status-mark', role: 'img', title: text, 'aria-label': text || words.status}, status.emoji || NO_EMOJI);
 }

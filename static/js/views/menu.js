@@ -4,15 +4,19 @@ import {closeOnBackdrop, showModal} from './dialog.js';
 
 /** A menu at a button, on phones a sheet from below. `items`: {icon, label, run, key?, danger?, checked?} or 'rule' or a node. */
 export function openMenu(button, title, items) {
-  const sheet = isPhone();
   const menu = make('div', {className: 'menu', role: 'menu', 'aria-label': title}, ...items.map(menuItem));
-  const dialog = make('dialog', {className: sheet ? 'bottom-sheet' : 'popover'}, menu);
-  dialog.setAttribute('aria-label', title);
-  closeOnBackdrop(dialog);
   menu.addEventListener('keydown', event => moveInMenu(menu, event));
-  menu.addEventListener('menu-done', () => dialog.close());
+  return openPopover(button, title, menu);
+}
+
+/** Anything at a button, on phones in a sheet from below; the event `menu-done` within closes it. */
+export function openPopover(button, title, content) {
+  const sheet = isPhone();
+  const dialog = make('dialog', {className: sheet ? 'bottom-sheet' : 'popover', 'aria-label': title}, content);
+  closeOnBackdrop(dialog);
+  dialog.addEventListener('menu-done', () => dialog.close());
   showModal(dialog);
-  if (!sheet) place(dialog, button);
+  if (!sheet) placeAt(dialog, button);
   return dialog;
 }
 
@@ -40,15 +44,15 @@ function moveInMenu(menu, event) {
   entries[(at + step + entries.length) % entries.length].focus();
 }
 
-/* Where, not how it looks: the style sheet draws at --x and --y. */
-function place(dialog, button) {
+/** Says where a popover stands, not how it looks: the style sheet draws it at --x and --y. */
+export function placeAt(popover, button) {
   const at = button.getBoundingClientRect();
-  const {width, height} = dialog.getBoundingClientRect();
+  const {width, height} = popover.getBoundingClientRect();
   const below = at.bottom + 4 + height < innerHeight;
   const y = below ? at.bottom + 4 : Math.max(8, at.top - 4 - height);
   const x = Math.max(8, Math.min(innerWidth - width - 8, at.left + width > innerWidth - 8 ? at.right - width : at.left));
-  dialog.style.setProperty('--x', `${Math.round(x)}px`);
-  dialog.style.setProperty('--y', `${Math.round(y)}px`);
+  popover.style.setProperty('--x', `${Math.round(x)}px`);
+  popover.style.setProperty('--y', `${Math.round(y)}px`);
 }
 
 /** A row of a menu where one of few is chosen; `labels` maps values to words. The menu stays open. */

@@ -85,8 +85,8 @@ function messageRow(message, entry, grouped) {
 }
 
 function lookOf(userId) {
-  const {display_name: name, avatar, color} = state.users.get(userId) || {};
-  return `${name} ${avatar} ${color}`;
+  const {display_name: name, avatar, color, status} = state.users.get(userId) || {};
+  return `${name} ${avatar} ${color} ${status && JSON.stringify(status)}`;
 }
 
 const drawn = new WeakMap();

@@ -1,10 +1,10 @@
 /** The channels, the connection, and oneself. */
-import {fill, find, findAll, icon, make, setSlot} from '../core/dom.js';
+import {fill, find, findAll, icon, make, setSlot, slot} from '../core/dom.js';
 import {outboxOf, outboxSize} from '../core/outbox.js';
 import {addressOf, channelName, listen, mayCreateChannels, state} from '../core/state.js';
 import {keep, kept} from '../core/store.js';
 import {words} from '../text/words.js';
-import {avatar} from './avatar.js';
+import {avatar, statusMark, statusOf, untilInWords} from './avatar.js';
 
 const KIND_ICONS = {public: 'hash', private: 'lock'};
 const ofKind = kind => channel => channel.kind === kind && !channel.favourite;
@@ -54,8 +54,14 @@ function drawProfile() {
   const {me} = state;
   setSlot(profile, 'avatar', avatar({...me, presence: ownPresence()}, 34, {presence: true}));
   setSlot(profile, 'name', me.display_name || me.username);
-  setSlot(profile, 'title', me.title || words.roles[me.role]);
+  setSlot(profile, 'title', ownLine(me));
   profile.setAttribute('aria-label', words.menuOf(me.display_name || me.username));
+}
+
+function ownLine(me) {
+  const status = statusOf(me);
+  if (!status) return me.title || words.roles[me.role];
+  return [statusMark(me), ` ${untilInWords(status.text, status.until)}`];
 }
 
 /* Whoever sees this page is here, whatever the server last heard. */
@@ -113,6 +119,8 @@ const isUnread = channel => channel.unread > 0 && !isMuted(channel);
 function drawChannel(channel) {
   const name = KIND_ICONS[channel.kind];
   const row = fill('channel', {icon: name ? icon(name, 17) : peerAvatar(channel), name: channelName(channel), end: endOf(channel)});
+  const status = channel.kind === 'direct' && channel.members.length < 3 && statusMark(peerOf(channel));
+  if (status) slot(row, 'name').after(status);
   row.href = addressOf(channel.id);
   row.dataset.id = channel.id;
   row.classList.toggle('unread', isUnread(channel));
@@ -121,10 +129,12 @@ function drawChannel(channel) {
   return row;
 }
 
-function peerAvatar(channel) {
+function peerOf(channel) {
   const other = channel.members.find(id => id !== state.me.id) || state.me.id;
-  return avatar(state.users.get(other) || {id: other}, 20, {presence: true});
+  return state.users.get(other) || {id: other};
 }
+
+const peerAvatar = channel => avatar(peerOf(channel), 20, {presence: true});
 
 /* A badge counts what is for the reader, a plain number what is new; a draft shows only where one is not writing it. */
 function endOf(channel) {
