@@ -3886,8 +3886,8 @@ def load_file(request, key):
     row = request.db.execute('SELECT * FROM files WHERE key = ?', (key,)).fetchone()
     if row is None:
         raise not_found()
-    may = is_carried_in_sight(request.db, request, row['id']) if row['posted'] else row['user_id'] == request.user_id
-    if not may:
+    is_own = row['user_id'] == request.user_id
+    if not (is_carried_in_sight(request.db, request.user_id, request.role, row['id']) if row['posted'] else is_own):
         raise not_found()
     return row
 

@@ -9790,6 +9790,36 @@ class SettingsInThePage(FeatureCase):
         self.assertEqual(self.page.property('#message-text', 'value'), '')
 
 
+class People(FeatureCase):
+
+    def test_have_a_card_at_their_name_by_pointer_and_by_key_that_stays_true(self):
+        self.bob.patch('/me', {'display_name': 'Bob Marlin', 'title': 'Bosun', 'bio': 'Knots and rust.'})
+        message = self.write('Who wrote this?')
+        name = "article[data-id='%d'] .author-name" % message
+        self.page.hover(name)
+        self.page.see('Knots and rust.', '.hover-card')
+        self.bob.put('/me/presence', {'state': 'dnd', 'until': now() + DAY})
+        self.bob.patch('/me', {'status': {'emoji': '', 'text': 'On watch', 'until': None}})
+        self.page.see('Do not disturb until', '.hover-card')
+        self.page.see('On watch', '.hover-card')
+        self.page.wait_for(name + " + .status-mark[title='On watch']")
+        self.page.keys('Escape')
+        self.page.gone('.hover-card')
+        self.page.run("document.querySelector(arguments[0]).focus()", name)
+        self.page.keys('Enter')
+        self.page.wait_for("dialog[open][aria-label='Profile of Bob Marlin']")
+        self.page.keys('Escape')
+        self.page.gone('dialog')
+        self.page.wait_for(name + ':focus')
+        self.choose(message, 'Show profile')
+        press(self.page, 'dialog[open] .user-card', 'Message')
+        self.page.gone('dialog')
+        self.page.wait_for(".channel[aria-current] .status-mark[title='On watch']")
+        self.bob.patch('/me', {'status': None, 'display_name': 'bob'})
+        self.bob.put('/me/presence', {'state': 'active'})
+        self.page.gone('.channel .status-mark')
+
+
 class OnThePhone(FeatureCase):
 
     options = {'size': (390, 844), 'mobile': True}
