@@ -9918,6 +9918,103 @@ class AccessByAxeInTheDark(AccessByAxe):
 
 
 # ======================================================================
+# BROWSERS: unread, mentions, and what is passed on
+# ======================================================================
+
+GROUPS = """
+return [...document.querySelectorAll('#panel .card-group')].map(group => [group.querySelector('h3 a').innerText,
+    ...[...group.querySelectorAll('.card-text')].map(text => text.innerText)]);
+"""
+PLACE = "return document.querySelector('#' + arguments[0] + ' .channel-end').innerText"
+
+
+class WhatWaitsInThePage(FeatureCase):
+
+    def setUp(self):
+        super().setUp()
+        self.ann.post('/me/read', {'message_id': 1 << 40})
+        self.page.wait_for("return !document.querySelector('#unread.unread')")
+        if self.page.run("return !document.querySelector('#panel').hidden"):
+            self.page.run("document.querySelector('#panel .close').click()")
+        self.other = self.new_channel()
+        self.page.wait_for('.channel[data-id="%d"]' % self.other)
+
+    def counts(self, unread, mentions):
+        wait_until(lambda: [self.page.run(PLACE, name) for name in ('unread', 'mentions')] == [unread, mentions],
+                   message=lambda: [self.page.run(PLACE, name) for name in ('unread', 'mentions')])
+
+    def groups(self, *wanted):
+        wait_until(lambda: self.page.run(GROUPS) == list(wanted), message=lambda: self.page.run(GROUPS))
+
+    def name(self, channel):
+        return '#' + self.bob.get('/channels/%d' % channel).data['channel']['name']
+
+    def test_unread_is_counted_listed_and_read_in_all_tabs(self):
+        muted = self.new_channel()
+        self.ann.patch('/channels/%d/me' % muted, {'notify': 'none'})
+        self.post(self.bob, 'Not heard', muted)
+        one = self.post(self.bob, 'First', self.other)
+        gone = self.post(self.bob, 'Second @ann', self.other)
+        self.counts('2', '1')
+        self.page.click('#unread')
+        self.groups([self.name(self.other), 'First', 'Second @ann'])
+        self.bob.delete('/messages/%d' % gone)
+        self.groups([self.name(self.other), 'First'])
+        self.counts('1', '')
+        self.bob.patch('/messages/%d' % one, {'text': 'First, @ann'})
+        self.groups([self.name(self.other), 'First, @ann'])
+        self.counts('1', '1')
+        third = self.post(self.bob, 'Third', self.other)
+        self.groups([self.name(self.other), 'First, @ann', 'Third'])
+        self.page.click('#panel .card-group .icon-button')
+        self.page.see('All is read', '#panel')
+        self.counts('', '')
+        self.assertEqual(self.ann.get('/channels/%d' % self.other).data['channel']['read_to'], third)
+        press(self.page, '#toasts .toast', 'Undo')
+        self.groups([self.name(self.other), 'First, @ann', 'Third'])
+        with self.new_browser('ann') as tab:
+            tab.wait_for('#unread.unread')
+            press(self.page, '#panel', 'Mark all read')
+            tab.wait_for("return !document.querySelector('#unread.unread')", timeout=1)
+        self.assertEqual(self.ann.get('/channels/%d' % muted).data['channel']['unread'], 0)
+        self.page.see('All is read', '#panel')
+
+    def test_a_card_leads_to_the_message_and_reading_empties_its_group(self):
+        self.post(self.bob, 'Come and see', self.other)
+        self.page.click('#unread')
+        self.groups([self.name(self.other), 'Come and see'])
+        self.page.click('#panel .card')
+        self.page.see('Come and see', '#messages')
+        self.page.see('All is read', '#panel')
+
+    def test_mentions_come_newest_first_and_go_with_their_message(self):
+        self.page.click('#mentions')
+        self.post(self.bob, 'One for @ann', self.other)
+        last = self.post(self.bob, 'All of you, @everyone', self.other)
+        wait_until(lambda: self.page.run(CARDS)[:2] == ['All of you, @everyone', 'One for @ann'])
+        self.page.wait_for('#panel .card.new')
+        self.counts('2', '2')
+        self.bob.delete('/messages/%d' % last)
+        wait_until(lambda: self.page.run(CARDS)[:1] == ['One for @ann'])
+        self.counts('1', '1')
+        self.page.click('#panel .card')
+        self.page.see('One for @ann', '#messages')
+        self.counts('', '')
+        self.page.wait_for("return !document.querySelector('#panel .card.new')")
+
+    def test_mentions_of_old_come_in_pages(self):
+        self.page.run("window.asked = 0; const real = fetch; window.fetch = (path, init) => {"
+                      "if (/mentions/.test(path)) { window.asked += 1; path += (path.includes('?') ? '&' : '?') + 'limit=2'; }"
+                      "return real(path, init); }")
+        for number in range(3):
+            self.post(self.bob, '@ann %d' % number, self.other)
+        self.page.click('#mentions')
+        wait_until(lambda: self.page.run(CARDS) == ['@ann 2', '@ann 1'])
+        self.page.click('#panel .more-cards')
+        wait_until(lambda: self.page.run(CARDS)[:3] == ['@ann 2', '@ann 1', '@ann 0'])
+
+
+# ======================================================================
 # ALL OF THEM
 # ======================================================================
 

@@ -1,6 +1,6 @@
 /** Starts the page: who is here, the frame, the features, then news. */
 import {ApiError, get} from './core/api.js';
-import {fill, find, useWords} from './core/dom.js';
+import {claim, fill, find, useWords} from './core/dom.js';
 import {loadSnapshot, startFeed} from './core/feed.js';
 import {startOutbox} from './core/outbox.js';
 import {addressOf, apply, listen, readRoute, state, tell} from './core/state.js';
@@ -23,7 +23,6 @@ const NEXT = [() => import('./features/message-actions.js'), () => import('./fea
 const SOON = [
   () => import('./features/reactions.js'),
   () => import('./features/pins.js'),
-  () => import('./features/saved.js'),
   () => import('./features/receipts.js'),
   () => import('./features/presence.js'),
   () => import('./features/user-card.js'),
@@ -35,8 +34,16 @@ const SOON = [
 const FIRST_MOVES = ['pointermove', 'pointerdown', 'keydown', 'focusin'];
 const SOON_AT_LATEST = 600;
 
+/* What has a button and more than that to do comes as soon, or with the first use of the button. */
+const SOON_WITH_BUTTON = {
+  '#saved': () => import('./features/saved.js'),
+};
+
 /* What a person may never open is fetched when its button is first used. */
 const ON_FIRST_USE = {
+  ...SOON_WITH_BUTTON,
+  '#unread': () => import('./features/unread.js'),
+  '#mentions': () => import('./features/mentions.js'),
   '#add-channel, #add-private, #join-channel': () => import('./features/channels.js'),
   '#channel-menu, .set-topic': () => import('./features/channel-menu.js'),
   '#members, .add-people': () => import('./features/members.js'),
@@ -77,6 +84,7 @@ async function showSettings(name) {
 
 async function start() {
   useWords(words);
+  Object.keys(ON_FIRST_USE).forEach(claim);
   startAppearance();
   await signIn();
   find('#app').replaceChildren(fill('frame'));
@@ -110,7 +118,7 @@ function loadTheRestSoon() {
   const load = () => {
     clearTimeout(timer);
     for (const kind of FIRST_MOVES) document.removeEventListener(kind, load, true);
-    loadAll(SOON);
+    loadAll([...SOON, ...Object.values(SOON_WITH_BUTTON)]);
   };
   const timer = setTimeout(load, SOON_AT_LATEST);
   for (const kind of FIRST_MOVES) document.addEventListener(kind, load, true);

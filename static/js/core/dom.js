@@ -24,6 +24,23 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
+/* -- buttons that a feature answers: without the feature they are not there */
+
+const claims = new Set();
+
+/** Says that something answers the buttons of `selectors`, a list with commas; from now on they are shown. */
+export function claim(selectors) {
+  for (const selector of selectors.split(', ')) claims.add(selector);
+  hideUnclaimed(document);
+}
+
+/** Whether something answers a button, which names its selector in `data-claim`. */
+export const isClaimed = button => claims.has(button.dataset.claim);
+
+function hideUnclaimed(root) {
+  for (const button of findAll('[data-claim]', root)) button.hidden = !isClaimed(button);
+}
+
 function setProperty(element, name, value) {
   if (value === undefined || value === null) return;
   if (name.includes('-') || !(name in element)) element.setAttribute(name, value);
@@ -64,6 +81,7 @@ export function drawingText(text, x, y, size) {
 export function fill(name, slots = {}) {
   const copy = document.getElementById(`${name}-template`).content.cloneNode(true);
   sayWords(copy);
+  hideUnclaimed(copy);
   for (const [slot, value] of Object.entries(slots)) setSlot(copy, slot, value);
   return copy.childElementCount === 1 ? copy.firstElementChild : copy;
 }

@@ -97,12 +97,19 @@ function applyMine({channel_id: id, ...personal}) {
 
 function applyMessage(message) {
   const channel = state.channels.get(message.channel_id);
-  if (!channel || channel.last_message_id >= message.id) return;
+  if (!channel) return;
+  if (channel.last_message_id >= message.id) return void (mayMiscount(channel, message) && tell('recount', channel.id));
   const isNew = channel.joined && isNews(message) && message.id > channel.read_to;
   state.channels.set(channel.id, {
     ...channel, last_message_id: message.id,
     unread: oneMore(channel.unread, isNew), mentions: oneMore(channel.mentions, isNew && isForMe(message)),
   });
+}
+
+/* What was counted as new is deleted, or names others than before: only the server knows what is left. */
+function mayMiscount(channel, message) {
+  const counted = channel.unread > 0 && message.id > channel.read_to && message.user_id !== state.me.id;
+  return counted && (message.deleted || Boolean(message.edited_at) && (channel.mentions > 0 || isForMe(message)));
 }
 
 /* The server counts to a thousand and no further. */
@@ -161,6 +168,12 @@ export const mayCreateChannels = () => state.me.role !== 'guest';
 export function readRoute() {
   const [, channel, message] = /^#\/channel\/(\d+)(?:\/message\/(\d+))?$/.exec(location.hash) || [];
   return {channelId: Number(channel) || null, messageId: Number(message) || null};
+}
+
+/** Goes to an address of this page; the step of history that a drawer or a panel took becomes the new place. */
+export function goTo(address) {
+  if (history.state && (history.state.drawer || history.state.panel)) location.replace(address);
+  else location.hash = address;
 }
 
 export function addressOf(channelId, messageId) {

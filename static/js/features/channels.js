@@ -1,7 +1,7 @@
 /** Finding, joining and making channels. */
 import {ApiError, get, post} from '../core/api.js';
 import {fill, icon, make} from '../core/dom.js';
-import {addressOf, apply, mayCreateChannels, state} from '../core/state.js';
+import {addressOf, apply, goTo, mayCreateChannels, state} from '../core/state.js';
 import {fitting} from '../text/fuzzy.js';
 import {words} from '../text/words.js';
 import {joinChannel} from '../views/channel.js';
@@ -70,7 +70,7 @@ function drawEntry(channel, dialog) {
   button.addEventListener('click', async () => {
     if (!channel.joined && !await joinChannel(channel.id)) return;
     dialog.close();
-    location.hash = addressOf(channel.id);
+    goTo(addressOf(channel.id));
   });
   return entry;
 }
@@ -104,5 +104,5 @@ async function create({name, topic, kind}, members) {
   if (!name.trim()) throw new ApiError(400, {error: words.nameMissing, field: 'name'});
   const {channel} = await post('/channels', {name: name.trim(), kind, members, topic: topic.trim()});
   apply({kind: 'channel', value: {...channel, joined: true}});
-  location.hash = addressOf(channel.id);
+  goTo(addressOf(channel.id));
 }

@@ -1,9 +1,11 @@
 /** On phones the sidebar is a drawer: by button, by a swipe from the edge, closed by Back. */
-import {find, isPhone} from '../core/dom.js';
-import {listen} from '../core/state.js';
+import {claim, find, isPhone} from '../core/dom.js';
+import {goTo, listen} from '../core/state.js';
 
 const EDGE = 24;
 const TRAVEL = 56;
+
+claim('#open-drawer, #close-drawer');
 
 const isOpen = () => document.body.classList.contains('drawer-open');
 
@@ -41,7 +43,7 @@ document.addEventListener('click', event => {
 function followFromDrawer(event, link) {
   event.preventDefault();
   if (link.hash === location.hash) return closeDrawer();
-  location.replace(link.href);
+  goTo(link.hash);
 }
 
 document.addEventListener('keydown', event => event.key === 'Escape' && !find('dialog[open]') && closeDrawer());

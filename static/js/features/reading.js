@@ -1,7 +1,7 @@
 /** What was seen counts as read; what comes in is spoken to those who listen instead of look. */
-import {ApiError, post} from '../core/api.js';
+import {ApiError, get, post} from '../core/api.js';
 import {find, make} from '../core/dom.js';
-import {apply, listen, openChannel, state, userName} from '../core/state.js';
+import {apply, listen, openChannel, state, tell, userName} from '../core/state.js';
 import {plainLine} from '../text/markup.js';
 import {words} from '../text/words.js';
 import {addMessageAction} from '../views/message.js';
@@ -66,6 +66,34 @@ async function tellServer() {
       if (!error.refused && !pending.has(channelId)) pending.set(channelId, newest);
     }
   }
+}
+
+/* -- counting anew what was deleted or changed before it was read */
+
+const recounting = new Set();
+
+/* A whole channel hears of a change at once, and must not ask at once. */
+listen('recount', channelId => {
+  if (recounting.has(channelId)) return;
+  recounting.add(channelId);
+  setTimeout(recount, Math.random() * PAUSE, channelId);
+});
+
+async function recount(channelId) {
+  recounting.delete(channelId);
+  try {
+    takeCounts((await get(`/channels/${channelId}`)).channel);
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+  }
+}
+
+/* An answer that news or reading has overtaken is none. */
+function takeCounts({id, read_to, unread, mentions, last_message_id: last}) {
+  const known = state.channels.get(id);
+  if (!known || known.read_to > read_to) return;
+  if (known.last_message_id > last) return tell('recount', id);
+  apply({kind: 'mine', value: {channel_id: id, read_to, unread, mentions}});
 }
 
 listen('news', message => {

@@ -1,12 +1,11 @@
 /** What one keeps for oneself: saved from the menu of a message, found again in the panel. */
 import {ApiError, get, put, remove} from '../core/api.js';
-import {find} from '../core/dom.js';
 import {listen} from '../core/state.js';
 import {laterWords} from '../text/later-words.js';
 import {words} from '../text/words.js';
 import {cardList, messageCard, noCards} from '../views/cards.js';
 import {addMessageAction} from '../views/message.js';
-import {closePanel, openPanel, openPanelName} from '../views/panel.js';
+import {openPanel, openPanelName, tieButton} from '../views/panel.js';
 import {attempt, toast} from '../views/toast.js';
 
 const NAME = 'saved';
@@ -19,10 +18,9 @@ const maySave = message => Boolean(message.id && message.kind === 'text' && !mes
 addMessageAction({name: 'save', icon: 'bookmark', label: laterWords.save, order: 20, may: message => maySave(message) && !isSaved(message), run: save});
 addMessageAction({name: 'unsave', icon: 'bookmark', label: laterWords.unsave, order: 20, may: message => maySave(message) && isSaved(message), run: unsave});
 
-document.addEventListener('click', event => event.target.closest('#saved') && toggle());
+tieButton('#saved', NAME, show);
 listen('snapshot', load);
 listen('message', onMessage);
-listen('panel', name => find('#saved').setAttribute('aria-expanded', String(name === NAME)));
 load();
 
 async function save(message) {
@@ -60,20 +58,6 @@ function take(messages) {
 
 function onMessage(message) {
   if (isSaved(message)) take(saved.messages.map(other => other.id === message.id ? message : other).filter(maySave));
-}
-
-async function toggle() {
-  if (openPanelName() === NAME) return closePanel();
-  await leaveDrawer();
-  return show();
-}
-
-/* On phones the drawer goes first, and with it its step of history. */
-async function leaveDrawer() {
-  if (!history.state || !history.state.drawer) return;
-  const left = new Promise(resolve => addEventListener('popstate', resolve, {once: true}));
-  find('#close-drawer').click();
-  await left;
 }
 
 function show() {

@@ -147,6 +147,8 @@ export const words = {
   messageGone: 'That message is not here any more.',
   search: 'Search',
   searchMessages: 'Search messages',
+  unread: 'Unread',
+  mentions: 'Mentions',
   saved: 'Saved',
   system: {
     created: () => 'created the channel',

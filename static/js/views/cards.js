@@ -61,5 +61,16 @@ export function cardList(before = null) {
   return list;
 }
 
+/** Draws a list of cards anew; the card or button that has the focus keeps it, or hands it to what stands in its place. */
+export function keepFocus(list, draw) {
+  const stops = () => findAll('a, button', list);
+  const held = document.activeElement;
+  const at = stops().indexOf(held);
+  draw();
+  if (at < 0 || held.isConnected) return;
+  const next = stops().find(stop => held.href && stop.href === held.href && stop.className === held.className) || stops()[Math.min(at, stops().length - 1)];
+  if (next) next.focus({preventScroll: true});
+}
+
 /** What stands where there are no cards. */
 export const noCards = (title, text) => make('div', {className: 'no-cards'}, make('b', {dir: 'auto'}, title), make('p', {}, text));

@@ -1,6 +1,6 @@
 /** The panel at the right: beside the sheet where there is room, over it below, a full page on phones. */
-import {fill, find, make, setSlot} from '../core/dom.js';
-import {listen, tell} from '../core/state.js';
+import {fill, find, make, setSlot, slot} from '../core/dom.js';
+import {goTo, listen, tell} from '../core/state.js';
 
 const BESIDE = matchMedia('(min-width: 1100px)');
 const PHONE = matchMedia('(max-width: 719px)');
@@ -15,10 +15,33 @@ export const openPanelName = () => panel.name;
 export function openPanel(name, {title, count = '', buttons = [], body}) {
   if (panel.name !== name) begin(name);
   setSlot(root(), 'title', [title, count === '' ? null : make('span', {className: 'muted'}, ` ${count}`)].filter(Boolean));
-  setSlot(root(), 'buttons', buttons);
+  /* A button that stays keeps the focus. */
+  if (!sameNodes(slot(root(), 'buttons').childNodes, buttons)) setSlot(root(), 'buttons', buttons);
   /* The same body stays, and with it what is being typed there. */
   if (!root().contains(body)) setSlot(root(), 'body', body);
   root().setAttribute('aria-label', title);
+}
+
+const sameNodes = (one, other) => one.length === other.length && other.every((node, index) => node === one[index]);
+
+/** Has the buttons of `selector` open the panel called `name`, by `show`, and close it again. */
+export function tieButton(selector, name, show) {
+  document.addEventListener('click', event => event.target.closest(selector) && toggle(name, show));
+  listen('panel', opened => find(selector).setAttribute('aria-expanded', String(opened === name)));
+}
+
+async function toggle(name, show) {
+  if (panel.name === name) return closePanel();
+  await leaveDrawer();
+  show();
+}
+
+/* On phones the drawer goes first, and with it its step of history. */
+async function leaveDrawer() {
+  if (!history.state || !history.state.drawer) return;
+  const left = new Promise(resolve => addEventListener('popstate', resolve, {once: true}));
+  find('#close-drawer').click();
+  await left;
 }
 
 function begin(name) {
@@ -34,6 +57,15 @@ function begin(name) {
   find('#sheet').inert = PHONE.matches;
   root().focus({preventScroll: true});
   tell('panel', name);
+}
+
+/* Where the panel is a page of its own, what one follows takes its place. */
+function follow(event) {
+  const link = event.target.closest('#panel a[href^="#/"]');
+  if (!link || !history.state || !history.state.panel) return;
+  if (link.hash === location.hash) return closePanel();
+  event.preventDefault();
+  goTo(link.hash);
 }
 
 /** Closes the panel and gives the focus back. */
@@ -52,6 +84,7 @@ function hide() {
   tell('panel', '');
 }
 
+document.addEventListener('click', follow);
 addEventListener('popstate', () => panel.name && PHONE.matches && hide());
 document.addEventListener('keydown', event => {
   if (event.key === 'Escape' && panel.name && root().contains(event.target) && !find('dialog[open]')) closePanel();

@@ -1,7 +1,7 @@
 /** Lists of people: a row each, in order of presence, and a list to choose from. */
 import {post} from '../core/api.js';
 import {fill, find, icon, isComposing, label, make} from '../core/dom.js';
-import {addressOf, apply, state} from '../core/state.js';
+import {addressOf, apply, goTo, state} from '../core/state.js';
 import {fitting} from '../text/fuzzy.js';
 import {words} from '../text/words.js';
 import {avatar} from './avatar.js';
@@ -126,7 +126,7 @@ export function startDirect(userIds) {
   return attempt(async () => {
     const {channel} = await post('/direct', {users: userIds});
     apply({kind: 'channel', value: {...channel, joined: true, hidden: false}});
-    location.hash = addressOf(channel.id);
+    goTo(addressOf(channel.id));
     return channel;
   });
 }

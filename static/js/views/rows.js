@@ -1,5 +1,5 @@
 /** The rows of the timeline: what stands there, and the least change of the page that shows it. */
-import {fill, findAll, icon, make} from '../core/dom.js';
+import {fill, findAll, icon, isClaimed, make} from '../core/dom.js';
 import {outboxOf} from '../core/outbox.js';
 import {channelName, mayInvite, mayManage, state} from '../core/state.js';
 import {dateForm, dayKey, dayName} from '../text/measures.js';
@@ -62,9 +62,9 @@ function startRow({window}) {
 
 /* A channel in which nothing was said yet says what to do. */
 function startButtons(channel) {
-  const add = mayInvite(channel) && make('button', {type: 'button', className: 'button primary add-people'}, icon('userplus', 18), words.addPeople);
-  const topic = mayManage(channel) && !channel.topic && make('button', {type: 'button', className: 'button secondary set-topic'}, words.setATopic);
-  return [add, topic].filter(Boolean);
+  const add = mayInvite(channel) && make('button', {type: 'button', className: 'button primary add-people', 'data-claim': '.add-people'}, icon('userplus', 18), words.addPeople);
+  const topic = mayManage(channel) && !channel.topic && make('button', {type: 'button', className: 'button secondary set-topic', 'data-claim': '.set-topic'}, words.setATopic);
+  return [add, topic].filter(button => button && isClaimed(button));
 }
 
 function dayRow(message) {

@@ -1,5 +1,5 @@
 /** The channels, the connection, and oneself. */
-import {fill, find, findAll, icon, make, setSlot, slot} from '../core/dom.js';
+import {fill, find, findAll, icon, isClaimed, make, setSlot, slot} from '../core/dom.js';
 import {outboxOf, outboxSize} from '../core/outbox.js';
 import {addressOf, channelName, listen, mayCreateChannels, state} from '../core/state.js';
 import {keep, kept} from '../core/store.js';
@@ -43,6 +43,7 @@ function draw() {
   setSlot(sidebar, 'place', state.settings.name);
   drawProfile();
   drawConnection();
+  drawPlaces();
   const held = document.activeElement.closest && document.activeElement.closest('a.channel');
   setSlot(sidebar, 'channels', SECTIONS.map(drawSection).filter(Boolean));
   drawHints();
@@ -85,6 +86,19 @@ function drawConnection() {
   setSlot(find('#sidebar'), 'connection', [icon(name, 14), make('span', {}, text)]);
 }
 
+/* What is unread in all channels that one wants to hear of, and how much of it names one. */
+function drawPlaces() {
+  const heard = [...state.channels.values()].filter(channel => channel.joined && !channel.hidden && !isMuted(channel));
+  const sum = name => heard.reduce((total, channel) => total + channel[name], 0);
+  drawPlace('unread', sum('unread'), {className: 'count', say: words.unreadMessages});
+  drawPlace('mentions', sum('mentions'), {className: 'badge', say: words.mentionsYou});
+}
+
+function drawPlace(name, total, {className, say}) {
+  find(`#${name}`).classList.toggle('unread', total > 0);
+  setSlot(find('#sidebar'), `${name}-end`, total ? make('span', {className, 'aria-label': say(total)}, count(total)) : null);
+}
+
 function drawSection(section) {
   const channels = [...state.channels.values()].filter(channel => section.holds(channel) && channel.joined && !channel.hidden);
   if (!channels.length && !section.always) return null;
@@ -110,7 +124,8 @@ function toggleSection(name) {
 }
 
 function addButton({id, label}) {
-  return make('button', {type: 'button', id, className: 'icon-button', 'aria-label': label, title: label}, icon('plus', 16));
+  const button = make('button', {type: 'button', id, className: 'icon-button', 'aria-label': label, title: label, 'data-claim': `#${id}`}, icon('plus', 16));
+  return isClaimed(button) ? button : null;
 }
 
 const isMuted = channel => channel.notify === 'none';
@@ -161,7 +176,7 @@ function sign(name, text) {
 /* The unread rows that lie beyond one edge of the list. */
 function beyond(edge) {
   const lists = find('.channel-lists').getBoundingClientRect();
-  return findAll('.channel.unread').filter(row => {
+  return findAll('.channel-lists .channel.unread').filter(row => {
     const {top, bottom} = row.getBoundingClientRect();
     return edge === 'above' ? bottom <= lists.top + 4 : top >= lists.bottom - 4;
   });

@@ -226,7 +226,7 @@ const firstVisible = () => messageOf(firstInView(scroller()));
 function rememberPlace(event) {
   if (!event.target.closest('a[href^="#/"]') || !view.window || view.following) return;
   const place = firstVisible();
-  if (place && place.id) history.replaceState({place: place.id}, '');
+  if (place && place.id) history.replaceState({...history.state, place: place.id}, '');
 }
 
 /** The id of the newest message when it is in view, else 0. */

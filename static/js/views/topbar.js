@@ -1,5 +1,5 @@
 /** The head of the open channel. */
-import {fill, find, icon, label, setSlot} from '../core/dom.js';
+import {fill, find, icon, isClaimed, label, setSlot} from '../core/dom.js';
 import {channelName, listen, memberCount, openChannel, state} from '../core/state.js';
 import {words} from '../text/words.js';
 import {avatar} from './avatar.js';
@@ -21,7 +21,7 @@ export function startTopbar() {
 function draw() {
   const bar = find('#topbar');
   const channel = openChannel();
-  find('#members').hidden = find('#channel-menu').hidden = !channel;
+  for (const button of [find('#members'), find('#channel-menu')]) button.hidden = !channel || !isClaimed(button);
   drawUnread(bar);
   document.title = titleOf(channel);
   if (!channel) return setSlots(bar, {icon: null, name: words.noChannelTitle, subtitle: '', topic: ''});
