@@ -28,11 +28,12 @@ THE CHAT
   16. LIVE         the snapshot and the poll
 THE BOX
   17. TLS          a certificate authority of one's own
-  18. SERVER       sockets, the lot, the crew, start and stop
-  19. COMMANDS     their table; serve, routes, settings
-  20. DEMO         a believable crew, two thousand messages, pictures drawn in code
-  21. BENCH        how fast it is here
-  22. COMMAND LINE where it all begins
+  18. JOINING      addresses and QR codes
+  19. SERVER       sockets, the lot, the crew, start and stop
+  20. COMMANDS     their table; serve, routes, settings
+  21. DEMO         a believable crew, two thousand messages, pictures drawn in code
+  22. BENCH        how fast it is here
+  23. COMMAND LINE where it all begins
 """
 import argparse
 import array
@@ -54,6 +55,7 @@ import http.server
 import inspect
 import io
 import ipaddress
+import itertools
 import json
 import math
 import os
@@ -5381,7 +5383,235 @@ def get_authority(request):
                  headers=[('Content-Disposition', 'attachment; filename="minimost-ca.pem"')])
 
 
-# ---- 18. SERVER ------------------------------------------------------
+# ---- 18. JOINING -----------------------------------------------------
+#
+# QR codes after ISO/IEC 18004:2015: byte mode, error correction level M, versions 1 to 10. A matrix is a list of rows,
+# 1 is dark.
+
+QR_BLOCKS = (           # table 9, level M: of each version the error correction bytes of a block and the data bytes of each
+    (10, [16]), (16, [28]), (26, [44]), (18, [32] * 2), (24, [43] * 2), (16, [27] * 4), (18, [31] * 4),
+    (22, [38] * 2 + [39] * 2), (22, [36] * 3 + [37] * 2), (26, [43] * 4 + [44]))
+QR_ALIGNMENT = (        # annex E: where the centres of the alignment patterns lie, along both edges
+    (), (6, 18), (6, 22), (6, 26), (6, 30), (6, 34), (6, 22, 38), (6, 24, 42), (6, 26, 46), (6, 28, 50))
+QR_MASKS = (            # table 10: which modules each mask turns over
+    lambda row, column: (row + column) % 2 == 0,
+    lambda row, column: row % 2 == 0,
+    lambda row, column: column % 3 == 0,
+    lambda row, column: (row + column) % 3 == 0,
+    lambda row, column: (row // 2 + column // 3) % 2 == 0,
+    lambda row, column: row * column % 2 + row * column % 3 == 0,
+    lambda row, column: (row * column % 2 + row * column % 3) % 2 == 0,
+    lambda row, column: ((row + column) % 2 + row * column % 3) % 2 == 0)
+QR_FORMAT, QR_VERSION = 0x537, 0x1F25        # generators of the codes for format and version, annexes C and D
+QR_FORMAT_MASK = 0x5412
+QR_HALF_BLOCKS = '\u2588\u2580\u2584 '      # both light, the upper, the lower, neither
+QR_QUIET = 4                                 # light modules all around, section 6.3.8
+
+
+def qr_matrix(content):
+    """The QR code of some bytes; ValueError when there are more than 213."""
+    version = qr_version(content)
+    bits = qr_bits(content, version)
+    codes = [qr_masked(version, bits, number) for number in range(len(QR_MASKS))]
+    return min(codes, key=qr_penalty)
+
+
+def qr_version(content):
+    for version, (_, blocks) in enumerate(QR_BLOCKS, 1):
+        if len(content) + (2 if version < 10 else 3) <= sum(blocks):
+            return version
+    raise ValueError('%d bytes are too many for a QR code' % len(content))
+
+
+def qr_bits(content, version):
+    """The data and its error correction as bits, interleaved block by block (sections 7.4 to 7.6)."""
+    correction, sizes = QR_BLOCKS[version - 1]
+    count = '{:08b}' if version < 10 else '{:016b}'
+    bits = '0100' + count.format(len(content)) + ''.join(map('{:08b}'.format, content)) + '0000'
+    data = bytes(int(bits[place:place + 8].ljust(8, '0'), 2) for place in range(0, len(bits), 8))
+    stream = io.BytesIO(data + b'\xec\x11' * sum(sizes))
+    blocks = [stream.read(size) for size in sizes]
+    remainders = [qr_correction(block, correction) for block in blocks]
+    columns = [block[place:place + 1] for place in range(max(sizes)) for block in blocks]
+    columns += [block[place:place + 1] for place in range(correction) for block in remainders]
+    return ''.join(map('{:08b}'.format, b''.join(columns)))
+
+
+def qr_correction(block, count):
+    """The `count` Reed-Solomon bytes of a block (annex A)."""
+    generator = qr_generator(count)
+    remainder = list(block) + [0] * count
+    for place in range(len(block)):
+        lead = remainder[place]
+        for step, factor in enumerate(generator):
+            remainder[place + step] ^= gf_multiply(factor, lead)
+    return bytes(remainder[-count:])
+
+
+@functools.lru_cache(None)
+def qr_generator(count):
+    """The product of (x - 2^n) for n below `count`, highest power first."""
+    polynomial, root = [1], 1
+    for _ in range(count):
+        longer = polynomial + [0]
+        for place, factor in enumerate(polynomial):
+            longer[place + 1] ^= gf_multiply(factor, root)
+        polynomial, root = longer, gf_multiply(root, 2)
+    return polynomial
+
+
+@functools.lru_cache(None)
+def gf_multiply(left, right):
+    """The product in the field of 256 elements with x^8 + x^4 + x^3 + x^2 + 1."""
+    product = 0
+    while right:
+        if right & 1:
+            product ^= left
+        left = left << 1 ^ (0x11D if left & 0x80 else 0)
+        right >>= 1
+    return product
+
+
+def qr_masked(version, bits, number):
+    """The matrix under one of the masks."""
+    matrix = qr_frame(version, number)
+    coming, mask = iter(bits), QR_MASKS[number]
+    for row, column in qr_path(matrix):
+        matrix[row][column] = int(next(coming, '0')) ^ mask(row, column)
+    return matrix
+
+
+def qr_path(matrix):
+    """The free places in the order in which bits are laid: two columns at a time, up and down (section 7.7.3)."""
+    size = len(matrix)
+    free = [[cell is None for cell in line] for line in matrix]
+    pairs = list(range(size - 1, 6, -2)) + [5, 3, 1]         # column 6 is taken
+    for number, right in enumerate(pairs):
+        for row in (range(size) if number % 2 else range(size - 1, -1, -1)):
+            yield from ((row, column) for column in (right, right - 1) if free[row][column])
+
+
+def qr_frame(version, mask):
+    """What stands in every code of a version and a mask; None where bits go (section 6.3)."""
+    size = 17 + 4 * version
+    matrix = [[None] * size for _ in range(size)]
+    for row, column in ((0, 0), (0, size - 7), (size - 7, 0)):
+        qr_square(matrix, row + 3, column + 3, (1, 1, 0, 1, 0))
+    for place in range(8, size - 8):
+        matrix[6][place] = matrix[place][6] = 1 - place % 2
+    centres, last = QR_ALIGNMENT[version - 1], size - 7
+    for row, column in itertools.product(centres, centres):
+        if (row, column) not in ((6, 6), (6, last), (last, 6)):
+            qr_square(matrix, row, column, (1, 0, 1))
+    qr_information(matrix, version, mask)
+    return matrix
+
+
+def qr_square(matrix, row, column, rings):
+    """Draw rings around a centre, the innermost first; what lies outside the matrix is left out."""
+    reach = range(1 - len(rings), len(rings))
+    for down, right in itertools.product(reach, reach):
+        if 0 <= row + down < len(matrix) and 0 <= column + right < len(matrix):
+            matrix[row + down][column + right] = rings[max(abs(down), abs(right))]
+
+
+def qr_information(matrix, version, mask):
+    """Write the level and the mask, and from version 7 on the version, each twice (sections 7.9 and 7.10)."""
+    size = len(matrix)
+    corner = [(row, 8) for row in (0, 1, 2, 3, 4, 5, 7, 8)] + [(8, column) for column in (7, 5, 4, 3, 2, 1, 0)]
+    edges = [(8, size - 1 - place) for place in range(8)] + [(size - 7 + place, 8) for place in range(7)]
+    bits = qr_remainder(mask, 10, QR_FORMAT) ^ QR_FORMAT_MASK        # level M is 00
+    for place, twins in enumerate(zip(corner, edges)):
+        for row, column in twins:
+            matrix[row][column] = bits >> place & 1
+    matrix[size - 8][8] = 1
+    bits = qr_remainder(version, 12, QR_VERSION)
+    for place in range(18 if version >= 7 else 0):
+        row, column = place // 3, size - 11 + place % 3
+        matrix[row][column] = matrix[column][row] = bits >> place & 1
+
+
+def qr_remainder(value, length, generator):
+    """A value followed by the `length` bits of its remainder by a generator (annexes C and D)."""
+    bits = value << length
+    for place in range(value.bit_length() - 1, -1, -1):
+        if bits >> place + length & 1:
+            bits ^= generator << place
+    return value << length | bits
+
+
+def qr_penalty(matrix):
+    """How ill a matrix can be read (section 7.8.3)."""
+    lines = [''.join(map(str, map(int, line))) for line in itertools.chain(matrix, zip(*matrix))]
+    runs = sum(len(run) - 2 for line in lines for run in re.findall('0{5,}|1{5,}', line))
+    squares = sum(len(set(above[place:place + 2] + below[place:place + 2])) == 1
+                  for above, below in zip(matrix, matrix[1:]) for place in range(len(matrix) - 1))
+    finders = sum(len(re.findall('(?=00001011101|10111010000)', line)) for line in lines)
+    share = sum(map(sum, matrix)) / len(matrix) ** 2
+    return runs + 3 * squares + 40 * finders + 10 * int(abs(share - .5) * 20)
+
+
+def qr_svg(content):
+    """A QR code as a picture."""
+    matrix = qr_matrix(content)
+    size = len(matrix) + 2 * QR_QUIET
+    dark = ''.join('M%d %dh1v1h-1z' % (column + QR_QUIET, row + QR_QUIET)
+                   for row, line in enumerate(matrix) for column, cell in enumerate(line) if cell)
+    return ('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" shape-rendering="crispEdges">'
+            '<path fill="#fff" d="M0 0h%dv%dH0z"/><path d="%s"/></svg>' % (size, size, size, size, dark)).encode()
+
+
+def qr_text(content, encoding):
+    """A QR code for a terminal, two rows a line where it can print half blocks. What is printed is light: most are dark."""
+    matrix, side = qr_matrix(content), [0] * QR_QUIET
+    edges = [[0] * (len(matrix) + 2 * QR_QUIET)] * QR_QUIET
+    rows = edges + [side + line + side for line in matrix] + edges
+    try:
+        QR_HALF_BLOCKS.encode(encoding)
+    except UnicodeEncodeError:
+        return '\n'.join(''.join('  ' if cell else '##' for cell in row) for row in rows)
+    pairs = zip(rows[::2], rows[1::2] + edges[:1])
+    return '\n'.join(''.join(QR_HALF_BLOCKS[2 * above + below] for above, below in zip(*pair)) for pair in pairs)
+
+
+# -- addresses
+
+def shown_hosts(app):
+    """The hosts of the addresses that people can type, the machine's own last."""
+    if app.settings.host != '*':
+        return ['[%s]' % app.settings.host if ':' in app.settings.host else app.settings.host]
+    addresses = [one for one in own_addresses() if not one.is_loopback and not one.is_link_local]
+    return ['[%s]' % one if one.version == 6 else str(one) for one in addresses] + ['localhost']
+
+
+def joining_address(request):
+    """The address by which others on the network reach this server: the one asked for, unless it is for this machine alone."""
+    host = HOST.fullmatch(request.headers['host']).group(1).lower()
+    port = request.headers['host'][len(host):]
+    reachable = [one for one in [host] + shown_hosts(request.app) if not leads_home(one)]
+    if not reachable:
+        raise Refusal(404, 'not_found', 'This server is for this machine alone.')
+    return '%s://%s%s' % ('https' if request.is_secure else 'http', reachable[0], port)
+
+
+def leads_home(host):
+    return host == 'localhost' or is_loopback(host.strip('[]'))
+
+
+@route('GET', '/qr.svg', public=True, limit='read')
+def get_joining_code(request, code: Line(0, 64) = ''):
+    """The address of this server as a QR code, with an invitation's code in it if one is given."""
+    address = joining_address(request) + ('/#/join/' + urllib.parse.quote(code) if code else '')
+    return Reply(200, content=qr_svg(address.encode()), content_type='image/svg+xml')
+
+
+@route('POST', '/qr', limit='read')
+def make_qr_code(request, text: Line(1, 200)):
+    """A text as a QR code."""
+    return Reply(200, content=qr_svg(text.encode()), content_type='image/svg+xml')
+
+
+# ---- 19. SERVER ------------------------------------------------------
 #
 # A connection with nothing to do costs no thread: it waits in the lot. What it brings goes to a small crew of
 # workers; only what may take long, uploads, downloads and hashing, gets a thread of its own. A connection has
@@ -6447,7 +6677,7 @@ def start(app, host=None, port=None):
     return running
 
 
-# ---- 19. COMMANDS ----------------------------------------------------
+# ---- 20. COMMANDS ----------------------------------------------------
 
 COMMANDS = collections.OrderedDict()     # name: Command
 
@@ -6559,8 +6789,10 @@ def stamps(path):
 def greeting(app, running):
     """What a person needs to know when the server has started."""
     scheme = 'https' if app.context else 'http'
-    lines = ['MiniMost %s serves %s.' % (VERSION, app.settings.name), '']
-    lines += ['  %s://%s:%d' % (scheme, host, running.port) for host in shown_hosts(app)]
+    addresses = ['%s://%s:%d' % (scheme, host, running.port) for host in shown_hosts(app)]
+    lines = ['MiniMost %s serves %s.' % (VERSION, app.settings.name), ''] + ['  ' + address for address in addresses]
+    if app.settings.host == '*' and addresses[1:] and sys.stdout.isatty():
+        lines += ['', qr_text(addresses[0].encode(), sys.stdout.encoding)]
     if app.settings.host != '*':
         lines.append('  Only those who reach this address can join; --lan lets the whole network in.')
     lines += ['', '  Data         ' + os.path.abspath(app.folder)]
@@ -6571,14 +6803,6 @@ def greeting(app, running):
     if app.setup_code:
         lines.append('  Set-up code  %s  (makes the first account the owner\'s)' % app.setup_code)
     return '\n'.join(lines + ['  Warning      ' + problem for problem in app.settings.problems] + [''])
-
-
-def shown_hosts(app):
-    """The addresses that people can type, the machine's own last."""
-    if app.settings.host != '*':
-        return ['[%s]' % app.settings.host if ':' in app.settings.host else app.settings.host]
-    addresses = [one for one in own_addresses() if not one.is_loopback and not one.is_link_local]
-    return ['[%s]' % one if one.version == 6 else str(one) for one in addresses] + ['localhost']
 
 
 @command('routes')
@@ -6614,7 +6838,7 @@ def commands_table():
     return '\n'.join(rows)
 
 
-# ---- 20. DEMO --------------------------------------------------------
+# ---- 21. DEMO --------------------------------------------------------
 
 DEMO_NAME = 'RV Meridian'
 
@@ -7752,7 +7976,7 @@ def demo(options):
         serve_with(options, settings)
 
 
-# ---- 21. BENCH -------------------------------------------------------
+# ---- 22. BENCH -------------------------------------------------------
 
 BENCH_PASSWORD = 'measure twice, cut once'
 
@@ -8015,7 +8239,7 @@ def bench(options):
             one.stop()
 
 
-# ---- 22. COMMAND LINE ------------------------------------------------
+# ---- 23. COMMAND LINE ------------------------------------------------
 
 def read_command_line(words):
     """The command and its options; without a command it is serve."""

@@ -7,7 +7,7 @@ servers, real sockets, and real browsers where chromedriver is: the environment 
 leaves the browsers out, and with REQUIRE_BROWSER=1 a test that lacks its browser fails rather than being skipped.
 
 Parts: TOOLS; A SERVER FOR EACH CLASS; LAW; DOCUMENTS; HTTP; THE CHAT; REACTIONS, PINS, SAVED, READERS, SEARCH;
-ROBUSTNESS; LIVE; TLS; DEMO; COMMANDS; BROWSERS; BROWSERS; BROWSERS.
+ROBUSTNESS; LIVE; TLS; DEMO; JOINING; COMMANDS; BROWSERS; BROWSERS; BROWSERS.
 """
 import array
 import ast
@@ -1239,10 +1239,10 @@ SHOWN = {'author': TITLES + PAST + ('new',), 'in': TITLES + PAST + ('new',), 'lo
 
 STATUS_OF_EVERYBODY = {                            # route: status
     'GET /': 200, 'GET /static/<asset>': 200, 'GET /favicon.ico': 200, 'GET /health': 200, 'GET /welcome': 200,
-    'POST /signup': 201, 'POST /login': 200, 'GET /ca.pem': 404,
+    'POST /signup': 201, 'POST /login': 200, 'GET /ca.pem': 404, 'GET /qr.svg': 404,
 }
 STATUS_OF_MEMBERS = {                              # route: status; strangers get 401; guests 403 where the role is more than theirs
-    'POST /logout': 204, 'POST /password': 204, 'GET /me': 200, 'PATCH /me': 200, 'GET /me/sessions': 200,
+    'POST /qr': 200, 'POST /logout': 204, 'POST /password': 204, 'GET /me': 200, 'PATCH /me': 200, 'GET /me/sessions': 200,
     'DELETE /me/sessions': 204, 'DELETE /me/sessions/<number>': 404, 'GET /users': 200, 'GET /channels': 200, 'POST /channels': 201,
     'POST /direct': 201, 'POST /files': 201, 'PUT /me/presence': 204, 'GET /snapshot': 200, 'GET /poll': 200,
     'GET /me/saved': 200, 'DELETE /me/saved/<number>': 204, 'GET /search': 200,
@@ -1282,6 +1282,7 @@ BODIES = {                                         # route: function(case, perso
     'POST /signup': lambda case, person, thing: {'username': 'new-%d' % next(case.numbers), 'password': PASSWORD},
     'POST /login': lambda case, person, thing: {'username': 'bystander', 'password': PASSWORD},
     'POST /password': lambda case, person, thing: {'current': PASSWORD, 'new': PASSWORD},
+    'POST /qr': lambda case, person, thing: {'text': 'A text'},
     'PATCH /me': lambda case, person, thing: {'title': 'Cook'},
     'POST /channels': lambda case, person, thing: {'name': 'made-%d' % next(case.numbers), 'kind': 'public'},
     'POST /direct': lambda case, person, thing: {'users': []},
@@ -7602,6 +7603,60 @@ class Pictures(unittest.TestCase):
 
     def test_same_seed_gives_the_same(self):
         self.assertEqual(minimost.draw_picture('sky', 5, 160, 100), minimost.draw_picture('sky', 5, 160, 100))
+
+
+# ======================================================================
+# JOINING: addresses and QR codes
+# ======================================================================
+
+BLOCKS = {'\u2588': '00', '\u2580': '01', '\u2584': '10', ' ': '11'}      # what is printed is light
+
+
+def decode_qr(rows):
+    """What zbarimg reads in rows of 0 and 1, four pixels a module."""
+    size = 4 * len(rows[0])
+    pixels = b''.join(bytes(255 * (cell == '0') for cell in row for _ in range(4)) * 4 for row in rows)
+    with tempfile.NamedTemporaryFile(suffix='.pgm') as file:
+        file.write(b'P5 %d %d 255\n' % (size, len(pixels) // size) + pixels)
+        file.flush()
+        command = ['zbarimg', '-q', '--raw', '-Sdisable', '-Sqrcode.enable', '--nodbus', file.name]
+        return subprocess.check_output(command, stderr=subprocess.DEVNULL).decode().rstrip('\n')
+
+
+class QrCodes(ChatCase):
+
+    @needs('zbarimg')
+    def test_of_every_size_are_read_in_a_terminal_as_they_were_meant(self):
+        chance = random.Random(5)
+        for length in (1, 14, 15, 26, 42, 62, 84, 106, 122, 152, 180, 213):
+            text = ''.join(chance.choice('abcdefghijklmnopqrstuvwxyz0123456789:/#.-') for _ in range(length))
+            lines = minimost.qr_text(text.encode(), 'utf-8').split('\n')
+            rows = [''.join(BLOCKS[sign][half] for sign in line) for line in lines for half in (0, 1)]
+            self.assertEqual(decode_qr(rows), text)
+            lines = minimost.qr_text(text.encode(), 'ascii').split('\n')
+            self.assertEqual(decode_qr([''.join('1' if sign == ' ' else '0' for sign in line[::2]) for line in lines]), text)
+
+    def test_are_refused_for_what_is_too_long(self):
+        self.assertRaises(ValueError, minimost.qr_matrix, b'x' * 214)
+
+    @needs('zbarimg')
+    def test_lead_a_phone_to_the_address_that_was_asked_for(self):
+        answer = self.client().get('/qr.svg?code=kelp-4827', Host='192.168.7.1:6767')
+        self.assertEqual((answer.status, answer.headers['Content-Type']), (200, 'image/svg+xml'))
+        self.assertEqual(self.read(answer.data), 'http://192.168.7.1:6767/#/join/kelp-4827')
+        self.assertEqual(self.client().get('/qr.svg').status, 404)
+
+    @needs('zbarimg')
+    def test_carry_any_text_for_members(self):
+        ann = self.person('ann')
+        self.assertEqual(self.read(ann.post('/qr', {'text': 'Bon voyage'}).data), 'Bon voyage')
+        self.assertEqual(ann.post('/qr', {'text': 'x' * 201}).status, 400)
+
+    @staticmethod
+    def read(svg):
+        size = int(re.search(rb'viewBox="0 0 (\d+)', svg).group(1))
+        dark = {(int(y), int(x)) for x, y in re.findall(rb'M(\d+) (\d+)h1v1h-1z', svg)}
+        return decode_qr([''.join('1' if (row, column) in dark else '0' for column in range(size)) for row in range(size)])
 
 
 # ======================================================================
