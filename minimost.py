@@ -25,15 +25,16 @@ THE CHAT
   13. SEARCH       words and places
   14. PREVIEWS     what links lead to, where the operator names the host
   15. PRESENCE     who is here, who types
-  16. LIVE         the snapshot and the poll
+  16. CALLS        who is in them, signals from page to page
+  17. LIVE         the snapshot and the poll
 THE BOX
-  17. TLS          a certificate authority of one's own
-  18. JOINING      addresses and QR codes
-  19. SERVER       sockets, the lot, the crew, start and stop
-  20. COMMANDS     their table; serve, routes, settings
-  21. DEMO         a believable crew, two thousand messages, pictures drawn in code
-  22. BENCH        how fast it is here
-  23. COMMAND LINE where it all begins
+  18. TLS          a certificate authority of one's own
+  19. JOINING      addresses and QR codes
+  20. SERVER       sockets, the lot, the crew, start and stop
+  21. COMMANDS     their table; serve, routes, settings
+  22. DEMO         a believable crew, two thousand messages, pictures drawn in code
+  23. BENCH        how fast it is here
+  24. COMMAND LINE where it all begins
 """
 import argparse
 import array
@@ -405,16 +406,14 @@ class Maybe(Field):
         return None if value is None else self.field.read(value)
 
 
-class SmallObject(Field):
-    """Any JSON object that takes at most so many bytes."""
+class Anything(Field):
+    """Any JSON value that takes at most so many bytes."""
 
     def __init__(self, most):
         self.most = most
-        self.words = 'object of at most %d bytes' % most
+        self.words = 'anything of at most %d bytes' % most
 
     def read(self, value):
-        if not isinstance(value, dict):
-            raise ValueError('must be an object')
         try:
             size = len(encode(value))
         except (ValueError, RecursionError):
@@ -422,6 +421,19 @@ class SmallObject(Field):
         if size > self.most:
             raise ValueError('must take at most %d bytes' % self.most)
         return value
+
+
+class SmallObject(Anything):
+    """Any JSON object that takes at most so many bytes."""
+
+    def __init__(self, most):
+        Anything.__init__(self, most)
+        self.words = 'object of at most %d bytes' % most
+
+    def read(self, value):
+        if not isinstance(value, dict):
+            raise ValueError('must be an object')
+        return Anything.read(self, value)
 
 
 Id = Whole(1)
@@ -476,6 +488,7 @@ LIMITS = {                       # name: (how many, in how many seconds)
     'upload': (120, 60),
     'search': (120, 60),
     'typing': (120, 60),
+    'signal': (1200, 60),
 }
 
 
@@ -759,6 +772,15 @@ MIGRATIONS = {                   # schema name: one script per version; never ch
             site TEXT NOT NULL);
         CREATE INDEX chat.previews_message ON previews (message_id);
         ALTER TABLE chat.messages ADD COLUMN previewed INTEGER NOT NULL DEFAULT 0;
+        """, """
+        CREATE TABLE chat.calls (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            channel_id INTEGER NOT NULL,
+            started_by INTEGER NOT NULL,
+            started_at INTEGER NOT NULL,
+            started_second INTEGER NOT NULL,
+            ended_at INTEGER);
+        CREATE UNIQUE INDEX chat.calls_going_on ON calls (channel_id) WHERE ended_at IS NULL;
         """),
     'presence': ("""
         CREATE TABLE presence.seen (user_id INTEGER PRIMARY KEY, at INTEGER NOT NULL);
@@ -766,6 +788,21 @@ MIGRATIONS = {                   # schema name: one script per version; never ch
         INSERT INTO presence.noted VALUES (0);
         """, """
         CREATE TABLE presence.undisturbed (user_id INTEGER PRIMARY KEY, until INTEGER);
+        """, """
+        CREATE TABLE presence.participants (
+            call_id INTEGER NOT NULL,
+            user_id INTEGER NOT NULL,
+            device TEXT,
+            session_id INTEGER,
+            state TEXT NOT NULL DEFAULT 'ringing',
+            invited INTEGER NOT NULL DEFAULT 0,
+            answered INTEGER NOT NULL DEFAULT 0,
+            muted INTEGER NOT NULL DEFAULT 0,
+            camera INTEGER NOT NULL DEFAULT 0,
+            sharing INTEGER NOT NULL DEFAULT 0,
+            hand INTEGER NOT NULL DEFAULT 0,
+            PRIMARY KEY (call_id, user_id)) WITHOUT ROWID;
+        CREATE INDEX presence.participants_state ON participants (state);
         """),
 }
 
@@ -1200,6 +1237,17 @@ class Listener:
     def __init__(self, session, cursor, deadline):
         self.session, self.cursor, self.deadline = session, cursor, deadline
 
+    def answer(self, app):
+        """What there is to hear as JSON bytes, or None; raises Overtaken when memory does not reach back so far."""
+        return app.news.answer(app.store.reader(), self)
+
+    def quiet(self, app):
+        """The answer when nothing happened for as long as one would wait."""
+        return encode({'cursor': app.news.cursor(self.cursor.event, self.cursor.passing), 'events': []})
+
+    def leave(self, app):
+        """Called once it waits no more, whether it was answered or has gone."""
+
 
 def wire(kind, value):
     """An event as polls tell it."""
@@ -1218,7 +1266,7 @@ class News:
         self.app, self.boot = app, token(app.random_bytes, 6)
         self.epoch, self.last = None, 0
         self.passing_last = 0
-        self.greetings = []              # functions that give the passing state anew to one from another boot
+        self.greetings = []              # functions(user id) that give the passing state anew to one from another boot
         self.on_news = lambda audiences: None
         self._ring, self._floor, self._weight = [], 0, 0
         self._passing = []
@@ -1384,7 +1432,7 @@ class News:
         length = len(passing)
         number = passing[length - 1].number if length else self.passing_last
         if cursor.boot != self.boot or length and cursor.passing + 1 < passing[0].number:
-            return [greeting for greet in self.greetings for greeting in greet()], number
+            return [greeting for greet in self.greetings for greeting in greet(user_id)], number
         heard = [one for one in passing[bisect.bisect_left(passing, cursor.passing + 1, 0, length):length]
                  if user_id in one.heard_by]
         if len(heard) > MOST_EVENTS // 2:
@@ -1735,7 +1783,7 @@ ROUTES = []                      # every route there is
 ROUTES_BY_SHAPE = {}             # their index
 LOADERS = {}                     # name of a thing in a path: function(request, text) that gives it, or refuses
 
-Route = collections.namedtuple('Route', 'method pattern matcher things fields handler public role limit lane body')
+Route = collections.namedtuple('Route', 'method pattern matcher things fields handler public role limit lane body most')
 Head = collections.namedtuple('Head', 'method target minor headers')
 
 
@@ -1831,18 +1879,19 @@ def read_cookies(header):
 
 # -- routes
 
-def route(method, pattern, public=False, role='guest', limit=None, lane='crew', body='json'):
+def route(method, pattern, public=False, role='guest', limit=None, lane='crew', body='json', most=MOST_JSON):
     """Declare a route: the policy stands here, the data in the handler's signature.
 
     Args: public lets strangers in; role is the least role that may; limit is a name in LIMITS; lane is where it
-    runs: 'lot' (must never wait), 'crew', or 'thread' (may be slow); body is 'json' or 'raw'.
+    runs: 'lot' (must never wait), 'crew', or 'thread' (may be slow); body is 'json' or 'raw'; most is how many bytes of
+    JSON it takes.
     """
     names = re.findall('<([a-z]+)>', pattern)
     matcher = re.compile(re.sub('<[a-z]+>', lambda name: '(.+)' if name.group() == '<asset>' else '([^/]+)', pattern))
 
     def register(handler):
         one = Route(method, pattern, matcher, names, declared_fields(handler, 1 + len(names)), handler, public, role,
-                    limit, lane, body)
+                    limit, lane, body, most)
         ROUTES.append(one)
         ROUTES_BY_SHAPE.setdefault(shape(pattern)[0] if '<asset>' in pattern else shape(pattern), []).append(one)
         return handler
@@ -1903,6 +1952,11 @@ class Request:
     def body_is_raw(self):
         """Whether the handler reads the body by itself."""
         return self.route is not None and self.route.body == 'raw'
+
+    @property
+    def is_too_large(self):
+        most = self.route.most if self.route else MOST_JSON
+        return not self.body_is_raw and self.length > most
 
     @property
     def user_id(self):
@@ -2281,6 +2335,7 @@ LOCK_MARK = '\n'                 # in the name of a lock that nobody can type
 UNCHANGED = object()             # stands for a field that was not given, where null means something
 ARRIVALS = []                    # functions(change, user_id, role), called when somebody is new
 DEPARTURES = []                  # functions(app, change, user_id), called when an account is closed
+LOSSES = []                      # functions(app, change, channel_id), called when a channel loses members or is archived
 ERASURES = []                    # functions(app, change, user_id, after) that erase some of what a user made after an id: the last one
 STARTS = []                      # functions(app, change), called at every start
 
@@ -2812,13 +2867,25 @@ def tell_channel(change, channel_id):
     change.tell('channel', channel_id, channel_id)
 
 
+def tell_loss(app, change, channel_id):
+    """Tell of a channel that fewer may use now."""
+    tell_channel(change, channel_id)
+    for follow in LOSSES:
+        follow(app, change, channel_id)
+
+
 def tell_mine(change, channel_id, user_id):
     change.tell('mine', channel_id, channel_id, user_id)
 
 
 def write_line(change, channel_id, author_id, **data):
     """Add a system line to a channel."""
-    message_id = change.insert('messages', channel_id=channel_id, user_id=author_id, kind='system', text='',
+    add_line(change, 'system', channel_id, author_id, data)
+
+
+def add_line(change, kind, channel_id, author_id, data):
+    """Add a line without words, whose data the page puts into words."""
+    message_id = change.insert('messages', channel_id=channel_id, user_id=author_id, kind=kind, text='',
                                data=encode(data).decode('utf-8'), created_at=change.now)
     change.tell('message', message_id, channel_id)
 
@@ -2868,7 +2935,7 @@ def leave_all_channels(app, change, user_id):
     for row in change.execute("SELECT id FROM channels JOIN members ON members.channel_id = channels.id "
                               "WHERE members.user_id = ? AND kind <> 'direct'", (user_id,)).fetchall():
         change.execute('DELETE FROM members WHERE channel_id = ? AND user_id = ?', (row['id'], user_id))
-        tell_channel(change, row['id'])
+        tell_loss(app, change, row['id'])
 
 
 DEPARTURES.append(leave_all_channels)
@@ -2919,6 +2986,8 @@ def change_channel(request, channel, name: ChannelName = None, topic: Line(0, 25
         for alter, value in ((rename, name), (describe, topic), (restrict, posting), (archive, archived)):
             if value is not None:
                 alter(change, request.user_id, before, value)
+        if archived:
+            tell_loss(request.app, change, channel['id'])
         return channel_reply(request, change, channel['id'])
     return request.app.store.write(apply)
 
@@ -3003,7 +3072,7 @@ def remove_member(request, channel, user_id):
         if not change.execute('DELETE FROM members WHERE channel_id = ? AND user_id = ?', (channel['id'], user_id)).rowcount:
             raise not_found()
         change.tell('gone', channel['id'], channel['id'], user_id)
-        tell_channel(change, channel['id'])
+        tell_loss(request.app, change, channel['id'])
         event = 'left' if user_id == request.user_id else 'removed'
         write_line(change, channel['id'], request.user_id, event=event, user_id=user_id)
     request.app.store.write(remove)
@@ -4578,7 +4647,7 @@ class Presence:
         for user_id in list(self._states):
             self._note(user_id, change)
 
-    def _greet(self):
+    def _greet(self, reader):
         """All presence, for a page that knew another boot of the server, of those who are gone as well."""
         return [wire('presence', self._value(user_id)) for user_id in set(self._seen) | set(self._states)]
 
@@ -4613,7 +4682,483 @@ def tell_typing(request, channel):
     return Reply(204)
 
 
-# ---- 16. LIVE --------------------------------------------------------
+# ---- 16. CALLS -------------------------------------------------------
+#
+# Sound and pictures go from browser to browser; the server only says who is in a call, and brings the signals with
+# which the pages find each other. Who takes part stands in a table and so outlives a restart; signals wait in memory
+# until the cursor of their reader has passed them.
+
+RINGING_SECONDS = 30
+PARTING_SECONDS = 20             # without a page that asks for signals one has left the call
+SIGNALS_WAIT = 10                # seconds, so that a connection which died in silence is noticed soon
+MOST_SIGNAL = 65536              # bytes
+MOST_SIGNALS, MOST_BYTES_OF_SIGNALS = 512, 2 ** 20        # that wait for one participant
+MOST_BYTES_OF_ALL_SIGNALS = 2 ** 25
+PARTICIPANTS_KEPT = 200          # of so many calls the participants are kept
+
+SEEN_BY = ('(EXISTS (SELECT 1 FROM members WHERE members.channel_id = calls.channel_id AND members.user_id = ?) OR '
+           'EXISTS (SELECT 1 FROM participants WHERE call_id = calls.id AND participants.user_id = ? AND invited))')
+
+Device = Line(1, 64)
+Seat = collections.namedtuple('Seat', 'call_id user_id device')      # of one who takes part; without a device of one who is rung
+Signal = collections.namedtuple('Signal', 'number wire')
+
+
+def find_call(db, user_id, call_id):
+    """A call, if the user is in its channel or was invited to it; else it is not there."""
+    row = db.execute('SELECT * FROM calls WHERE id = ? AND ' + SEEN_BY, (call_id, user_id, user_id)).fetchone()
+    if row is None:
+        raise not_found()
+    return row
+
+
+@loader('call')
+def load_call(request, text):
+    return find_call(request.db, request.user_id, path_id(text))
+
+
+def reload_call(change, request, call):
+    """Look at the call once more inside a change; one that has ended takes no more."""
+    row = find_call(change, request.user_id, call['id'])
+    require_going_on(row)
+    return row
+
+
+def require_going_on(call):
+    if call['ended_at'] is not None:
+        raise Refusal(409, 'call_ended', 'The call has ended.')
+
+
+def find_participant(db, call_id, user_id):
+    return db.execute('SELECT * FROM participants WHERE call_id = ? AND user_id = ?', (call_id, user_id)).fetchone()
+
+
+def require_part(db, call, user_id, device):
+    """One who acts in a call must be in it, with this very device."""
+    require_going_on(call)
+    row = find_participant(db, call['id'], user_id)
+    if row is None or row['state'] != 'joined':
+        raise Refusal(409, 'not_in_call', 'Join the call first.')
+    if device not in (None, row['device']):
+        raise Refusal(409, 'other_device', 'You are in this call on another device or in another tab.', 'device')
+
+
+def call_value(db, row):
+    """A call as all see it who may see it."""
+    return {
+        'id': row['id'], 'channel_id': row['channel_id'], 'started_by': row['started_by'],
+        'started_at': row['started_at'], 'ended_at': row['ended_at'],
+        'participants': [participant_value(one) for one in db.execute(
+            'SELECT * FROM participants WHERE call_id = ? ORDER BY user_id', (row['id'],))]}
+
+
+def participant_value(row):
+    value = {'user_id': row['user_id'], 'device': row['device'], 'state': row['state']}
+    value.update((name, bool(row[name])) for name in ('muted', 'camera', 'sharing', 'hand'))
+    return value
+
+
+def own_calls(db, user_id):
+    """The calls going on that a user may see."""
+    return [call_value(db, row) for row in db.execute(
+        'SELECT * FROM calls WHERE ended_at IS NULL AND ' + SEEN_BY + ' ORDER BY id', (user_id, user_id)).fetchall()]
+
+
+def call_reply(request, db, call_id, status=200):
+    return Reply(status, {'call': call_value(db, find_call(db, request.user_id, call_id))})
+
+
+# -- what is told
+
+def callers(news, db, event):
+    """The channel's members, and those who were invited from elsewhere."""
+    invited = [row['user_id'] for row in db.execute(
+        'SELECT user_id FROM participants WHERE call_id = ? AND invited', (event.ref,))]
+    return set(news.roll(db, event.channel_id).since).union(invited)
+
+
+@show('call', callers)
+def show_call(app, db, event):
+    return call_value(db, db.execute('SELECT * FROM calls WHERE id = ?', (event.ref,)).fetchone())
+
+
+def tell_call(change, call):
+    change.tell('call', call['id'], call['channel_id'])
+
+
+# -- in memory
+
+class Calls:
+    """What of the calls lives in memory: how long each participant may be silent, and the signals on their way."""
+
+    def __init__(self, news, clock):
+        self.news, self.clock = news, clock
+        self._silent_since, self._waiting = {}, collections.Counter()        # by seat
+        self._signals, self._bytes, self._number = {}, 0, 0
+        self._lock = threading.Lock()
+        news.greetings.append(self._greet)
+
+    def _greet(self, user_id):
+        """The calls going on, for a page that knew another boot of the server."""
+        return [wire('call', value) for value in own_calls(self.news.app.store.reader(), user_id)]
+
+    # -- silence
+
+    def arrive(self, seat):
+        """A page waits for signals: as long as it does, it is there."""
+        with self._lock:
+            self._waiting[seat] += 1
+
+    def depart(self, seat):
+        """The page waits no more, until it asks again."""
+        with self._lock:
+            self._waiting[seat] -= self._waiting[seat] > 0
+            self._silent_since[seat] = self.clock.steady()
+
+    def begin_silence(self, seat):
+        """Count anew from now: somebody is rung or has just joined."""
+        with self._lock:
+            self._silent_since[seat] = self.clock.steady()
+
+    def overdue(self, seats):
+        """Of those who are rung or take part, the ones who have been silent for too long; the others are forgotten."""
+        now, seats = self.clock.steady(), set(seats)
+        with self._lock:
+            return [seat for seat in seats if not self._waiting[seat] and now - self._silent_since.setdefault(seat, now) >= (
+                RINGING_SECONDS if seat.device is None else PARTING_SECONDS)]
+
+    def seats(self):
+        """Everybody who is known here."""
+        with self._lock:
+            return set(self._silent_since).union(self._signals, self._waiting)
+
+    def forget(self, seats):
+        with self._lock:
+            for seat in seats:
+                self._silent_since.pop(seat, None)
+                self._waiting.pop(seat, None)
+                self._bytes -= sum(len(signal.wire) for signal in self._signals.pop(seat, ()))
+
+    # -- signals
+
+    def send(self, seat, value):
+        """Put a signal where its recipient fetches it; raises Refusal 429 or 503 while there is no room."""
+        rendered = encode(value)
+        with self._lock:
+            waiting = self._signals.setdefault(seat, collections.deque())
+            size = len(rendered) + sum(len(signal.wire) for signal in waiting)
+            if len(waiting) >= MOST_SIGNALS or size > MOST_BYTES_OF_SIGNALS:
+                raise try_later(429, 'too_many_signals', 'The other side does not keep up. Wait a moment.', 1)
+            if self._bytes + len(rendered) > MOST_BYTES_OF_ALL_SIGNALS:
+                raise try_later(503, 'busy', 'The server is busy. Trying again by itself.', 1)
+            self._number += 1
+            rendered = b'{"id":%d,%s' % (self._number, rendered[1:])
+            waiting.append(Signal(self._number, rendered))
+            self._bytes += len(rendered)
+        self.wake(seat.user_id)
+
+    def wake(self, user_id):
+        """Have the polls of a user look again."""
+        self.news.on_news([(user_id,)])
+
+    def read_cursor(self, text):
+        """The number of the last signal that a page has; one from before a restart knows none of these."""
+        boot, _, number = text.partition('.')
+        return int(number) if boot == self.news.boot and re.fullmatch('[0-9]{1,16}', number, re.ASCII) else 0
+
+    def answer(self, seat, after):
+        """The signals after a number as JSON bytes, or None where there are none; those up to it are done with."""
+        with self._lock:
+            waiting = self._signals.get(seat, ())
+            while waiting and waiting[0].number <= after:
+                self._bytes -= len(waiting.popleft().wire)
+            return self.compose(waiting[-1].number, waiting) if waiting else None
+
+    def compose(self, number, signals=()):
+        return b'{"cursor":"%s.%d","signals":[%s]}' % (
+            self.news.boot.encode('ascii'), number, b','.join(signal.wire for signal in signals))
+
+
+class SignalListener(Listener):
+    """A page in a call that waits for signals."""
+
+    __slots__ = ('seat',)
+
+    def __init__(self, session, cursor, deadline, seat):
+        Listener.__init__(self, session, cursor, deadline)
+        self.seat = seat
+
+    def answer(self, app):
+        """Raises: Refusal once this page is no longer in the call."""
+        db = app.store.reader()
+        require_part(db, find_call(db, self.session.user_id, self.seat.call_id), *self.seat[1:])
+        return app.calls.answer(self.seat, self.cursor)
+
+    def quiet(self, app):
+        return app.calls.compose(self.cursor)
+
+    def leave(self, app):
+        app.calls.depart(self.seat)
+
+
+# -- coming and going
+
+def set_participant(change, call, user_id, **values):
+    change.execute('INSERT OR IGNORE INTO participants (call_id, user_id) VALUES (?, ?)', (call['id'], user_id))
+    change.execute('UPDATE participants SET %s WHERE call_id = ? AND user_id = ?' % ', '.join(
+        name + ' = ?' for name in values), tuple(values.values()) + (call['id'], user_id))
+
+
+def add_call(app, change, channel, user_id):
+    """Begin a call; in a direct channel it rings with all the others."""
+    call = {'id': change.insert('calls', channel_id=channel['id'], started_by=user_id, started_at=change.now,
+                                started_second=app.service.seconds()), 'channel_id': channel['id']}
+    if channel['kind'] == 'direct':
+        unhide(change, channel['id'], '1')
+        for other in member_ids(change, channel['id']):
+            if other != user_id and is_active(change, other):
+                ring(app, change, call, other)
+    return call
+
+
+def ring(app, change, call, user_id):
+    """Ring for somebody who is not in the call."""
+    set_participant(change, call, user_id, state='ringing', device=None)
+    change.afterwards(functools.partial(app.calls.begin_silence, Seat(call['id'], user_id, None)))
+
+
+def enter(request, change, call, device):
+    """Take part from now on, with this device alone."""
+    before = find_participant(change, call['id'], request.user_id)
+    if before and before['state'] == 'joined' and before['device'] == device:
+        return
+    calls = request.app.calls
+    set_participant(change, call, request.user_id, state='joined', device=device, session_id=request.session.id,
+                    answered=1, muted=0, camera=0, sharing=0, hand=0)
+    tell_call(change, call)
+    change.afterwards(functools.partial(calls.begin_silence, Seat(call['id'], request.user_id, device)))
+    change.afterwards(functools.partial(calls.wake, request.user_id))
+
+
+def part(app, change, call, user_id, state):
+    """Somebody takes part no more, or will not; the last one who goes ends the call."""
+    set_participant(change, call, user_id, state=state, device=None, muted=0, camera=0, sharing=0, hand=0)
+    change.afterwards(functools.partial(app.calls.wake, user_id))
+    if change.execute("SELECT 1 FROM participants WHERE call_id = ? AND state = 'joined'", (call['id'],)).fetchone():
+        tell_call(change, call)
+    else:
+        end_call(app, change, call)
+
+
+def end_call(app, change, call):
+    """Nobody is in the call any more: a line in the channel tells of it."""
+    parting = change.execute("SELECT * FROM participants WHERE call_id = ? AND state IN ('ringing', 'joined')",
+                             (call['id'],)).fetchall()
+    for row in parting:
+        set_participant(change, call, row['user_id'], state='left' if row['state'] == 'joined' else 'missed', device=None)
+        change.afterwards(functools.partial(app.calls.wake, row['user_id']))
+    change.update('calls', call['id'], ended_at=change.now)
+    tell_call(change, call)
+    row = change.execute('SELECT * FROM calls WHERE id = ?', (call['id'],)).fetchone()
+    add_line(change, 'call', call['channel_id'], row['started_by'], {
+        'call_id': call['id'], 'seconds': max(0, app.service.seconds() - row['started_second']),
+        'missed': is_missed(change, call)})
+
+
+def is_missed(db, call):
+    """Whether people were rung and none of them came."""
+    row = db.execute('SELECT count(*) AS called, sum(answered) AS came FROM participants WHERE call_id = ?',
+                     (call['id'],)).fetchone()
+    return row['called'] > 1 and row['came'] == 1
+
+
+# -- those who must go
+
+def taking_part(db, condition, *values):
+    """The participants, of calls going on, who are rung or in them: rows that also hold the channel."""
+    return db.execute("SELECT participants.*, call_id AS id, channel_id FROM participants JOIN calls ON calls.id = call_id "
+                      "WHERE state IN ('ringing', 'joined') AND ended_at IS NULL AND " + condition, values).fetchall()
+
+
+def seat_of(row):
+    return Seat(row['call_id'], row['user_id'], row['device'])
+
+
+def put_out(app, change, rows):
+    """Take people out of the calls that they are in or are called to."""
+    for row in rows:
+        if taking_part(change, 'call_id = ? AND user_id = ?', row['call_id'], row['user_id']):
+            part(app, change, row, row['user_id'], 'left' if row['state'] == 'joined' else 'missed')
+
+
+def sweep_calls(app):
+    """Those who do not answer have missed the call; those whose page is gone have left it."""
+    known = app.calls.seats()
+    seats = [seat_of(row) for row in taking_part(app.store.reader(), '1')]
+    app.calls.forget(known.difference(seats))
+
+    def put_out_overdue(change):
+        rows = {seat_of(row): row for row in taking_part(change, '1')}
+        put_out(app, change, [rows[seat] for seat in app.calls.overdue(rows)])
+    if app.calls.overdue(seats):
+        app.store.write(put_out_overdue)
+
+
+def end_sessions_in_calls(app, session_ids):
+    """Whoever takes part by a session that was ended takes part no more."""
+    def leave(change):
+        put_out(app, change, [row for row in taking_part(change, "state = 'joined'") if row['session_id'] in session_ids])
+    with contextlib.suppress(Refusal):           # the server is stopping, and looks again when it starts
+        app.store.write_soon(leave)
+
+
+def leave_lost_calls(app, change, channel_id):
+    """A call goes with the membership of the channel, but for those invited, and with the channel's being open."""
+    channel = change.execute('SELECT * FROM channels WHERE id = ?', (channel_id,)).fetchone()
+    put_out(app, change, taking_part(
+        change, 'channel_id = ? AND (? OR NOT invited AND user_id NOT IN (SELECT user_id FROM members WHERE channel_id = ?))',
+        channel_id, channel['archived'], channel_id))
+
+
+LOSSES.append(leave_lost_calls)
+
+
+def leave_all_calls(app, change, user_id):
+    put_out(app, change, taking_part(change, 'user_id = ?', user_id))
+    change.execute('UPDATE participants SET invited = 0 WHERE user_id = ?', (user_id,))
+
+
+DEPARTURES.append(leave_all_calls)
+
+
+def take_up_calls(app, change):
+    """At the start: calls go on, but for those whose participants were lost with presence.db."""
+    for row in change.execute('SELECT * FROM calls WHERE ended_at IS NULL').fetchall():
+        if not taking_part(change, "call_id = ? AND state = 'joined'", row['id']):
+            end_call(app, change, row)
+    change.execute('DELETE FROM participants WHERE call_id NOT IN (SELECT id FROM calls)')
+
+
+STARTS.append(take_up_calls)
+
+
+def prune_participants(change):
+    """Forget who was in calls of long ago."""
+    change.execute('DELETE FROM participants WHERE call_id <= (SELECT max(id) FROM calls) - ? '
+                   'AND call_id NOT IN (SELECT id FROM calls WHERE ended_at IS NULL)', (PARTICIPANTS_KEPT,))
+
+
+# -- routes
+
+@route('POST', '/calls', limit='change')
+def start_call(request, channel_id: Id, device: Device):
+    """Start a call in a channel, or join the one going on there; in a direct channel the others are rung."""
+    def start(change):
+        channel = find_channel(change, request.user_id, request.role, channel_id)
+        require_open(channel)
+        running = change.execute('SELECT * FROM calls WHERE channel_id = ? AND ended_at IS NULL', (channel_id,)).fetchone()
+        call = running or add_call(request.app, change, channel, request.user_id)
+        enter(request, change, call, device)
+        return call_reply(request, change, call['id'], 200 if running else 201)
+    return request.app.store.write(start)
+
+
+@route('POST', '/calls/<call>/join', limit='change')
+def join_call(request, call, device: Device):
+    """Join a call, with this device instead of any other of one's own."""
+    def join(change):
+        enter(request, change, reload_call(change, request, call), device)
+        return call_reply(request, change, call['id'])
+    return request.app.store.write(join)
+
+
+def stop_taking_part(request, call, state, is_concerned):
+    """Go, or do not come, where that concerns the participant as it stands; else nothing changes."""
+    def stop(change):
+        row = find_participant(change, call['id'], request.user_id)
+        if row and is_concerned(row):
+            part(request.app, change, call, request.user_id, state)
+        return call_reply(request, change, call['id'])
+    return request.app.store.write(stop)
+
+
+@route('POST', '/calls/<call>/leave', limit='change')
+def leave_call(request, call, device: Device):
+    """Leave a call that one is in with this device."""
+    return stop_taking_part(request, call, 'left', lambda row: row['state'] == 'joined' and row['device'] == device)
+
+
+@route('POST', '/calls/<call>/decline', limit='change')
+def decline_call(request, call, device: Device):
+    """Say that one does not come to a call that rings."""
+    return stop_taking_part(request, call, 'declined', lambda row: row['state'] == 'ringing')
+
+
+@route('POST', '/calls/<call>/invite', limit='change')
+def invite_to_call(request, call, users: ListOf(Id, 100)):
+    """Ring for others; those who are not in the channel see the call, not the channel."""
+    def invite(change):
+        before = reload_call(change, request, call)
+        require_part(change, before, request.user_id, None)
+        if not request.at_least('member'):
+            raise forbidden('Guests cannot invite.')
+        require_people(change, users)
+        members = member_ids(change, before['channel_id'])
+        for user_id in users:
+            invite_one(request.app, change, before, user_id, user_id not in members)
+        tell_call(change, before)
+        return call_reply(request, change, call['id'])
+    return request.app.store.write(invite)
+
+
+def invite_one(app, change, call, user_id, is_from_elsewhere):
+    row = find_participant(change, call['id'], user_id)
+    if row is None or row['state'] not in ('joined', 'ringing'):
+        ring(app, change, call, user_id)
+    if is_from_elsewhere:
+        set_participant(change, call, user_id, invited=1)
+
+
+@route('PATCH', '/calls/<call>/me', limit='change')
+def change_part(request, call, muted: Truth() = None, camera: Truth() = None, sharing: Truth() = None,
+                hand: Truth() = None):
+    """Say what one shows and hears in a call, and raise a hand."""
+    values = {name: int(value) for name, value in (
+        ('muted', muted), ('camera', camera), ('sharing', sharing), ('hand', hand)) if value is not None}
+
+    def apply(change):
+        before = reload_call(change, request, call)
+        require_part(change, before, request.user_id, None)
+        if values:
+            set_participant(change, before, request.user_id, **values)
+            tell_call(change, before)
+        return call_reply(request, change, call['id'])
+    return request.app.store.write(apply)
+
+
+@route('POST', '/calls/<call>/signal', limit='signal', most=MOST_SIGNAL + 1024)
+def send_signal(request, call, to: Id, device: Device, data: Anything(MOST_SIGNAL)):
+    """Bring something to another participant's page; it waits until that page has fetched it."""
+    require_part(request.db, call, request.user_id, device)
+    other = find_participant(request.db, call['id'], to)
+    if to == request.user_id or other is None or other['state'] != 'joined':
+        raise Refusal(409, 'not_in_call', 'The other one is not in the call.', 'to')
+    request.app.calls.send(seat_of(other), collections.OrderedDict([
+        ('call_id', call['id']), ('from', request.user_id), ('device', device), ('to', to), ('data', data)]))
+    return Reply(204)
+
+
+@route('GET', '/calls/<call>/signals', lane='lot')
+def get_signals(request, call, device: Device, after: Text(0, MOST_LINE) = '', wait: Whole(0) = SIGNALS_WAIT):
+    """The signals for this page after the cursor, waited for; the page is in the call for as long as it asks."""
+    app, seat = request.app, Seat(call['id'], request.user_id, device)
+    require_part(request.db, call, request.user_id, device)
+    app.calls.arrive(seat)
+    deadline = app.clock.steady() + min(wait, SIGNALS_WAIT)
+    return Parked(SignalListener(request.session, app.calls.read_cursor(after), deadline, seat))
+
+
+# ---- 17. LIVE --------------------------------------------------------
 
 LONGEST_WAIT = 25                # seconds
 
@@ -4626,7 +5171,7 @@ def get_snapshot(request):
     with app.store.snapshot() as db:
         me = me_value(app, db, request.user_id)
         value = {'me': me['user'], 'preferences': me['preferences'], 'users': all_users(app, db),
-                 'channels': own_channels(db, request.user_id, request.role), 'calls': [],
+                 'channels': own_channels(db, request.user_id, request.role), 'calls': own_calls(db, request.user_id),
                  'settings': page_settings(app), 'server': app.about(),
                  'cursor': app.news.cursor(last_event(db), number)}
     return Reply(200, value)
@@ -4651,17 +5196,11 @@ def poll(request, after: Text(0, MOST_LINE), wait: Whole(0) = LONGEST_WAIT):
     return Parked(Listener(request.session, cursor, app.clock.steady() + min(wait, LONGEST_WAIT)))
 
 
-def quiet_reply(app, listener):
-    """The answer when nothing happened for as long as one would wait."""
-    cursor = listener.cursor
-    return Reply(200, {'cursor': app.news.cursor(cursor.event, cursor.passing), 'events': []})
-
-
 # ======================================================================
 # THE BOX
 # ======================================================================
 
-# ---- 17. TLS ---------------------------------------------------------
+# ---- 18. TLS ---------------------------------------------------------
 
 # --- This machine's addresses and names
 
@@ -5383,7 +5922,7 @@ def get_authority(request):
                  headers=[('Content-Disposition', 'attachment; filename="minimost-ca.pem"')])
 
 
-# ---- 18. JOINING -----------------------------------------------------
+# ---- 19. JOINING -----------------------------------------------------
 #
 # QR codes after ISO/IEC 18004:2015: byte mode, error correction level M, versions 1 to 10. A matrix is a list of rows,
 # 1 is dark.
@@ -5611,7 +6150,7 @@ def make_qr_code(request, text: Line(1, 200)):
     return Reply(200, content=qr_svg(text.encode()), content_type='image/svg+xml')
 
 
-# ---- 19. SERVER ------------------------------------------------------
+# ---- 20. SERVER ------------------------------------------------------
 #
 # A connection with nothing to do costs no thread: it waits in the lot. What it brings goes to a small crew of
 # workers; only what may take long, uploads, downloads and hashing, gets a thread of its own. A connection has
@@ -5716,7 +6255,7 @@ def take_head(app, connection):
     request = connection.head = Request(app, head, connection.peer, connection.is_tls)
     with contextlib.suppress(Refusal):       # raised again in the dispatch, where it becomes a reply
         choose_route(request)
-    if not request.body_is_raw and request.length > MOST_JSON:
+    if request.is_too_large:
         raise Refusal(413, 'too_large', 'The request is too large.', headers=[('Connection', 'close')])
     if not request.body_is_raw and request.awaits_continue and len(buffer) < request.length:
         connection.put(CONTINUE)
@@ -6080,9 +6619,12 @@ class Lot:
     def _tell(self, connection):
         """Answer a poll if there is news for it, or leave it to the crew; returns whether it waits no more."""
         try:
-            body = self.app.news.answer(self.app.store.reader(), connection.listener)
+            body = connection.listener.answer(self.app)
         except Overtaken:
             self._leave_to_crew(connection)
+            return True
+        except Refusal as refusal:
+            self._finish_poll(connection, error_reply(refusal).wire())
             return True
         if body is None:
             return False
@@ -6114,7 +6656,8 @@ class Lot:
         connections.discard(connection)
         if not connections:
             self._listeners.pop(user_id, None)
-        connection.listener = None
+        listener, connection.listener = connection.listener, None
+        listener.leave(self.app)
 
     def _deliver(self):
         hearing = set()
@@ -6148,7 +6691,7 @@ class Lot:
 
     def _expire(self, connection):
         if connection.state == 'poll':
-            return self._finish_poll(connection, quiet_reply(self.app, connection.listener).wire())
+            return self._finish_poll(connection, Reply(200, content=connection.listener.quiet(self.app)).wire())
         if connection.head is not None and len(connection.buffer) - connection.window >= WINDOW_BYTES:
             return self._open_window(connection)
         if connection.state == 'head' and (connection.buffer or connection.head is not None):
@@ -6391,6 +6934,7 @@ class App:
         self.service = Service(self.clock)
         self.passwords, self.throttle = Passwords(random_bytes), Throttle(settings, self.clock)
         self.locks, self.presence = Locks(settings, self.service), Presence(self.news, self.clock)
+        self.calls = Calls(self.news, self.clock)
         self.certificates = Certificates(folder, lambda: self.clock.now() / 1000, random_bytes)
         self.assets = Assets(os.path.join(HERE, 'static'))
         self.lot, self.crew = Lot(self), Crew(self)
@@ -6419,7 +6963,7 @@ class App:
         self.presence.open(self.store.reader())
         self.sessions = Sessions(read_secret(os.path.join(self.folder, 'secret.key'), self.random_bytes), self.store,
                                  self.service, self.settings, self.random_bytes)
-        self.sessions.on_end = self.lot.end_sessions
+        self.sessions.on_end = self.end_sessions
         self.news.on_news = self.lot.news
         self.origin = self.store.write(self._first_start)
         if not self.news.is_older:               # an older database does not know all files: it may be there by mistake
@@ -6459,6 +7003,11 @@ class App:
                 self.store.write(note)
         self.store.close()
         self._lock.release()
+
+    def end_sessions(self, session_ids):
+        """Sessions have been revoked: what goes on by them ends."""
+        self.lot.end_sessions(session_ids)
+        end_sessions_in_calls(self, session_ids)
 
     # -- what handlers ask for
 
@@ -6589,6 +7138,7 @@ def raise_descriptor_limit():
 FIRST_CHORES = 60                # seconds after the start: a server that never runs for long is swept as well
 CHORES = (                       # every so many seconds: function(app)
     (1, lambda app: app.presence.tell_changes()),
+    (1, sweep_calls),
     (5, lambda app: app.presence.sweep(app.store)),
     (5, end_statuses),
     (10, lambda app: catch_up_index(app, 50)),
@@ -6601,6 +7151,7 @@ CHORES = (                       # every so many seconds: function(app)
     (3600, lambda app: app.store.write(app.sessions.purge)),
     (3600, lambda app: app.store.write(lambda change: sweep_files(app, change))),
     (3600, lambda app: app.store.write(prune_events)),
+    (3600, lambda app: app.store.write(prune_participants)),
 )
 
 
@@ -6677,7 +7228,7 @@ def start(app, host=None, port=None):
     return running
 
 
-# ---- 20. COMMANDS ----------------------------------------------------
+# ---- 21. COMMANDS ----------------------------------------------------
 
 COMMANDS = collections.OrderedDict()     # name: Command
 
@@ -6838,7 +7389,7 @@ def commands_table():
     return '\n'.join(rows)
 
 
-# ---- 21. DEMO --------------------------------------------------------
+# ---- 22. DEMO --------------------------------------------------------
 
 DEMO_NAME = 'RV Meridian'
 
@@ -7976,7 +8527,7 @@ def demo(options):
         serve_with(options, settings)
 
 
-# ---- 22. BENCH -------------------------------------------------------
+# ---- 23. BENCH -------------------------------------------------------
 
 BENCH_PASSWORD = 'measure twice, cut once'
 
@@ -8239,7 +8790,7 @@ def bench(options):
             one.stop()
 
 
-# ---- 23. COMMAND LINE ------------------------------------------------
+# ---- 24. COMMAND LINE ------------------------------------------------
 
 def read_command_line(words):
     """The command and its options; without a command it is serve."""

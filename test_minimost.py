@@ -863,7 +863,7 @@ NEWER_THAN_3_6 = frozenset("""
 """.split())                                       # and three that warn or look names up
 
 REGISTRIES = frozenset(('ROUTES', 'ROUTES_BY_SHAPE', 'LOADERS', 'SHOWS', 'COMMANDS', 'ARRIVALS', 'STARTS', 'PARTS', 'POSTINGS', 'REWORDINGS',
-                        'DEPARTURES', 'ERASURES'))
+                        'DEPARTURES', 'ERASURES', 'LOSSES'))
 CHANGES_IN_PLACE = frozenset("""
     append appendleft extend insert remove pop popitem popleft clear update setdefault add discard sort reverse move_to_end
 """.split())
@@ -1234,8 +1234,9 @@ STANDING = {                                       # how people stand to the pla
 }
 TITLES = ('name', 'topic')
 PAST = ('text', 'edited', 'quote', 'spare', 'file-name', 'file-bytes')
-SHOWN = {'author': TITLES + PAST + ('new',), 'in': TITLES + PAST + ('new',), 'looks': TITLES + PAST + ('new',),
-         'late': TITLES + ('new',), 'out': ()}     # planted words that one may read; what is edited away or deleted nobody may
+NOW = ('new', 'device')
+SHOWN = {'author': TITLES + PAST + NOW, 'in': TITLES + PAST + NOW, 'looks': TITLES + PAST + ('new',),
+         'late': TITLES + NOW, 'out': ()}     # planted words that one may read; what is edited away or deleted nobody may
 
 STATUS_OF_EVERYBODY = {                            # route: status
     'GET /': 200, 'GET /static/<asset>': 200, 'GET /favicon.ico': 200, 'GET /health': 200, 'GET /welcome': 200,
@@ -1272,6 +1273,14 @@ STATUS_BY_STANDING = {                             # route: status of author, in
     'GET /messages/<message>/readers': (200, 200, 404, 200),
     'PUT /me/saved/<message>': (204, 204, 404, 204),
     'GET /files/<file>': (200, 200, 404, 200),
+    'POST /calls': (200, 200, 200, 403),
+    'POST /calls/<call>/join': (200, 200, 200, 404),
+    'POST /calls/<call>/leave': (200, 200, 200, 404),
+    'POST /calls/<call>/decline': (200, 200, 200, 404),
+    'POST /calls/<call>/invite': (200, 200, 200, 404),
+    'PATCH /calls/<call>/me': (200, 200, 200, 404),
+    'POST /calls/<call>/signal': (204, 204, 204, 404),
+    'GET /calls/<call>/signals': (200, 200, 200, 404),
 }
 STATUS_IN_DIRECT = {                               # route: status of those in a direct channel, where it is another
     'PATCH /channels/<channel>': 403,
@@ -1297,6 +1306,14 @@ BODIES = {                                         # route: function(case, perso
     'POST /channels/<channel>/read': lambda case, person, thing: {'message_id': 0},
     'POST /channels/<channel>/messages': lambda case, person, thing: {'text': 'noise', 'client_id': case.client_id()},
     'PATCH /messages/<message>': lambda case, person, thing: {'text': 'noise'},
+    'POST /calls': lambda case, person, thing: {'channel_id': thing.channel, 'device': thing.words['device']},
+    'POST /calls/<call>/join': lambda case, person, thing: {'device': thing.words['device']},
+    'POST /calls/<call>/leave': lambda case, person, thing: {'device': 'another'},
+    'POST /calls/<call>/decline': lambda case, person, thing: {'device': 'another'},
+    'POST /calls/<call>/invite': lambda case, person, thing: {'users': [case.ids['member']]},
+    'PATCH /calls/<call>/me': lambda case, person, thing: {'hand': True},
+    'POST /calls/<call>/signal': lambda case, person, thing: {
+        'to': case.ids['member' if person == 'author' else 'author'], 'device': thing.words['device'], 'data': 'noise'},
 }
 QUERIES = {                                        # route: functions(case, person, thing) that make what follows the path
     'POST /files': [lambda case, person, thing: '?name=noise'],
@@ -1306,6 +1323,7 @@ QUERIES = {                                        # route: functions(case, pers
     'GET /channels/<channel>/messages': [
         lambda case, person, thing: '', lambda case, person, thing: '?after=0',
         lambda case, person, thing: '?before=1000000', lambda case, person, thing: '?around=%d' % thing.messages['text']],
+    'GET /calls/<call>/signals': [lambda case, person, thing: '?wait=0&device=' + thing.words['device']],
 }
 CHANGED_MESSAGE = {'PATCH /messages/<message>': ('spare',), 'DELETE /messages/<message>': ('spare',)}    # else 'text'
 
@@ -1320,7 +1338,7 @@ class Thing:
     def __init__(self, kind):
         self.kind, self.messages = kind, {}
         self.words = {what: 'secret-%s-%s' % (kind, what) for what in TITLES + PAST + (
-            'new', 'edited-away', 'deleted', 'deleted-name', 'deleted-bytes')}
+            'new', 'device', 'edited-away', 'deleted', 'deleted-name', 'deleted-bytes')}
 
     def standing(self, person):
         return STANDING[self.kind].get(person, 'out')
@@ -1408,6 +1426,9 @@ class Planted(ServerCase):
         cls.done('DELETE', '/messages/%d' % thing.messages['deleted'])
         cls.change_members(thing)
         cls.post(thing, 'new')
+        thing.call = cls.done('POST', '/calls', {'channel_id': thing.channel, 'device': words['device']})['call']['id']
+        for name in ('author', 'member', 'late'):      # none of them leaves for want of a page that asks for signals
+            cls.app.calls.arrive(minimost.Seat(thing.call, cls.ids[name], words['device']))
         return thing
 
     @classmethod
@@ -1445,7 +1466,7 @@ class WhoMaySeeWhat(Planted):
         paths = [route.pattern]
         if thing:
             names = CHANGED_MESSAGE.get(route_name(route), thing.messages if route.method == 'GET' else ('text',))
-            fillings = {'<channel>': [thing.channel], '<file>': [thing.file['key']], '<number>': [self.ids['bystander']], '<user>': [1],
+            fillings = {'<channel>': [thing.channel], '<call>': [thing.call], '<file>': [thing.file['key']], '<number>': [self.ids['bystander']], '<user>': [1],
                         '<message>': [thing.messages[name] for name in names if name != 'new'], '<emoji>': ['%F0%9F%91%8D']}
         else:
             fillings = {'<asset>': ['index.html'], '<number>': [1000000], '<user>': [1]}
@@ -1512,7 +1533,7 @@ class WhoMaySeeWhat(Planted):
 
     def assert_those_who_may_do_see(self):
         for thing in self.things.values():
-            shown = {thing.words[what] for what in TITLES + PAST + ('new',) if what not in TITLES or thing.kind in ('public', 'private')}
+            shown = {thing.words[what] for what in TITLES + PAST + NOW if what not in TITLES or thing.kind in ('public', 'private')}
             self.assertLessEqual(shown, self.seen['member'], thing.kind)
         self.assertIn('secret-private-new', self.seen['late'])
         self.assertIn('secret-public-text', self.seen['outsider'])
@@ -6673,6 +6694,391 @@ class ASuddenDeath(unittest.TestCase):
         self.assertEqual([], sorted(set(everything) - set(stored)), 'lost')
         self.assertEqual(len(stored), len({client_id for client_id, _ in stored}), 'doubled')
         self.assertLessEqual({client_id for client_id, _ in stored} - {client_id for client_id, _ in everything}, set(unanswered.values()))
+
+
+# ======================================================================
+# CALLS
+# ======================================================================
+
+class CallCase(LiveCase):
+    """Calls of Ann with Bob and Cat, by a clock that can be set forward for them alone; Eve is not in the channel."""
+
+    def setUp(self):
+        super().setUp()
+        self.app.calls.clock = JumpingClock()
+        self.app.store.write(lambda change: minimost.put_out(self.app, change, minimost.taking_part(change, '1')))
+        minimost.sweep_calls(self.app)
+        self.ann, self.bob, self.cat, self.eve = self.people('ann', 'bob', 'cat', 'eve')
+        self.place = self.make_channel(self.ann, self.bob, self.cat)
+
+    def start(self, person, place=None, device='tab', status=201):
+        """The call that somebody starts or finds."""
+        return self.expect(status, person.post('/calls', {'channel_id': place or self.place, 'device': device}))['call']
+
+    def act(self, person, call, what, status=200, code=None, **body):
+        """The call after somebody has done something in it."""
+        answer = self.expect(status, person.post('/calls/%d/%s' % (call['id'], what), body), code=code)
+        return answer and answer.get('call')
+
+    def join(self, person, call, device='tab'):
+        return self.act(person, call, 'join', device=device)
+
+    def signal(self, sender, call, to, data, device='tab'):
+        return sender.post('/calls/%d/signal' % call['id'], {'to': to.user['id'], 'device': device, 'data': data})
+
+    def signals(self, person, call, after='', wait=0, device='tab'):
+        return person.get('/calls/%d/signals?device=%s&wait=%d&after=%s' % (call['id'], device, wait, after))
+
+    def data(self, person, call, after='', **more):
+        """What the signals after a cursor hold."""
+        return [one['data'] for one in self.expect(200, self.signals(person, call, after, **more))['signals']]
+
+    def states(self, call):
+        """{user id: state} of the participants of a call, going on or ended."""
+        row = self.rows('SELECT * FROM calls WHERE id = ?', call['id'])
+        self.assertTrue(row)
+        with contextlib.closing(sqlite3.connect(self.app.path('presence.db'))) as db:
+            return dict(db.execute('SELECT user_id, state FROM participants WHERE call_id = ?', (call['id'],)).fetchall())
+
+    def is_over(self, call):
+        return self.rows('SELECT ended_at FROM calls WHERE id = ?', call['id']) != [(None,)]
+
+    def pass_time(self, seconds):
+        minimost.sweep_calls(self.app)
+        self.app.calls.clock.skipped += seconds
+        minimost.sweep_calls(self.app)
+
+    def waits(self, person, call, after='', device='tab'):
+        """A poll for signals under way on a thread of its own; returns a function that gives its answer, None when it is lost."""
+        seat, answers = minimost.Seat(call['id'], person.user['id'], device), []
+
+        def ask():
+            with contextlib.suppress(*LOST):
+                answers.append(self.signals(person, call, after, 10, device))
+        thread = threading.Thread(target=ask, daemon=True)
+        waiting = self.app.calls._waiting[seat]
+        thread.start()
+        wait_until(lambda: self.app.calls._waiting[seat] > waiting, 5, 'the poll waits', 0.005)
+        return lambda: thread.join(5) or (answers or [None])[0]
+
+    def lines(self, reader, place):
+        """(who started it, what is told of it) for each call in a channel's history."""
+        return [(one['user_id'], one['data']) for one in self.messages(reader, place)['messages'] if one['kind'] == 'call']
+
+
+class CallsInChannels(CallCase):
+
+    def test_two_who_start_at_once_are_in_one_call(self):
+        answers = in_threads(*[lambda one=one: one.post('/calls', {'channel_id': self.place, 'device': 'tab'})
+                               for one in (self.ann, self.bob)])
+        self.assertEqual([200, 201], sorted(answer.status for answer in answers))
+        one, other = [answer.data['call'] for answer in answers]
+        self.assertEqual(one['id'], other['id'])
+        self.assertEqual({self.ann.user['id']: 'joined', self.bob.user['id']: 'joined'}, self.states(one))
+
+    def test_a_call_is_told_to_the_members_alone(self):
+        ears = [self.ear(name) for name in ('bob', 'eve')]
+        call = self.start(self.ann)
+        self.assertEqual({'id', 'channel_id', 'started_by', 'started_at', 'ended_at', 'participants'}, set(call))
+        self.assertEqual([{'user_id': self.ann.user['id'], 'device': 'tab', 'state': 'joined', 'muted': False, 'camera': False,
+                           'sharing': False, 'hand': False}], call['participants'])
+        ears[0].hear_until(lambda event: event == {'kind': 'call', 'value': call})
+        changed = self.expect(200, self.ann.patch('/calls/%d/me' % call['id'], {'muted': True, 'hand': True}))['call']
+        self.assertEqual((True, False, False, True), tuple(changed['participants'][0][name]
+                                                           for name in ('muted', 'camera', 'sharing', 'hand')))
+        ears[0].hear_until(lambda event: event == {'kind': 'call', 'value': changed})
+        self.assertEqual([changed], self.bob.get('/snapshot').data['calls'])
+        self.assertEqual([], self.eve.get('/snapshot').data['calls'])
+        self.post(self.ann, self.make_channel(self.ann, self.eve), 'the end')
+        ears[1].hear_text('the end')
+        self.assertEqual([], ears[1].values('call'))
+        for what, body in (('join', {'device': 'tab'}), ('leave', {'device': 'tab'}), ('decline', {'device': 'tab'}), ('invite', {'users': []})):
+            self.act(self.eve, call, what, 404, **body)
+
+    def test_the_last_one_who_leaves_ends_the_call_with_a_line(self):
+        call = self.start(self.ann)
+        self.join(self.bob, call)
+        self.app.service._begun -= 90
+        self.assertIsNone(self.act(self.ann, call, 'leave', device='tab')['ended_at'])
+        ear = self.ear('cat')
+        over = self.act(self.bob, call, 'leave', device='tab')
+        self.assertIsNotNone(over['ended_at'])
+        ear.hear_until(lambda event: event['kind'] == 'message' and event['value']['kind'] == 'call')
+        self.assertEqual([over], ear.values('call'))
+        (starter, told), = self.lines(self.cat, self.place)
+        self.assertEqual((self.ann.user['id'], call['id'], False), (starter, told['call_id'], told['missed']))
+        self.assertIn(told['seconds'], range(90, 100))
+        self.assertEqual([], self.cat.get('/snapshot').data['calls'])
+        self.act(self.cat, call, 'join', 409, 'call_ended', device='tab')
+        self.act(self.bob, call, 'leave', device='tab')
+        self.assertNotEqual(call['id'], self.start(self.bob)['id'])
+
+    def test_one_device_takes_over_from_another(self):
+        call = self.start(self.ann)
+        self.join(self.bob, call, 'phone')
+        old = self.waits(self.bob, call, device='phone')
+        again = self.person('bob')
+        self.assertEqual(['tab', 'laptop'], [one['device'] for one in self.join(again, call, 'laptop')['participants']])
+        self.expect(409, old(), code='other_device')
+        self.expect(409, self.signals(self.bob, call, device='phone'), code='other_device')
+        self.expect(409, self.signal(self.bob, call, self.ann, 'stale', device='phone'), code='other_device')
+        self.act(self.bob, call, 'leave', device='phone')
+        self.assertEqual('joined', self.states(call)[self.bob.user['id']])
+        self.expect(204, self.signal(self.ann, call, self.bob, 'fresh'))
+        self.assertEqual(['fresh'], self.data(again, call, device='laptop'))
+
+    def test_one_who_is_in_no_call_can_do_nothing_in_it(self):
+        call = self.start(self.ann)
+        for answer in (self.signal(self.bob, call, self.ann, 1), self.signals(self.bob, call),
+                       self.bob.patch('/calls/%d/me' % call['id'], {'muted': True}),
+                       self.bob.post('/calls/%d/invite' % call['id'], {'users': [self.cat.user['id']]})):
+            self.expect(409, answer, code='not_in_call')
+        for to in (self.bob, self.eve, self.ann):
+            self.expect(409, self.signal(self.ann, call, to, 1), field='to')
+        for body, field in (({'channel_id': self.place}, 'device'), ({'channel_id': self.place, 'device': ''}, 'device'),
+                            ({'channel_id': 'x', 'device': 'tab'}, 'channel_id')):
+            self.expect(400, self.ann.post('/calls', body), field=field)
+        self.expect(404, self.eve.post('/calls', {'channel_id': self.place, 'device': 'tab'}))
+
+
+class RingingCalls(CallCase):
+
+    def direct(self, *others):
+        return self.expect(201, self.ann.post('/direct', {'users': [other.user['id'] for other in others]}))['channel']['id']
+
+    def test_a_direct_call_rings_is_declined_or_missed_after_30_seconds(self):
+        new, other = self.newcomer(), self.newcomer()
+        place = self.direct(new, other)
+        new.patch('/channels/%d/me' % place, {'hidden': True})
+        call = self.start(self.ann, place)
+        self.assertEqual(['joined', 'ringing', 'ringing'], [one['state'] for one in call['participants']])
+        self.assertFalse(self.channel(new, place)['hidden'])
+        self.act(other, call, 'decline', device='tab')
+        seat = minimost.Seat(call['id'], self.ann.user['id'], 'tab')
+        self.app.calls.arrive(seat)
+        self.pass_time(29)
+        self.assertEqual('ringing', self.states(call)[new.user['id']])
+        ear = self.ear('ann')
+        self.pass_time(2)
+        ear.hear_until(lambda event: event['kind'] == 'call' and event['value']['participants'][1]['state'] == 'missed')
+        self.assertFalse(self.is_over(call))
+        self.act(self.ann, call, 'leave', device='tab')
+        self.assertEqual({self.ann.user['id']: 'left', new.user['id']: 'missed', other.user['id']: 'declined'}, self.states(call))
+        self.assertEqual([(self.ann.user['id'], {'call_id': call['id'], 'seconds': mock.ANY, 'missed': True})], self.lines(new, place))
+        self.assertEqual(1, self.channel(new, place)['unread'])
+
+    def test_one_who_gives_up_ringing_leaves_a_missed_call(self):
+        new = self.newcomer()
+        place = self.direct(new)
+        call = self.start(self.ann, place)
+        self.act(self.ann, call, 'leave', device='tab')
+        self.assertEqual({self.ann.user['id']: 'left', new.user['id']: 'missed'}, self.states(call))
+        self.assertTrue(self.lines(new, place)[0][1]['missed'])
+
+    def test_one_invited_from_elsewhere_sees_the_call_and_not_the_channel(self):
+        call, guest = self.start(self.ann), self.person('gus')
+        ear = self.ear('eve')
+        rung = self.act(self.ann, call, 'invite', users=[self.eve.user['id'], self.bob.user['id'], guest.user['id']])
+        self.assertEqual({'joined', 'ringing'}, {one['state'] for one in rung['participants']})
+        ear.hear_until(lambda event: event == {'kind': 'call', 'value': rung})
+        self.assertEqual([rung], self.eve.get('/snapshot').data['calls'])
+        self.expect(404, self.eve.get('/channels/%d' % self.place))
+        self.join(self.eve, call)
+        self.expect(204, self.signal(self.eve, call, self.ann, 'hello'))
+        self.assertEqual(['hello'], self.data(self.ann, call))
+        self.join(guest, call)
+        self.act(guest, call, 'invite', 403, users=[self.cat.user['id']])
+        self.act(self.ann, call, 'invite', 400, 'no_such_user', users=[1000000])
+        self.act(self.eve, call, 'leave', device='tab')
+        self.join(self.eve, call)
+        for person in (self.eve, self.ann, guest):
+            self.act(person, call, 'leave', device='tab')
+        self.assertTrue(self.is_over(call))
+        self.expect(404, self.eve.get('/channels/%d/messages' % self.place))
+
+
+class SignalsOfCalls(CallCase):
+
+    def setUp(self):
+        super().setUp()
+        self.call = self.start(self.ann)
+        self.join(self.bob, self.call)
+
+    def test_signals_come_in_order_and_again_until_the_cursor_has_passed_them(self):
+        for number in range(5):
+            self.expect(204, self.signal(self.ann, self.call, self.bob, {'number': number}))
+        first = self.expect(200, self.signals(self.bob, self.call))
+        self.assertEqual([{'number': number} for number in range(5)], [one['data'] for one in first['signals']])
+        one = first['signals'][0]
+        self.assertEqual((self.call['id'], self.ann.user['id'], 'tab', self.bob.user['id']),
+                         (one['call_id'], one['from'], one['device'], one['to']))
+        self.assertEqual(sorted(one['id'] for one in first['signals']), [one['id'] for one in first['signals']])
+        self.signal(self.ann, self.call, self.bob, 'sixth')
+        self.assertEqual(6, len(self.data(self.bob, self.call)))
+        self.assertEqual(['sixth'], self.data(self.bob, self.call, first['cursor']))
+        self.assertEqual(['sixth'], self.data(self.bob, self.call))
+        self.assertEqual([], self.data(self.ann, self.call))
+
+    def test_a_signal_that_went_down_with_its_poll_is_delivered_again(self):
+        dying = self.person('bob')
+        answer = self.waits(dying, self.call)
+        sent = threading.Event()
+        with mock.patch.object(minimost.Connection, 'put', lambda connection, data: sent.set()):      # the answer is lost
+            self.app.calls.send(minimost.Seat(self.call['id'], self.bob.user['id'], 'tab'), {'data': 'precious'})
+            self.assertTrue(sent.wait(5))
+        dying.connection.sock.shutdown(socket.SHUT_RDWR)
+        self.assertIsNone(answer())
+        self.assertEqual(['precious'], self.data(self.bob, self.call))
+
+    def test_a_signal_wakes_the_page_that_waits_and_no_other(self):
+        before = threading.active_count()
+        answers = [self.waits(self.person('bob'), self.call) for _ in range(8)]
+        self.assertLessEqual(threading.active_count() - before, 8 + 1, 'one thread for each client, none in the server')
+        ear = self.ear('cat')
+        times = []
+        for number in range(9):
+            begun = time.monotonic()
+            self.expect(204, self.signal(self.ann, self.call, self.bob, number))
+            self.assertIn(number, self.data(self.bob, self.call, wait=5))
+            times.append(time.monotonic() - begun)
+        self.assertLess(sorted(times)[4], 0.5)
+        self.assertEqual({200}, {answer().status for answer in answers})
+        ear.poll(0)
+        self.assertEqual([], ear.values('signal'))
+        self.expect(409, self.signals(self.cat, self.call), code='not_in_call')
+        self.expect(404, self.signals(self.eve, self.call))
+
+    def test_signals_nobody_fetches_are_bounded_in_number_and_size(self):
+        with mock.patch.object(minimost, 'MOST_SIGNALS', 5):
+            answers = [self.signal(self.ann, self.call, self.bob, number).status for number in range(7)]
+        self.assertEqual([204] * 5 + [429] * 2, answers)
+        last = self.expect(200, self.signals(self.bob, self.call))
+        self.assertEqual(list(range(5)), [one['data'] for one in last['signals']])
+        self.assertEqual([], self.data(self.bob, self.call, last['cursor']))
+        self.assertEqual(0, self.app.calls._bytes)
+        large = 'x' * (minimost.MOST_SIGNAL - 2)
+        statuses = [self.signal(self.ann, self.call, self.bob, large).status for _ in range(17)]
+        self.assertEqual([204] * 15 + [429] * 2, statuses)
+        for most, status in ((minimost.MOST_SIGNAL, 400), (minimost.MOST_SIGNAL * 2, 413)):
+            self.expect(status, self.signal(self.ann, self.call, self.bob, 'x' * most))
+        with mock.patch.object(minimost, 'MOST_BYTES_OF_ALL_SIGNALS', 2 ** 20):
+            answer = self.signal(self.bob, self.call, self.ann, large)
+        self.assertEqual((503, '1'), (answer.status, answer.headers['Retry-After']))
+        for person in (self.ann, self.bob):
+            self.act(person, self.call, 'leave', device='tab')
+        minimost.sweep_calls(self.app)
+        self.assertEqual((0, set()), (self.app.calls._bytes, self.app.calls.seats()))
+
+
+class LeavingCallsUnwillingly(CallCase):
+
+    def setUp(self):
+        super().setUp()
+        self.call = self.start(self.ann)
+        self.join(self.bob, self.call)
+        self.app.calls.arrive(minimost.Seat(self.call['id'], self.ann.user['id'], 'tab'))
+
+    def is_out(self, person):
+        return self.states(self.call)[person.user['id']] == 'left'
+
+    def test_one_whose_page_is_gone_for_20_seconds_has_left(self):
+        self.signals(self.bob, self.call)
+        self.pass_time(19)
+        answer = self.waits(self.bob, self.call)
+        self.pass_time(60)
+        self.assertFalse(self.is_out(self.bob), 'a page that waits is there')
+        self.signal(self.ann, self.call, self.bob, 'now')
+        self.expect(200, answer())
+        self.pass_time(19)
+        self.assertFalse(self.is_out(self.bob))
+        self.pass_time(2)
+        self.assertTrue(self.is_out(self.bob))
+        self.assertFalse(self.is_out(self.ann))
+        self.assertFalse(self.is_over(self.call))
+
+    def test_a_page_that_closes_its_connection_waits_no_more(self):
+        client, seat = self.person('bob'), minimost.Seat(self.call['id'], self.bob.user['id'], 'tab')
+        answer = self.waits(client, self.call)
+        client.connection.sock.shutdown(socket.SHUT_RDWR)
+        wait_until(lambda: not self.app.calls._waiting[seat], 2, 'the connection is dropped')
+        self.assertIsNone(answer())
+        self.pass_time(21)
+        self.assertTrue(self.is_out(self.bob))
+
+    def test_one_who_is_removed_hears_no_signal_more(self):
+        answer = self.waits(self.bob, self.call)
+        self.signal(self.ann, self.call, self.bob, 'heard')
+        cursor = self.expect(200, answer())['cursor']
+        answer = self.waits(self.bob, self.call, cursor)
+        self.expect(204, self.remove(self.ann, self.place, self.bob))
+        self.expect(404, answer())
+        self.assertTrue(self.is_out(self.bob))
+        self.expect(404, self.signals(self.person('bob'), self.call))
+        self.expect(409, self.signal(self.ann, self.call, self.bob, 'secret'), field='to')
+        self.assertEqual([], self.bob.get('/snapshot').data['calls'])
+
+    def test_one_who_signs_out_or_is_closed_out_leaves_the_call(self):
+        self.bob.post('/logout')
+        wait_until(lambda: self.is_out(self.bob), 5, 'he has left')
+        self.known.pop('bob')
+        gone = self.newcomer()
+        self.add(self.ann, self.place, gone)
+        self.join(gone, self.call)
+        self.expect(204, gone.delete('/me', {'password': PASSWORD, 'messages': 'keep'}))
+        self.assertTrue(self.is_out(gone))
+
+    def tearDown(self):
+        if 'bob' not in self.known:
+            client = self.client()
+            user = self.expect(200, client.post('/login', {'username': 'bob', 'password': PASSWORD}))['user']
+            self.known['bob'] = user, client.cookies
+
+    def test_an_archived_channel_has_no_calls(self):
+        ear = self.ear('cat')
+        self.expect(200, self.ann.patch('/channels/%d' % self.place, {'archived': True}))
+        ear.hear_until(lambda event: event['kind'] == 'call' and event['value']['ended_at'])
+        self.assertEqual({'left'}, set(self.states(self.call).values()))
+        self.assertEqual(1, len(self.lines(self.cat, self.place)))
+        self.expect(403, self.ann.post('/calls', {'channel_id': self.place, 'device': 'tab'}), code='archived')
+
+
+class CallsAndRestarts(CallCase):
+
+    def test_a_restart_leaves_a_running_call_running(self):
+        call = self.start(self.ann)
+        self.join(self.bob, call)
+        self.signal(self.ann, call, self.bob, 'before')
+        before = self.expect(200, self.signals(self.bob, call))
+        ear = self.ear('cat')
+        self.restart()
+        ear = self.ear('cat', ear.cursor)
+        ear.poll(0)
+        ann, bob = self.people('ann', 'bob')
+        self.assertEqual([call['id']], [value['id'] for value in ear.values('call')])
+        self.assertEqual(ear.values('call'), ann.get('/snapshot').data['calls'])
+        self.assertEqual(['joined', 'joined'], [one['state'] for one in ear.values('call')[0]['participants']])
+        outside = self.ear('eve', ear.cursor.rpartition('.')[0].rpartition('.')[0] + '.another.0')
+        outside.poll(0)
+        self.assertEqual([], outside.values('call'))
+        self.app.calls.clock = JumpingClock()
+        minimost.sweep_calls(self.app)
+        for data in ('after', 'again'):
+            self.expect(204, self.signal(ann, call, bob, data))
+        self.assertEqual(['after', 'again'], self.data(bob, call, before['cursor']))
+        self.pass_time(21)
+        self.assertTrue(self.is_over(call))
+
+    def test_calls_whose_participants_are_lost_end_at_the_start(self):
+        call = self.start(self.ann)
+        self.running.stop()
+        for name in os.listdir(self.app.folder):
+            if name.startswith('presence.db'):
+                os.unlink(self.app.path(name))
+        self.begin()
+        self.assertTrue(self.is_over(call))
+        cat = self.person('cat')
+        self.assertEqual([], cat.get('/snapshot').data['calls'])
+        self.assertEqual([False], [told['missed'] for _, told in self.lines(cat, self.place)])
 
 
 # ======================================================================
