@@ -6546,12 +6546,12 @@ class Starting(unittest.TestCase):
         self.assertEqual(200, visitor(self, running).post('/login', {'username': 'ann', 'password': PASSWORD}).status)
 
     def test_is_refused_when_a_newer_version_wrote_the_database(self):
-        for name in ('auth.db', 'users/messages.db'):
+        for schema, name, _ in minimost.DATABASES[:2]:
             self.database(name, 'PRAGMA user_version = 99')
             words = self.refusal()
             self.assertIn('newer', words)
             self.assertIn('99', words)
-            self.database(name, 'PRAGMA user_version = 1')
+            self.database(name, 'PRAGMA user_version = %d' % len(minimost.MIGRATIONS[schema]))
         serve_folder(self, self.folder)
 
     def test_is_refused_while_another_runs_on_the_folder(self):
