@@ -19,7 +19,11 @@ import './features/replies.js';
 import './features/uploads.js';
 
 /* What nobody needs to see and write comes once the page stands: what a key may ask for at once, the rest a moment later. */
-const NEXT = [() => import('./features/message-actions.js'), () => import('./features/editing.js')];
+const NEXT = [
+  () => import('./features/channel-keys.js'),
+  () => import('./features/message-actions.js'),
+  () => import('./features/editing.js'),
+];
 const SOON = [
   () => import('./features/reactions.js'),
   () => import('./features/pins.js'),
@@ -48,6 +52,7 @@ const ON_FIRST_USE = {
   '#channel-menu, .set-topic': () => import('./features/channel-menu.js'),
   '#members, .add-people': () => import('./features/members.js'),
   '#add-direct, #new-message': () => import('./features/direct.js'),
+  '#jump': () => import('./features/switcher.js'),
   '#search': () => import('./features/search.js'),
   '#profile': () => import('./features/account.js'),
 };

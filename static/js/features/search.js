@@ -20,18 +20,25 @@ const note = make('p', {className: 'found', role: 'status'});
 const list = cardList(field);
 const body = make('div', {className: 'search'}, make('span', {className: 'input'}, icon('search', 17), field), filters, note, list);
 
-document.addEventListener('click', event => event.target.closest('#search') && open());
+document.addEventListener('click', event => {
+  const button = event.target.closest('#search');
+  if (button) open(button);
+});
 listen('panel', name => find('#search').setAttribute('aria-expanded', String(name === NAME)));
 for (const topic of ['route', 'channel', 'snapshot']) listen(topic, () => openPanelName() === NAME && drawFilters());
 /* Another person finds nothing of this one's search. */
 listen('signed-out', () => { field.value = ''; ask(); });
 
-function open() {
+/* The button may carry what it is to ask for. */
+function open(button) {
+  if (button.dataset.query) field.value = button.dataset.query;
   drawFilters();
   if (!search.query) draw();
   openPanel(NAME, {title: words.search, body});
   field.focus();
-  field.select();
+  if (!button.dataset.query) return field.select();
+  delete button.dataset.query;
+  ask();
 }
 
 /* -- filters: words of the query itself */

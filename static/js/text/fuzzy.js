@@ -24,6 +24,26 @@ function scattered(wanted, letters) {
   return score;
 }
 
+/** Where the letters of `query` stand in `text`, as [[from, to]]; nothing where letters and marks cannot be told apart. */
+export function placesOf(query, text) {
+  const wanted = plain(query.trim());
+  const letters = plain(text);
+  if (!wanted || letters.length !== text.length) return [];
+  const at = letters.indexOf(wanted);
+  return at >= 0 ? [[at, at + wanted.length]] : scatteredPlaces(wanted, letters);
+}
+
+function scatteredPlaces(wanted, letters) {
+  const places = [];
+  for (const letter of wanted) {
+    const from = places.length ? places[places.length - 1][1] : 0;
+    const at = letters.indexOf(letter, from);
+    if (at < 0) return [];
+    places.push([at, at + 1]);
+  }
+  return places;
+}
+
 const startsWord = (letters, at) => at === 0 || /[\s._@-]/.test(letters[at - 1]);
 
 /** The things that fit, best first; those that fit alike keep their order. */

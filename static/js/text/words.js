@@ -41,6 +41,7 @@ export const words = {
   slowServer: 'Slow: the server is busy',
   noLink: 'No link',
   noLinkWaiting: count => `No link, ${count} waiting`,
+  jump: 'Jump to…',
   openMenu: 'Open channels',
   closeMenu: 'Close channels',
   unreadMessages: count => plural(count, 'unread message', 'unread messages'),

@@ -1,6 +1,6 @@
 /** The one table of keyboard shortcuts, and the one place that finds what a key press means. */
 import {find, isComposing} from '../core/dom.js';
-import {state} from '../core/state.js';
+import {preference} from '../core/preferences.js';
 
 /* What stands on a key cap; on Macs the signs of its keyboards. */
 const CAPS = {ArrowUp: '↑', ArrowDown: '↓', ArrowLeft: '←', ArrowRight: '→', Escape: 'Esc'};
@@ -25,7 +25,7 @@ export function addShortcut(shortcut) {
   shortcuts.push({may: () => true, ...shortcut, keys: [shortcut.keys].flat()});
 }
 
-export const areSingleKeysOn = () => state.preferences.single_keys !== false;
+export const areSingleKeysOn = () => preference('single_keys', true);
 
 /** The name of a key press, as `addShortcut` takes it; capitals and CapsLock make no difference, Shift does. */
 export function keyName(event) {
