@@ -10281,6 +10281,112 @@ class People(FeatureCase):
         self.page.gone('.channel .status-mark')
 
 
+class JumpingAbout(FeatureCase):
+    """From channel to channel without a mouse."""
+
+    def load(self, *place):
+        super().load(*place)
+        self.page.wait_for("return document.querySelector('#jump kbd').textContent")
+
+    def is_open(self, channel):
+        self.page.wait_for("return location.hash === '#/channel/%d'" % channel)
+
+    def is_read(self, channel):
+        wait_until(lambda: self.ann.get('/channels/%d' % channel).data['channel']['unread'] == 0)
+
+    def switcher(self, text=''):
+        """Open the quick switcher by key and write into it."""
+        self.page.keys('Control+k')
+        self.page.wait_for('.switcher input[role=combobox]:focus')
+        self.page.keys(*text)
+
+    def marked(self):
+        """What the field says is marked: its text, and the title of its group."""
+        return self.page.run("""
+            const field = document.querySelector('.switcher input');
+            const marked = document.getElementById(field.getAttribute('aria-activedescendant'));
+            return marked && marked.getAttribute('aria-selected') === 'true'
+                && [marked.querySelector('.jump-name').textContent, marked.parentElement.firstChild.textContent]""")
+
+    def test_what_is_unread_stands_first_as_soon_as_it_comes(self):
+        other = self.new_channel(name='lively-place')
+        self.page.wait_for("a.channel[href='#/channel/%d']" % other)
+        self.page.click('#message-text')
+        self.switcher()
+        self.post(self.bob, '@ann Anybody there?', channel=other)
+        wait_until(lambda: self.marked_first() == ['lively-place', 'Unread'])
+        self.page.keys('Escape')
+        self.page.gone('.switcher')
+        self.assertEqual(self.page.run('return document.activeElement.id'), 'message-text')
+        self.switcher()
+        self.assertEqual(self.marked(), ['lively-place', 'Unread'])
+        self.page.keys('Enter')
+        self.is_open(other)
+        self.is_read(other)
+        self.switcher()
+        self.assertEqual(self.marked(), ['room-%d' % self.number_of_channel(), 'Recent'])
+        self.page.keys('Escape')
+
+    def marked_first(self):
+        return self.page.run("""
+            const option = document.querySelector('.switcher [role=option]');
+            return [option.querySelector('.jump-name').textContent, option.parentElement.firstChild.textContent]""")
+
+    def number_of_channel(self):
+        return int(self.bob.get('/channels/%d' % self.channel).data['channel']['name'].split('-')[1])
+
+    def test_finds_public_channels_not_joined_people_and_what_to_do(self):
+        harbour = self.new_channel(name='harbour-master', kind='public', members=[])
+        self.switcher('#hrbr')
+        wait_until(lambda: self.marked() == ['harbour-master', 'Channels and people'])
+        self.page.keys('Enter')
+        self.is_open(harbour)
+        self.page.wait_for('#join-channel')
+        self.switcher('@bo')
+        wait_until(lambda: (self.marked() or [''])[0] == 'bob')
+        self.page.keys('Enter')
+        self.page.wait_for("a.channel[aria-current] .avatar")
+        direct = [channel for channel in self.bob.get('/channels').data['channels'] if channel['kind'] == 'direct']
+        self.assertEqual(len(direct), 1)
+        self.is_open(direct[0]['id'])
+        self.switcher('gauge')
+        self.page.keys('ArrowUp')
+        wait_until(lambda: (self.marked() or [''])[0] == 'Search messages for \u201cgauge\u201d')
+        self.page.keys('Enter')
+        self.page.wait_for('#panel .search input:focus')
+        self.assertEqual(self.page.property('#panel .search input', 'value'), 'gauge')
+
+    def test_goes_up_and_down_the_sidebar_and_to_what_is_unread(self):
+        others = [self.new_channel() for _ in range(3)]
+        self.page.wait_for("a.channel[href='#/channel/%d']" % others[-1])
+        drawn = self.page.run("return [...document.querySelectorAll('.channel-lists a.channel')].map(row => Number(row.dataset.id))")
+        at = drawn.index(self.channel)
+        self.page.keys('Alt+ArrowDown')
+        self.is_open(drawn[(at + 1) % len(drawn)])
+        self.page.keys('Alt+ArrowUp')
+        self.page.keys('Alt+ArrowUp')
+        self.is_open(drawn[at - 1])
+        unread = others[1]
+        self.post(self.bob, 'Look at this', channel=unread)
+        self.page.wait_for("a.channel.unread[href='#/channel/%d']" % unread)
+        self.page.keys('Alt+Shift+ArrowUp')
+        self.is_open(unread)
+        self.is_read(unread)
+        self.page.keys('Alt+Shift+ArrowDown')
+        self.page.see('Everything is read', '#toasts')
+
+    def test_escape_goes_to_the_latest_message_and_reads_the_channel(self):
+        self.lines(60)
+        self.load(self.channel)
+        at_end(self.page)
+        scroll_to(self.page, 0)
+        self.post(self.bob, 'Down here')
+        self.page.wait_for("a.channel.unread[href='#/channel/%d']" % self.channel)
+        self.page.keys('Escape')
+        at_end(self.page)
+        self.is_read(self.channel)
+
+
 class OnThePhone(FeatureCase):
 
     options = {'size': (390, 844), 'mobile': True}

@@ -66,7 +66,7 @@ function stopEditing(form, article) {
 const isMine = message => message.user_id === state.me.id && message.kind === 'text' && !message.deleted;
 
 document.addEventListener('keydown', event => {
-  if (event.key !== 'ArrowUp' || event.target.id !== 'message-text' || event.target.value || isComposing(event)) return;
+  if (event.defaultPrevented || event.key !== 'ArrowUp' || event.target.id !== 'message-text' || event.target.value || isComposing(event)) return;
   const message = shownMessages().filter(isMine).pop();
   const article = message && articleOf(message.id);
   if (!article) return;
