@@ -1185,6 +1185,13 @@ class LawOfThePage(unittest.TestCase):
         addresses = {address for _, address in Markup(read_text(STATIC, 'index.html')).addresses}
         self.assertEqual([name for name in self.loaded() if name.endswith('.js') and '/static/' + name not in addresses], [])
 
+    def test_a_button_that_a_feature_answers_is_shown_only_with_it(self):
+        page, loaded = read_text(STATIC, 'index.html'), read_text(STATIC, 'js', 'app.js')
+        answered = [name for names in re.findall(r"^  '([#.].*)': \(\) => import", loaded, re.MULTILINE)
+                    for name in re.findall(r'#([a-z-]+)', names) if 'id="%s"' % name in page]
+        self.assertIn('search', answered)
+        self.assertEqual([name for name in answered if 'id="%s" data-claim="#%s"' % (name, name) not in page], [])
+
     def test_the_first_look_fits_the_budget(self):
         sizes = {}
         for name in self.loaded():
@@ -10579,6 +10586,95 @@ class WhatWaitsInThePage(FeatureCase):
         wait_until(lambda: self.page.run(CARDS) == ['@ann 2', '@ann 1'])
         self.page.click('#panel .more-cards')
         wait_until(lambda: self.page.run(CARDS)[:3] == ['@ann 2', '@ann 1', '@ann 0'])
+
+
+# ======================================================================
+# BROWSERS: without a feature
+# ======================================================================
+
+PRESS_EVERY_BUTTON = """
+const soon = wait => new Promise(resolve => setTimeout(resolve, wait));
+const seen = () => [...document.querySelectorAll('#sidebar button, #topbar button')].filter(one => one.checkVisibility() && !/call/.test(one.id));
+const nameOf = button => button.id || button.textContent.trim();
+async function answers(button) {
+    let changed = false;
+    const observer = new MutationObserver(() => { changed = true; });
+    observer.observe(document, {subtree: true, childList: true, attributes: true});
+    button.click();
+    for (let tries = 0; tries < 80 && !changed; tries += 1) await soon(25);
+    observer.disconnect();
+    for (const dialog of document.querySelectorAll('dialog[open]')) dialog.close();
+    return changed;
+}
+return (async () => {
+    const dead = [], pressed = new Set();
+    for (let next = seen()[0]; next; next = seen().find(one => !pressed.has(nameOf(one)))) {
+        pressed.add(nameOf(next));
+        if (!await answers(next)) dead.push(nameOf(next));
+    }
+    return [dead, [...pressed]];
+})();
+"""
+
+
+def without_features(source, *names):
+    """The text of app.js without what imports these features."""
+    for name in names:
+        path = re.escape('./features/%s.js' % name)
+        found = re.compile(r"^import '%s';\n|(?:'[^'\n]*': )?(?:\(\) => )?import\('%s'\)[,;]? ?" % (path, path), re.MULTILINE)
+        source, count = found.subn('', source)
+        if not count:
+            raise AssertionError('app.js imports no feature ' + name)
+    return source
+
+
+class WithoutAFeature(BrowserCase):
+    """A page from whose app.js the import of a feature was deleted."""
+
+    plain = True
+
+    def page_without(self, *names):
+        folder = os.path.join(self.folder, 'static-' + names[0])
+        shutil.copytree(STATIC, folder)
+        path = os.path.join(folder, 'js', 'app.js')
+        source = without_features(read_text(path), *names)
+        with open(path, 'w', encoding='utf-8') as file:
+            file.write(source)
+        self.app.assets = minimost.Assets(folder)
+        self.ann.open('about:blank')
+        self.ann.open(self.running.url + '/#/channel/1')
+        self.ann.wait_for('#message-text')
+
+    def check_talk(self):
+        """Two people talk on, every button that is shown does something, and nothing is said to the console."""
+        text = 'Without %d' % len(os.listdir(self.folder))
+        say(self.ann, text)
+        hears(self.ann, text)
+        self.bob.post('/channels/1/messages', {'text': text + ', too', 'client_id': 'client-' + text.replace(' ', '-')})
+        hears(self.ann, text + ', too')
+        self.ann.run("document.dispatchEvent(new Event('pointermove', {bubbles: true}))")
+        dead, pressed = self.ann.run(PRESS_EVERY_BUTTON)
+        self.assertEqual(dead, [])
+        self.assert_calm(self.ann)
+        return pressed
+
+    def test_the_page_works_and_shows_no_dead_button(self):
+        self.bob, self.ann = self.person('bob'), self.resident('ann')
+        for name in ('search', 'saved'):
+            with self.subTest(name):
+                self.page_without(name)
+                self.assertNotIn(name, self.check_talk())
+        self.page_without('reactions')
+        self.assertLess({'search', 'saved', 'unread', 'members'}, set(self.check_talk()))
+        self.ann.hover('article.message')
+        self.ann.wait_for('.message-toolbar')
+        self.assertEqual(self.ann.run("return document.querySelectorAll('.message-toolbar .glyph').length"), 0)
+
+    def test_with_no_feature_at_all_two_people_still_talk(self):
+        self.bob, self.ann = self.person('bob'), self.resident('ann')
+        self.page_without(*sorted(name[:-3] for name in os.listdir(os.path.join(STATIC, 'js', 'features'))
+                                  if './features/%s' % name in read_text(STATIC, 'js', 'app.js')))
+        self.check_talk()
 
 
 # ======================================================================

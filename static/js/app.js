@@ -90,6 +90,7 @@ async function showSettings(name) {
 async function start() {
   useWords(words);
   Object.keys(ON_FIRST_USE).forEach(claim);
+  if (SETTINGS.length) claim('#open-settings');
   startAppearance();
   await signIn();
   find('#app').replaceChildren(fill('frame'));
