@@ -3515,7 +3515,7 @@ def get_mentions(request, before: Whole(0) = LARGEST, limit: Whole(1, 200) = PAG
 # ---- 11. REACTIONS AND PINS ------------------------------------------
 
 MOST_EMOJI, MOST_PINS, MOST_SAVED = 50, 50, 1000
-EMOJI_PARTS = frozenset('\u200d\u20e3\ufe0e\ufe0f')      # joiner, keycap, text and emoji presentation (Unicode TS 51)
+EMOJI_PARTS = frozenset('\u200d\u20e3\ufe0e\ufe0f\u2139')    # joiner, keycap, presentations (Unicode TS 51); a letter: information
 
 
 def add_reactions(db, values):
@@ -3538,7 +3538,8 @@ def load_emoji(request, text):
 
 def is_emoji_part(letter):
     tag = '\U000e0020' <= letter <= '\U000e007f'         # in the flags of regions
-    return tag or letter in EMOJI_PARTS or unicodedata.category(letter)[0] not in 'LZC'
+    picture = '\U0001f300' <= letter <= '\U0001faff'     # also those that are younger than this Python
+    return tag or picture or letter in EMOJI_PARTS or unicodedata.category(letter)[0] not in 'LZC'
 
 
 def change_message_parts(request, message, alter):

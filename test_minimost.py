@@ -42,6 +42,7 @@ import sys
 import tempfile
 import threading
 import time
+import unicodedata
 import unittest
 import urllib.parse
 import wave
@@ -9908,6 +9909,7 @@ class TrustedAuthority(ServerCase):
 # BROWSERS: reactions, pins, saved, search
 # ======================================================================
 
+MARKED_EMOJI = "return document.querySelector('.emoji-grid [aria-selected=true]').value"
 LOOKING_EYES, THUMB_UP = '\U0001f440', '\U0001f44d'
 CHIPS = ("return [...document.querySelectorAll(`article[data-id='${arguments[0]}'] .reaction:not(.add)`)]"
          ".map(chip => [chip.value, chip.getAttribute('aria-label'), chip.getAttribute('aria-pressed')])")
@@ -9930,6 +9932,74 @@ const real = window.fetch;
 window.fetch = (path, init) => /reactions/.test(path)
     ? new Promise(resolve => { window.release = () => { window.fetch = real; resolve(real(path, init)); }; }) : real(path, init);
 """
+
+
+SAME_NAME = {'face', 'with', 'sign', 'symbol', 'black', 'white', 'heavy', 'of', 'and', 'the', 'a', 'for'}
+NO_LETTERS = {'\u200d', '\ufe0f', '\u20e3'}
+
+
+def emoji_groups():
+    """The page's own table: {group: [(emoji, shortcodes, words)]}, and the regions that have a flag."""
+    text = read_text(STATIC, 'js', 'text', 'emoji-data.js')
+    groups = {name: [line.strip().split(' ') for line in entries.split(';')]
+              for name, entries in re.findall(r'  (\w+): `(.*?)`,\n', text, re.DOTALL)}
+    return ({name: [(emoji, codes.split(','), words) for emoji, codes, *words in entries] for name, entries in groups.items()},
+            re.findall('..', re.search(r"REGIONS = '(\w+)'", text).group(1)))
+
+
+class TableOfEmoji(unittest.TestCase):
+    """The table is checked against the character database of the running Python, as far as that knows the characters."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.groups, cls.regions = emoji_groups()
+        cls.entries = [entry for entries in cls.groups.values() for entry in entries]
+
+    def test_has_every_group_and_all_the_emoji_one_knows(self):
+        self.assertEqual(list(self.groups), 'people nature food activity travel objects symbols flags'.split())
+        self.assertGreater(len(self.entries), 1400)
+        self.assertEqual(len(self.regions), len(set(self.regions)))
+        self.assertLessEqual({'no', 'pl', 'de', 'gb', 'us', 'in'}, set(self.regions))
+        emoji = {emoji for emoji, _, _ in self.entries}
+        self.assertEqual(len(emoji), len(self.entries))
+        faces = {chr(code) for code in range(0x1f600, 0x1f650)}
+        self.assertEqual(faces - emoji, set())
+
+    def test_gives_each_the_name_of_its_character(self):
+        for emoji, codes, words in self.entries:
+            letters = [letter for letter in emoji if letter not in NO_LETTERS]
+            name = unicodedata.name(letters[0], None)
+            if len(letters) > 1 or not name:
+                continue
+            told = set(re.split('[_-]', '_'.join(codes + words)))
+            known = set(re.split('[^a-z0-9]+', name.lower())) - SAME_NAME
+            with self.subTest(emoji=emoji, name=name):
+                self.assertTrue(any(one[:4] == other[:4] for one in told for other in known), told)
+
+    def test_knows_the_shortcodes_that_hands_know(self):
+        codes = [code for _, own, _ in self.entries for code in own]
+        self.assertEqual([code for code, count in collections.Counter(codes).items() if count > 1], [])
+        self.assertEqual([code for code in codes if not re.match(r'[a-z0-9_+-]+\Z', code)], [])
+        of_code = {code: emoji for emoji, own, _ in self.entries for code in own}
+        for code, emoji in zip('thumbsup +1 -1 smile joy heart tada fire rocket eyes pray wave ok_hand 100 white_check_mark x'.split(),
+                               '👍 👍 👎 😄 😂 ❤️ 🎉 🔥 🚀 👀 🙏 👋 👌 💯 ✅ ❌'.split()):
+            self.assertEqual(of_code.get(code), emoji, code)
+
+    def test_holds_only_what_the_server_takes_as_a_reaction(self):
+        flags = [''.join(chr(0x1f1e6 + ord(letter) - 97) for letter in region) for region in self.regions]
+        for emoji in [emoji for emoji, _, _ in self.entries] + flags:
+            with self.subTest(emoji=emoji):
+                self.assertEqual(minimost.load_emoji(None, emoji), emoji)
+
+    def test_names_those_that_are_offered_first_as_they_are_named_later(self):
+        first = re.search(r'const FIRST = new Map\((.*?)\);', read_text(STATIC, 'js', 'text', 'emoji.js'), re.DOTALL).group(1)
+        names = {emoji: codes[0].replace('_', ' ') for emoji, codes, _ in self.entries}
+        offered = re.findall(r"\['(.*?)', '(.*?)'\]", first)
+        self.assertGreater(len(offered), 10)
+        self.assertEqual(offered, [(emoji, names.get(emoji)) for emoji, _ in offered])
+
+    def test_is_small_on_the_wire(self):
+        self.assertLess(len(gzip.compress(read_text(STATIC, 'js', 'text', 'emoji-data.js').encode(), 9)), 25 * 1024)
 
 
 class FeatureCase(PageCase):
@@ -9965,13 +10035,13 @@ class ReactionsInThePage(FeatureCase):
     def test_are_seen_and_answered_without_a_reload(self):
         message = self.write('Coffee is ready')
         react(self.bob, message, LOOKING_EYES)
-        wait_until(lambda: chips(self.page, message) == [[LOOKING_EYES, 'looking, 1: bob', 'false']])
+        wait_until(lambda: chips(self.page, message) == [[LOOKING_EYES, 'eyes, 1: bob', 'false']])
         self.page.click("article[data-id='%d'] .reaction" % message)
-        wait_until(lambda: chips(self.page, message) == [[LOOKING_EYES, 'looking, 2: You and bob', 'true']])
+        wait_until(lambda: chips(self.page, message) == [[LOOKING_EYES, 'eyes, 2: You and bob', 'true']])
         wait_until(lambda: len(self.reactions_of(message)[LOOKING_EYES]) == 2)
         self.page.click("article[data-id='%d'] .reaction" % message)
         wait_until(lambda: self.reactions_of(message)[LOOKING_EYES] == [self.bob.user['id']])
-        wait_until(lambda: chips(self.page, message) == [[LOOKING_EYES, 'looking, 1: bob', 'false']])
+        wait_until(lambda: chips(self.page, message) == [[LOOKING_EYES, 'eyes, 1: bob', 'false']])
 
     def reactions_of(self, message):
         return self.bob.get('/messages/%d' % message).data['message']['reactions']
@@ -9995,29 +10065,57 @@ class ReactionsInThePage(FeatureCase):
         self.page.see('Not today.', '#toasts')
         wait_until(lambda: chips(self.page, message) == [])
 
-    def test_can_be_chosen_from_the_grid_by_keys_alone(self):
-        message = self.write('A rare feeling')
+    def pick(self, message):
+        """Open the picker for a message."""
         self.page.hover("article[data-id='%d'] .text" % message)
         self.page.click("article[data-id='%d'] .message-toolbar [aria-label='Add a reaction']" % message)
-        self.page.wait_for('.emoji-grid button:focus')
-        self.page.keys('ArrowRight')
-        self.page.keys('ArrowDown')
-        wanted = self.page.run("return document.activeElement.value")
-        self.assertEqual(wanted, self.page.run("return document.querySelectorAll('.emoji-grid button')[10].value"))
+        self.page.wait_for('.emoji-search input:focus')
+
+    def test_can_be_chosen_from_the_picker_by_keys_alone(self):
+        message = self.write('A rare feeling')
+        self.pick(message)
+        self.page.keys('ArrowRight', 'ArrowDown')
+        wanted = self.page.run("return document.querySelectorAll('.emoji-grid button')[10].value")
+        self.assertEqual(wanted, self.page.run(MARKED_EMOJI))
         self.page.keys('Enter')
         wait_until(lambda: list(self.reactions_of(message)) == [wanted])
         self.page.wait_for(".reaction[aria-pressed=true]:focus")
-        first = self.page.run("return localStorage.getItem('%d:emoji')" % self.ann.user['id'])
-        self.assertEqual(json.loads(first)[0], wanted)
+        wait_until(lambda: self.ann.get('/me').data['preferences'].get('emoji_used', [''])[0] == wanted)
 
-    def test_the_grid_closes_on_escape_and_changes_nothing(self):
+    def test_the_picker_closes_on_escape_and_changes_nothing(self):
         message = self.write('Nothing to see here')
-        self.page.hover("article[data-id='%d'] .text" % message)
-        self.page.click("article[data-id='%d'] .message-toolbar [aria-label='Add a reaction']" % message)
-        self.page.wait_for('.emoji-grid button:focus')
+        self.pick(message)
         self.page.keys('Escape')
         self.page.gone('.emoji-grid')
         self.assertEqual(self.reactions_of(message), {})
+
+    def test_are_found_by_shortcode_and_come_in_the_chosen_skin_tone(self):
+        message = self.write('Who can sail?')
+        self.addCleanup(self.ann.patch, '/me', {'preferences': {}})
+        self.pick(message)
+        self.page.click('.tone-button')
+        self.page.click('.tones [aria-label="Medium"]')
+        self.page.type('.emoji-search input', 'raised_h')
+        self.page.wait_for("return document.querySelector('[data-name=found]')")
+        self.page.keys('Enter')
+        wait_until(lambda: list(self.reactions_of(message)) == ['\u270b\U0001f3fd'])
+        wait_until(lambda: chips(self.page, message) == [['\u270b\U0001f3fd', 'raised hand, medium skin tone, 1: You', 'true']])
+        wait_until(lambda: self.ann.get('/me').data['preferences'].get('skin_tone') == 3)
+
+    def test_go_to_a_group_and_show_all_there_are(self):
+        self.pick(self.write('Flags, please'))
+        self.page.click('.emoji-tabs [aria-label="Flags"]')
+        self.page.wait_for("return document.querySelector('.emoji-tabs [aria-label=Flags]').getAttribute('aria-current') === 'true'")
+        self.page.see('chequered flag', '.emoji-foot')
+        self.assertGreater(self.page.run("return document.querySelectorAll('.emoji-grid button').length"), 1600)
+        self.page.click('.emoji-search input')
+        self.page.keys('ArrowUp')
+        self.assertIn('emoji-symbols', self.page.run("return document.querySelector('.emoji-grid [aria-selected=true]').id"))
+        self.page.type('.emoji-search input', 'no such thing')
+        self.page.see('No emoji fits.', '.emoji-list')
+        self.page.keys('Escape')
+        self.page.keys('Escape')
+        self.page.gone('.emoji-grid')
 
     def test_of_a_deleted_message_go_with_it(self):
         message = self.write('Gone soon')

@@ -23,6 +23,7 @@ const NEXT = [
   () => import('./features/channel-keys.js'),
   () => import('./features/message-actions.js'),
   () => import('./features/editing.js'),
+  () => import('./features/insert.js'),
 ];
 const SOON = [
   () => import('./features/reactions.js'),

@@ -142,6 +142,16 @@ export async function copyText(text) {
   if (held) held.focus();
 }
 
+/** Replaces a part of a text box as if it had been typed, and leaves the caret behind it. */
+export function typeOver(box, start, end, text) {
+  box.focus();
+  box.setSelectionRange(start, end);
+  /* execCommand keeps the browser's own undo working; setRangeText is for browsers that refuse it. */
+  if (document.execCommand('insertText', false, text)) return;
+  box.setRangeText(text, start, end, 'end');
+  box.dispatchEvent(new InputEvent('input', {bubbles: true}));
+}
+
 /** True while an input method is still composing; 229 is what old engines report instead. */
 export function isComposing(event) {
   return event.isComposing || event.keyCode === 229;

@@ -36,6 +36,15 @@ export function markup(text, depth = 0) {
   return elements;
 }
 
+/* One emoji: a flag, a keycap, or pictures joined into one, in any tone (Unicode TS 51, 1.4.9). */
+const PICTURE = String.raw`(?:\p{Emoji_Presentation}|\p{Emoji_Modifier_Base}(?=\p{Emoji_Modifier})|\p{Emoji}\uFE0F)[\p{Emoji_Modifier}\u{E0020}-\u{E007F}]*`;
+const ONE_EMOJI = String.raw`(?:\p{RI}{2}|[0-9#*]\uFE0F?\u20E3|${PICTURE}(?:\u200D(?:${PICTURE}|\p{Emoji}))*)`;
+const ONLY_EMOJI = new RegExp(`^\\s*(?:${ONE_EMOJI}\\s*){1,3}$`, 'u');
+const LONGEST_EMOJI = 100;
+
+/** Whether a text is one to three emoji and nothing else. */
+export const isOnlyEmoji = text => text.length <= LONGEST_EMOJI && ONLY_EMOJI.test(text);
+
 /** The same text without marks, on one line, for quotes and announcements. */
 export function plainLine(text) {
   const holder = make('div', {}, ...markup(text));

@@ -207,6 +207,7 @@ export const words = {
   quote: 'Quote',
   link: 'Link',
   attach: 'Attach files',
+  insert: {emoji: 'Insert an emoji', mention: 'Mention somebody'},
   dropHere: 'Drop files to attach them',
   removeFile: name => `Remove ${name}`,
   progress: (percent, size) => `${percent}% of ${size}`,

@@ -1,5 +1,5 @@
 /** The box one writes in; features add what goes along with the text. */
-import {fill, find, icon, isComposing, isTouch, make, setSlot, slot} from '../core/dom.js';
+import {fill, find, icon, isComposing, isTouch, make, setSlot, slot, typeOver} from '../core/dom.js';
 import {send} from '../core/outbox.js';
 import {preference} from '../core/preferences.js';
 import {channelName, listen, mayWrite, openChannel, state, tell} from '../core/state.js';
@@ -156,14 +156,9 @@ function prefixLines(prefix) {
   replaceText(start, box.selectionEnd, lines, start + lines.length, 0);
 }
 
-/* execCommand keeps the browser's own undo working; setRangeText is for browsers that refuse it. */
 function replaceText(start, end, text, select, selected) {
-  const box = messageBox();
-  box.focus();
-  box.setSelectionRange(start, end);
-  if (!document.execCommand('insertText', false, text)) box.setRangeText(text, start, end, 'end');
-  box.setSelectionRange(select, select + selected);
-  onInput();
+  typeOver(messageBox(), start, end, text);
+  messageBox().setSelectionRange(select, select + selected);
 }
 
 const TOOLS = [
@@ -195,7 +190,7 @@ function toolButton({name, size, keys, run}) {
   return button;
 }
 
-/** A button for one of the composer's tool groups, `attach` or `format`. */
+/** A button for one of the composer's tool groups: `attach`, `insert`, `format`. */
 export function addTool(form, group, button) {
   slot(form, group).append(button);
 }

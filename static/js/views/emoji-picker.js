@@ -1,14 +1,24 @@
-/** Choosing an emoji: a grid in a popover, on phones in a sheet; what was used lately stands first. */
-import {find, findAll, make} from '../core/dom.js';
-import {keep, kept} from '../core/store.js';
-import {EMOJI, emojiName} from '../text/emoji.js';
-import {laterWords} from '../text/later-words.js';
+/** Choosing an emoji: all of them in a popover, on phones in a sheet; what was used lately stands first. */
+import {find, findAll, icon, isComposing, isPhone, isTouch, label, make} from '../core/dom.js';
+import {choosePreference, preference} from '../core/preferences.js';
+import {emojiEntry, emojiName, findEmoji, FIRST_EMOJI, loadEmoji, withTone} from '../text/emoji.js';
+import {emojiWords} from '../text/emoji-words.js';
+import {words} from '../text/words.js';
+import {toast} from './toast.js';
 
+/* Two rows, of which the first keeps its place while it is used. */
 const KEPT = 18;
-/* What is offered first keeps its place while it is used. */
 const SETTLED = 5;
+const COLUMNS = 9;
+const PHONE_CELL = 44;
+const PHONE_MARGIN = 24;
+const TABS = {
+  used: 'clock', people: 'smile', nature: 'leaf', food: 'cup', activity: 'ball', travel: 'anchor', objects: 'bulb', symbols: 'hash', flags: 'flag',
+};
+const HAND = '✋';
 
-const inOrder = () => [...new Set([...(kept('emoji') || []), ...EMOJI.keys()])];
+const inOrder = () => [...new Set([...preference('emoji_used', []), ...FIRST_EMOJI])].slice(0, KEPT);
+const tone = () => preference('skin_tone', 0);
 
 /** The first `count` emoji for the person signed in. */
 export const firstEmoji = count => inOrder().slice(0, count);
@@ -18,51 +28,189 @@ export function noteEmoji(emoji) {
   const order = inOrder();
   const at = order.indexOf(emoji);
   if (at >= 0 && at < SETTLED) return;
-  keep('emoji', [emoji, ...order.filter(other => other !== emoji)].slice(0, KEPT));
+  choosePreference('emoji_used', [emoji, ...order.filter(other => other !== emoji)].slice(0, KEPT));
 }
 
-/** Opens the grid at a button or another place; `choose(emoji)` hears what was taken. Gives the dialog. */
-export async function openEmojiPicker(place, choose) {
-  const {openMenu} = await import('./menu.js');
-  const name = make('p', {className: 'emoji-name', 'aria-hidden': 'true'});
-  const grid = make('div', {className: 'emoji-grid', role: 'group', 'aria-label': laterWords.addReaction}, ...inOrder().map(emojiButton));
-  grid.addEventListener('keydown', event => moveInGrid(grid, event));
-  for (const kind of ['focusin', 'pointerover']) grid.addEventListener(kind, event => showName(name, event.target.closest('button')));
-  grid.addEventListener('click', event => take(event.target.closest('button'), choose));
-  const dialog = openMenu(place, laterWords.addReaction, [grid, name]);
-  find('button', grid).focus();
-  return dialog;
+/** Opens the picker at a button or another place; `choose(emoji)` hears what was taken, once the picker is gone. */
+export async function pickEmoji(place, choose) {
+  const loaded = await Promise.all([import('./menu.js'), loadEmoji()]).catch(() => toast(words.noServer, {name: 'unplug'}));
+  if (!loaded) return;
+  const [{openPopover}, {groups}] = loaded;
+  const picker = draw(groups);
+  const dialog = openPopover(place, emojiWords.title, picker.element);
+  dialog.classList.add('emoji-dialog');
+  markTab(picker);
+  if (isTouch()) picker.list.focus();
+  else picker.search.focus();
+  dialog.addEventListener('close', () => {
+    if (!picker.taken) return;
+    noteEmoji(picker.taken);
+    choose(picker.taken);
+  });
 }
 
-function emojiButton(emoji, index) {
-  return make('button', {type: 'button', role: 'menuitem', value: emoji, tabIndex: index ? -1 : 0, 'aria-label': emojiName(emoji)}, emoji);
+function draw(groups) {
+  const columns = isPhone() ? Math.floor((innerWidth - PHONE_MARGIN) / PHONE_CELL) : COLUMNS;
+  const search = make('input', {
+    type: 'search', role: 'combobox', placeholder: emojiWords.search, autocomplete: 'off', spellcheck: false, 'aria-label': emojiWords.search,
+    'aria-expanded': 'true', 'aria-controls': 'emoji-list', 'aria-autocomplete': 'list',
+  });
+  const list = make('div', {id: 'emoji-list', className: 'emoji-list', role: 'listbox', tabIndex: -1, 'aria-label': emojiWords.title});
+  const tabs = make('div', {className: 'emoji-tabs'}, ...Object.keys(TABS).map(tab));
+  const foot = make('div', {className: 'emoji-foot'});
+  const field = make('span', {className: 'input emoji-search'}, icon('search', 18), search);
+  const picker = {element: make('div', {className: 'emoji-picker'}, tabs, field, list, foot), groups, columns, search, list, tabs, foot, taken: null};
+  list.style.setProperty('--columns', columns);
+  wire(picker);
+  drawList(picker);
+  return picker;
 }
 
-function showName(name, button) {
-  if (button) name.replaceChildren(make('span', {}, button.value), emojiName(button.value));
+function tab(name) {
+  const button = make('button', {type: 'button', value: name}, icon(TABS[name], 20));
+  label(button, emojiWords.groups[name]);
+  return button;
 }
 
-function take(button, choose) {
+function wire(picker) {
+  const {element, search, list, tabs} = picker;
+  element.addEventListener('keydown', event => onKey(picker, event));
+  search.addEventListener('input', () => drawList(picker));
+  list.addEventListener('pointerover', event => event.pointerType === 'mouse' && mark(picker, event.target.closest('button')));
+  list.addEventListener('click', event => take(picker, event.target.closest('button')));
+  list.addEventListener('scroll', () => markTab(picker), {passive: true});
+  tabs.addEventListener('click', event => goTo(picker, event.target.closest('button')));
+}
+
+function take(picker, button) {
   if (!button) return;
+  picker.taken = button.value;
   button.dispatchEvent(new CustomEvent('menu-done', {bubbles: true}));
-  choose(button.value);
 }
 
-const columnsOf = grid => getComputedStyle(grid).gridTemplateColumns.split(' ').length;
-const STEPS = {
-  ArrowRight: () => 1,
-  ArrowLeft: () => -1,
-  ArrowDown: columnsOf,
-  ArrowUp: grid => -columnsOf(grid),
+/* -- the list */
+
+function drawList(picker) {
+  const {groups, search, list} = picker;
+  const found = findEmoji(search.value);
+  const shown = search.value.trim() ? [{name: 'found', entries: found}] : [{name: 'used', entries: inOrder().map(emoji => ({emoji}))}, ...groups];
+  list.replaceChildren(...shown.filter(({entries}) => entries.length).map(group => drawGroup(picker, group)));
+  if (!list.children.length) list.append(make('p', {className: 'muted', role: 'status'}, emojiWords.nothing));
+  list.scrollTop = 0;
+  picker.rows = findAll('.emoji-grid', list).flatMap(grid => rowsOf([...grid.children], picker.columns));
+  picker.cells = picker.rows.flat();
+  mark(picker, picker.cells[0]);
+  markTab(picker);
+}
+
+function rowsOf(cells, columns) {
+  return Array.from({length: Math.ceil(cells.length / columns)}, (_, row) => cells.slice(row * columns, (row + 1) * columns));
+}
+
+function drawGroup({columns}, {name, entries}) {
+  const title = make('h3', {id: `emoji-${name}`}, emojiWords.groups[name]);
+  const cells = entries.map(({emoji}, index) => cell(name === 'used' ? emoji : withTone(emoji, tone()), `emoji-${name}-${index}`));
+  const group = make('section', {role: 'group', 'aria-labelledby': title.id, 'data-name': name}, title, make('div', {className: 'emoji-grid'}, ...cells));
+  group.style.setProperty('--rows', Math.ceil(entries.length / columns));
+  return group;
+}
+
+function cell(emoji, id) {
+  return make('button', {type: 'button', id, role: 'option', value: emoji, tabIndex: -1, 'aria-label': emojiName(emoji), 'aria-selected': 'false'}, emoji);
+}
+
+function mark(picker, button) {
+  if (picker.marked) picker.marked.setAttribute('aria-selected', 'false');
+  picker.marked = button || null;
+  picker.search.setAttribute('aria-activedescendant', button ? button.id : '');
+  if (button) button.setAttribute('aria-selected', 'true');
+  drawFoot(picker);
+}
+
+function goTo(picker, button) {
+  if (!button) return;
+  if (picker.search.value) {
+    picker.search.value = '';
+    drawList(picker);
+  }
+  const group = find(`[data-name="${button.value}"]`, picker.list);
+  picker.list.scrollTop = group.offsetTop - picker.list.offsetTop;
+  mark(picker, find('button', group));
+}
+
+function markTab({list, tabs}) {
+  const top = list.scrollTop + list.offsetTop + 1;
+  const group = findAll('section', list).filter(one => one.offsetTop <= top).pop();
+  for (const button of tabs.children) button.setAttribute('aria-current', String(Boolean(group) && button.value === group.dataset.name));
+}
+
+/* -- by keys: the search field keeps the focus, what is marked moves */
+
+function onKey(picker, event) {
+  if (isComposing(event) || event.ctrlKey || event.metaKey || event.altKey) return;
+  const act = event.target === picker.search || event.target === picker.list ? KEYS[event.key] : null;
+  if (!act || (event.key.startsWith('Arrow') && !mayMove(picker, event.key))) return;
+  event.preventDefault();
+  act(picker);
+}
+
+/* Within a word that is searched for, left and right move the caret. */
+function mayMove({search}, key) {
+  const edge = key === 'ArrowRight' ? search.value.length : 0;
+  return ['ArrowUp', 'ArrowDown'].includes(key) || search.selectionStart === edge;
+}
+
+const KEYS = {
+  ArrowRight: picker => step(picker, 1),
+  ArrowLeft: picker => step(picker, -1),
+  ArrowDown: picker => stepRow(picker, 1),
+  ArrowUp: picker => stepRow(picker, -1),
+  Enter: picker => take(picker, picker.marked),
 };
 
-function moveInGrid(grid, event) {
-  if (!STEPS[event.key]) return;
-  event.preventDefault();
-  event.stopPropagation();
-  const buttons = findAll('button', grid);
-  const next = buttons[buttons.indexOf(document.activeElement) + STEPS[event.key](grid)];
-  if (!next) return;
-  for (const button of buttons) button.tabIndex = button === next ? 0 : -1;
-  next.focus();
+function step(picker, by) {
+  const next = picker.cells[picker.cells.indexOf(picker.marked) + by];
+  if (next) goOn(picker, next);
+}
+
+/* Groups end in rows of any length: straight down may be the last of the next row. */
+function stepRow(picker, by) {
+  const at = picker.rows.findIndex(row => row.includes(picker.marked));
+  const next = at >= 0 && picker.rows[at + by];
+  if (next) goOn(picker, next[Math.min(next.length - 1, picker.rows[at].indexOf(picker.marked))]);
+}
+
+function goOn(picker, button) {
+  mark(picker, button);
+  button.scrollIntoView({block: 'nearest'});
+}
+
+/* -- what is marked, and the skin tone */
+
+function drawFoot(picker) {
+  const emoji = picker.marked && picker.marked.value;
+  const entry = emoji && emojiEntry(emoji);
+  const names = make('span', {className: 'grow'}, make('b', {className: 'ellipsis'}, emoji ? emojiName(emoji) : ''), make('small', {className: 'ellipsis'}, entry ? `:${entry.code}:` : ''));
+  const button = make('button', {type: 'button', className: 'tone-button', 'aria-expanded': 'false'}, emojiWords.skinTone, make('span', {className: 'glyph'}, withTone(HAND, tone())));
+  button.addEventListener('click', () => drawTones(picker));
+  picker.foot.replaceChildren(make('span', {className: 'glyph', 'aria-hidden': 'true'}, emoji || ''), names, button);
+}
+
+function drawTones(picker) {
+  const buttons = emojiWords.tones.map((name, number) => {
+    const button = make('button', {type: 'button', className: 'glyph', value: number, 'aria-pressed': String(number === tone())}, withTone(HAND, number));
+    label(button, name);
+    button.addEventListener('click', () => chooseTone(picker, number));
+    return button;
+  });
+  picker.foot.replaceChildren(make('div', {className: 'tones', role: 'group', 'aria-label': emojiWords.skinTone}, ...buttons));
+  buttons[tone()].focus();
+}
+
+function chooseTone(picker, number) {
+  choosePreference('skin_tone', number);
+  const {scrollTop} = picker.list;
+  drawList(picker);
+  picker.list.scrollTop = scrollTop;
+  find('.tone-button', picker.foot).focus();
 }

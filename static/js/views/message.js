@@ -1,7 +1,7 @@
 /** How a message looks, everywhere; features add actions to it and fill what lies below it. */
 import {fill, icon, make, setSlot, slot} from '../core/dom.js';
 import {addressOf, isForMe, state, userName} from '../core/state.js';
-import {markup} from '../text/markup.js';
+import {isOnlyEmoji, markup} from '../text/markup.js';
 import {clockTime, fileKind, fullTime, sizeInWords} from '../text/measures.js';
 import {words} from '../text/words.js';
 import {avatar} from './avatar.js';
@@ -40,6 +40,7 @@ export function drawMessage(message, {grouped = false, entry = null} = {}) {
   article.classList.toggle('grouped', grouped);
   article.classList.toggle('deleted', Boolean(message.deleted));
   article.classList.toggle('mentions-me', isForMe(message));
+  article.classList.toggle('only-emoji', isOnlyEmoji(message.text));
   article.setAttribute('aria-label', words.messageBy(userName(message.user_id), fullTime(message.created_at)));
   if (entry) drawDelivery(article, entry);
   for (const finish of finishers) finish(article, message);
