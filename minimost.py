@@ -15,26 +15,30 @@ GROUND
    4. STORE        three databases, one writer, many readers
    5. NEWS         events, who hears them, the poll's answer
    6. IDENTITY     passwords, sessions, locks and limits
-   7. HTTP         strict reader, replies, routes, dispatch, files
+   7. AUDIT        who did what, one line for each event
+   8. HTTP         strict reader, replies, routes, dispatch, files
 THE CHAT
-   8. ACCOUNTS     sign-up, sign-in, profiles
-   9. CHANNELS     public, private and direct; members and their marks
-  10. MESSAGES     post, edit, delete, page
-  11. REACTIONS AND PINS  what one does with a message, saving it included
-  12. FILES        upload, type by bytes, download
-  13. SEARCH       words and places
-  14. PREVIEWS     what links lead to, where the operator names the host
-  15. PRESENCE     who is here, who types
-  16. CALLS        who is in them, signals from page to page
-  17. LIVE         the snapshot and the poll
+   9. ACCOUNTS     sign-up, sign-in, profiles
+  10. CHANNELS     public, private and direct; members and their marks
+  11. MESSAGES     post, edit, delete, page
+  12. REACTIONS AND PINS  what one does with a message, saving it included
+  13. FILES        upload, type by bytes, download
+  14. SEARCH       words and places
+  15. PREVIEWS     what links lead to, where the operator names the host
+  16. PRESENCE     who is here, who types
+  17. CALLS        who is in them, signals from page to page
+  18. ALERTS       take over every open page, and who has seen it
+  19. LIVE         the snapshot and the poll
+  20. ADMIN        settings, people, invitations, bots, hooks, the audit log
 THE BOX
-  18. TLS          a certificate authority of one's own
-  19. JOINING      addresses and QR codes
-  20. SERVER       sockets, the lot, the crew, start and stop
-  21. COMMANDS     their table; serve, routes, settings
-  22. DEMO         a believable crew, two thousand messages, pictures drawn in code
-  23. BENCH        how fast it is here
-  24. COMMAND LINE where it all begins
+  21. TLS          a certificate authority of one's own
+  22. JOINING      addresses and QR codes
+  23. SERVER       sockets, the lot, the crew, start and stop
+  24. COMMANDS     their table; serve, routes, settings
+  25. CONTROL      commands that a running server carries out
+  26. DEMO         a believable crew, two thousand messages, pictures drawn in code
+  27. BENCH        how fast it is here
+  28. COMMAND LINE where it all begins
 """
 import argparse
 import array
@@ -103,6 +107,14 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 class Trouble(Exception):
     """The program cannot do what it was asked to; the text is the one line that a person needs."""
+
+    status = 1                   # with which the program ends
+
+
+class WrongUsage(Trouble):
+    """The command line asks for something that cannot be."""
+
+    status = 2
 
 
 class Refusal(Exception):
@@ -446,12 +458,15 @@ def declared_fields(function, skip):
     """The fields that a handler's signature declares, after so many leading parameters.
 
     Returns: {name in JSON: (name in Python, field, default or REQUIRED)}; a trailing underscore keeps a
-    name out of the way of Python's own words.
+    name out of the way of Python's own words, and `**values` is annotated with a table of fields.
     """
-    parameters = list(inspect.signature(function).parameters.values())[skip:]
-    return collections.OrderedDict(
-        (one.name.rstrip('_'), (one.name, one.annotation, REQUIRED if one.default is one.empty else one.default))
-        for one in parameters)
+    fields = collections.OrderedDict()
+    for one in list(inspect.signature(function).parameters.values())[skip:]:
+        if one.kind is one.VAR_KEYWORD:
+            fields.update((name, (name, field, None)) for name, field in one.annotation.items())
+        else:
+            fields[one.name.rstrip('_')] = one.name, one.annotation, REQUIRED if one.default is one.empty else one.default
+    return fields
 
 
 def read_fields(fields, given, from_text=False):
@@ -537,14 +552,18 @@ SETTINGS = tuple(Setting(*row) for row in (
     ('port', 5000, Whole(0, 65535).read, 'The TCP port to listen on; 0 takes any free one.', None),
     ('channels', ['general', 'random'], ListOf(ChannelName, 50).read,
      'Public channels made at the first start; everybody but guests is a member.', []),
-    ('registration', 'open', OneOf('open', 'closed').read,
-     'Who may make an account: "open" is everybody, "closed" is nobody.', 'closed'),
+    ('registration', 'open', OneOf('open', 'invite', 'approve', 'closed').read,
+     'Who may make an account: "open" is everybody, "invite" who has a code, "approve" whom an administrator then lets in, '
+     '"closed" is nobody.', 'closed'),
     ('max_upload_size_mb', 256, Whole(1, 65536).read, 'The largest file that can be shared, in megabytes.', None),
     ('max_avatar_size_mb', 5, Whole(1, 1024).read, 'The largest picture of oneself, in megabytes.', None),
     ('max_login_attempts', 5, Whole(1, 1000).read, 'Failed sign-ins after which a name is locked.', 5),
     ('lockout_duration_minutes', 15, Whole(1, 10080).read, 'How many minutes a locked name stays locked.', 15),
     ('password_min_length', 10, Whole(8, 128).read, 'The fewest characters a new password may have.', 10),
     ('session_idle_minutes', 20160, Whole(5, 576000).read, 'A session that nobody uses for so many minutes ends.', 20160),
+    ('audit_log_max_size_mb', 10, Whole(1, 10240).read, 'A new audit.log is begun when it has so many megabytes.', None),
+    ('audit_log_max_age_days', 30, Whole(1, 36500).read, 'A new audit.log is begun when it is so many days old.', None),
+    ('audit_log_backups', 12, Whole(0, 1000).read, 'Old audit logs that are kept.', None),
     ('rate_limit_enabled', True, Truth().read, 'Whether requests are limited per user and per address.', True),
     ('rate_limits', {}, limits_per_minute, 'Other limits per minute, by name: %s.' % ', '.join(sorted(LIMITS)), {}),
     ('max_connections_per_address', 512, Whole(8, 4096).read,
@@ -558,13 +577,19 @@ SETTINGS = tuple(Setting(*row) for row in (
 ))
 
 
+# What is read at the start alone, or would lock everybody out of the page on which it was changed.
+SETTINGS_OF_THE_START = ('host', 'port', 'channels')
+
+
 class Settings:
     """The settings in force, as attributes; `problems` says in sentences what was wrong with those given.
 
-    A bad value gives way to its default or, where it protects, to the value that lets nobody in.
+    A bad value gives way to its default or, where it protects, to the value that lets nobody in. Those in
+    `locked` cannot be changed while the server runs.
     """
 
     def __init__(self, given=None, unreadable=False):
+        self.locked, self._replaced = set(SETTINGS_OF_THE_START), {}
         given = given or {}
         self.problems = ['There is no setting named %s.' % name
                          for name in sorted(set(given) - {setting.name for setting in SETTINGS})]
@@ -580,6 +605,14 @@ class Settings:
         except ValueError as error:
             self.problems.append('The setting %s %s; %s is used.' % (setting.name, error, json.dumps(fallback)))
             return fallback
+
+    def replace(self, values):
+        """Put values in force that were given while the server ran; None brings back what was before all of them."""
+        for setting in SETTINGS:
+            if setting.name in values and setting.name not in self.locked:
+                before = self._replaced.setdefault(setting.name, getattr(self, setting.name))
+                value = values[setting.name]
+                setattr(self, setting.name, before if value is None else self._choose(setting, values, False))
 
 
 def read_settings(path, last_good):
@@ -659,7 +692,37 @@ MIGRATIONS = {                   # schema name: one script per version; never ch
             failed_second INTEGER NOT NULL) WITHOUT ROWID;
         CREATE TABLE main.service (seconds INTEGER NOT NULL);
         INSERT INTO main.service VALUES (0);
-        """,),
+        """, """
+        ALTER TABLE main.accounts ADD COLUMN arrives_as TEXT NOT NULL DEFAULT 'member';
+        CREATE TABLE main.tokens (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            token_hash BLOB NOT NULL UNIQUE,
+            user_id INTEGER NOT NULL,
+            name TEXT NOT NULL,
+            created_at INTEGER NOT NULL,
+            used_second INTEGER);
+        CREATE INDEX main.tokens_user ON tokens (user_id);
+        CREATE TABLE main.resets (
+            user_id INTEGER PRIMARY KEY,
+            token_hash BLOB NOT NULL UNIQUE,
+            expires_second INTEGER NOT NULL);
+        CREATE TABLE main.invites (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            code_hash BLOB NOT NULL UNIQUE,
+            role TEXT NOT NULL,
+            channel_id INTEGER,
+            uses_left INTEGER NOT NULL,
+            created_by INTEGER,
+            created_at INTEGER NOT NULL,
+            expires_second INTEGER NOT NULL);
+        CREATE TABLE main.hooks (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            token_hash BLOB NOT NULL UNIQUE,
+            user_id INTEGER NOT NULL,
+            channel_id INTEGER NOT NULL,
+            created_by INTEGER NOT NULL,
+            created_at INTEGER NOT NULL);
+        """),
     'chat': ("""
         CREATE TABLE chat.meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
         CREATE TABLE chat.users (
@@ -781,6 +844,21 @@ MIGRATIONS = {                   # schema name: one script per version; never ch
             started_second INTEGER NOT NULL,
             ended_at INTEGER);
         CREATE UNIQUE INDEX chat.calls_going_on ON calls (channel_id) WHERE ended_at IS NULL;
+        """, """
+        ALTER TABLE chat.users ADD COLUMN approved INTEGER NOT NULL DEFAULT 1;
+        CREATE TABLE chat.settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+        CREATE TABLE chat.alerts (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            text TEXT NOT NULL,
+            drill INTEGER NOT NULL,
+            created_by INTEGER NOT NULL,
+            created_at INTEGER NOT NULL,
+            ended_at INTEGER);
+        CREATE TABLE chat.acknowledged (
+            alert_id INTEGER NOT NULL,
+            user_id INTEGER NOT NULL,
+            at INTEGER NOT NULL,
+            PRIMARY KEY (alert_id, user_id)) WITHOUT ROWID;
         """),
     'presence': ("""
         CREATE TABLE presence.seen (user_id INTEGER PRIMARY KEY, at INTEGER NOT NULL);
@@ -1192,7 +1270,7 @@ def members(news, db, event):
 def finders(news, db, event):
     """Those who can know of the channel: its members, and of a public one everybody but guests."""
     roll = news.roll(db, event.channel_id)
-    return AllBut(news.guests(db) - set(roll.since)) if roll.public else roll.since
+    return AllBut(news.with_role(db, 'guest') - set(roll.since)) if roll.public else roll.since
 
 
 def readers(news, db, event):
@@ -1270,7 +1348,7 @@ class News:
         self.on_news = lambda audiences: None
         self._ring, self._floor, self._weight = [], 0, 0
         self._passing = []
-        self._rolls, self._guests = {}, None
+        self._rolls, self._by_role = {}, {}
         self._lock = threading.Lock()
         self._answers = {}
 
@@ -1313,7 +1391,7 @@ class News:
             if SHOWS[event.kind].moves_members:
                 self._forget_roll(event.channel_id)
             if event.kind == 'user':
-                self._forget_guests()
+                self._forget_roles()
         rendered = {}
         for event in reversed(events):       # the last telling of a thing serves the earlier ones as well
             if event.thing not in rendered:
@@ -1373,15 +1451,16 @@ class News:
         with self._lock:
             self._rolls.pop(channel_id, None)
 
-    def _forget_guests(self):
+    def _forget_roles(self):
         with self._lock:
-            self._guests = None
+            self._by_role = {}
 
-    def guests(self, db):
+    def with_role(self, db, role):
+        """The ids of those who have a role."""
         with self._lock:
-            if self._guests is None:
-                self._guests = {row['id'] for row in db.execute("SELECT id FROM users WHERE role = 'guest'")}
-            return self._guests
+            if role not in self._by_role:
+                self._by_role[role] = {row['id'] for row in db.execute('SELECT id FROM users WHERE role = ?', (role,))}
+            return self._by_role[role]
 
     # -- the poll
 
@@ -1541,8 +1620,8 @@ class Passwords:
         return '%s$%s$%s' % (self._method(), salt.hex(), self._derive(self._method(), password, salt).hex())
 
     def matches(self, password, stored):
-        """Compare with a stored hash; without one (no such account) it takes the same time and fails."""
-        if stored is None:
+        """Compare with a stored hash; without one (no such account, a bot) it takes the same time and fails."""
+        if not stored:
             self._derive(self._method(), password, bytes(16))
             return False
         method, salt, expected = stored.split('$')
@@ -1590,13 +1669,13 @@ def check_new_password(password, username, least, field='password'):
 
 
 class Session:
-    """A signed-in browser: whose it is, and when it was last used, in seconds of service."""
+    """A signed-in browser, or a program with a token: whose it is, and when it was last used, in seconds of service."""
 
     __slots__ = ('id', 'cookie', 'user_id', 'role', 'active_second')
 
-    def __init__(self, row, cookie, role):
-        self.id, self.cookie, self.user_id = row['id'], cookie, row['user_id']
-        self.active_second, self.role = row['active_second'], role
+    def __init__(self, session_id, cookie, user_id, role, active_second):
+        self.id, self.cookie, self.user_id, self.role = session_id, cookie, user_id, role
+        self.active_second = active_second
 
 
 class Sessions:
@@ -1604,11 +1683,14 @@ class Sessions:
 
     def __init__(self, secret, store, service, settings, random_bytes):
         self.secret, self.store, self.service, self.random_bytes = secret, store, service, random_bytes
-        self.idle_seconds = settings.session_idle_minutes * 60
-        self.noted_every = min(ACTIVITY_SECONDS, self.idle_seconds // 10)
+        self.settings = settings
         self.on_end = lambda session_ids: None
         self._known = {}
         self._lock = threading.Lock()
+
+    @property
+    def idle_seconds(self):
+        return self.settings.session_idle_minutes * 60
 
     def begin(self, change, user_id, agent, address):
         """Open a session in a change; returns the cookie's value."""
@@ -1643,13 +1725,13 @@ class Sessions:
                 return None
             if len(self._known) > 10000:
                 self._known.clear()
-            session = self._known[cookie] = Session(row, cookie, row['role'])
+            session = self._known[cookie] = Session(row['id'], cookie, row['user_id'], row['role'], row['active_second'])
             return session
 
     def use(self, session):
         """Note that a person did something, now and then on disk as well."""
         second = self.service.seconds()
-        if second - session.active_second < self.noted_every:
+        if second - session.active_second < min(ACTIVITY_SECONDS, self.idle_seconds // 10):
             return
         session.active_second = second
         self.store.write_soon(lambda change: change.update('sessions', session.id, active_second=second))
@@ -1662,15 +1744,57 @@ class Sessions:
             change.afterwards(lambda: self._forget(session_ids))
 
     def _forget(self, session_ids):
-        with self._lock:
-            ended = [session for session in self._known.values() if session.id in session_ids]
-            for session in ended:
-                del self._known[session.cookie]
+        self._drop(lambda session: session.id in session_ids)
         self.on_end(session_ids)
+
+    def read_again(self, user_id):
+        """Look the sessions of a user up anew: the role has changed."""
+        self._drop(lambda session: session.user_id == user_id)
+
+    def _drop(self, is_meant):
+        with self._lock:
+            for session in [one for one in self._known.values() if is_meant(one)]:
+                del self._known[session.cookie]
 
     def purge(self, change):
         """Delete the sessions that nobody used for too long."""
         self.end(change, 'active_second < ?', self.service.seconds() - self.idle_seconds)
+
+
+class Tokens:
+    """Bearer tokens (RFC 6750), by which programs come in; the table has hashes, and nothing ends them but their owner.
+
+    A request with one has a session whose id is below zero, so that it cannot be taken for a browser's.
+    """
+
+    def __init__(self, store, service, random_bytes):
+        self.store, self.service, self.random_bytes = store, service, random_bytes
+        self.on_end = lambda session_ids: None
+
+    def make(self, change, user_id, name):
+        """Returns: the new token's id, and the token, which is nowhere else."""
+        text = token(self.random_bytes, 32)
+        return change.insert('tokens', token_hash=digest(text), user_id=user_id, name=name, created_at=change.now), text
+
+    def find(self, text):
+        """The session that a token opens, or None."""
+        row = self.store.reader().execute(
+            'SELECT tokens.*, users.role FROM tokens JOIN users ON users.id = tokens.user_id '
+            'WHERE token_hash = ? AND users.active', (digest(text),)).fetchone()
+        return row and Session(-row['id'], '', row['user_id'], row['role'], row['used_second'] or 0)
+
+    def use(self, session):
+        """Note now and then that a program came."""
+        second = self.service.seconds()
+        if not session.active_second or second - session.active_second >= ACTIVITY_SECONDS:
+            self.store.write_soon(lambda change: change.update('tokens', -session.id, used_second=max(1, second)))
+
+    def end(self, change, where, *values):
+        """Revoke the tokens that a condition names, everywhere and at once; returns whether there were any."""
+        session_ids = {-row['id'] for row in change.execute('SELECT id FROM tokens WHERE ' + where, values)}
+        change.execute('DELETE FROM tokens WHERE ' + where, values)
+        change.afterwards(lambda: self.on_end(session_ids))
+        return bool(session_ids)
 
 
 class Service:
@@ -1698,19 +1822,25 @@ class Locks:
     """
 
     def __init__(self, settings, service):
-        self.attempts, self.seconds = settings.max_login_attempts, settings.lockout_duration_minutes * 60
-        self.service = service
+        self.settings, self.service = settings, service
+
+    @property
+    def seconds(self):
+        return self.settings.lockout_duration_minutes * 60
 
     def check(self, db, name):
         row = db.execute('SELECT failures, failed_second FROM locks WHERE name = ?', (name,)).fetchone()
-        if row is None or row['failures'] < self.attempts:
+        if row is None or row['failures'] < self.settings.max_login_attempts:
             return
         left = row['failed_second'] + self.seconds - self.service.seconds()
         if left > 0:
             raise try_later(423, 'locked', 'Too many failed attempts. Try again in %d minutes.' % math.ceil(left / 60), left)
 
     def fail(self, change, name):
-        """Count a failed attempt; one that was under way when the name was locked hears of the lock."""
+        """Count a failed attempt; one that was under way when the name was locked hears of the lock.
+
+        Returns: whether this one locked the name.
+        """
         self.check(change, name)
         now = self.service.seconds()
         row = change.execute('SELECT failures, failed_second FROM locks WHERE name = ?', (name,)).fetchone()
@@ -1719,6 +1849,7 @@ class Locks:
                        (name, failures + 1, now))
         change.execute('DELETE FROM locks WHERE name IN (SELECT name FROM locks ORDER BY failed_second DESC '
                        'LIMIT -1 OFFSET ?)', (LOCKS_KEPT,))
+        return failures + 1 >= self.settings.max_login_attempts
 
     def forgive(self, change, name):
         change.execute('DELETE FROM locks WHERE name = ?', (name,))
@@ -1728,17 +1859,15 @@ class Throttle:
     """Token buckets by name of limit and by user or address, in bounded memory."""
 
     def __init__(self, settings, clock):
-        self.enabled, self.clock = settings.rate_limit_enabled, clock
-        self.limits = dict(LIMITS)
-        self.limits.update((name, (most, 60)) for name, most in settings.rate_limits.items())
+        self.settings, self.clock = settings, clock
         self._buckets = collections.OrderedDict()
         self._lock = threading.Lock()
 
     def take(self, name, who):
         """Take one token; raises Refusal 429 when none is left."""
-        if not self.enabled:
+        if not self.settings.rate_limit_enabled:
             return
-        most, seconds = self.limits[name]
+        most, seconds = (self.settings.rate_limits[name], 60) if name in self.settings.rate_limits else LIMITS[name]
         with self._lock:
             now = self.clock.steady()
             tokens, at = self._buckets.pop((name, who), (most, now))
@@ -1762,7 +1891,89 @@ def read_secret(path, random_bytes):
     return secret
 
 
-# ---- 7. HTTP ---------------------------------------------------------
+# ---- 7. AUDIT --------------------------------------------------------
+
+AUDIT_TIME = '%Y-%m-%dT%H:%M:%SZ'
+AUDIT_SAFE = "-._~:@/+,"         # what stands in a value as it is, besides letters and digits
+
+
+class Audit:
+    """audit.log: `2026-06-29T18:04:11Z event=login outcome=failure user=alice src=10.0.0.5`, one line per event.
+
+    Values are percent-encoded (RFC 3986 section 2.1), so that nothing people write can forge a line or a field.
+    """
+
+    def __init__(self, path, settings, clock):
+        self.path, self.settings, self.clock = path, settings, clock
+        self._begun, self._lock = None, threading.Lock()
+
+    def note(self, event, outcome='success', user=None, src=None, **more):
+        """Write a line; what is None is left out. A log that cannot be written is said so, and stops nothing."""
+        second = self.clock.now() // 1000
+        values = [('event', event), ('outcome', outcome), ('user', user), ('src', src)] + list(more.items())
+        words = ['%s=%s' % (name, audit_value(value)) for name, value in values if value is not None]
+        line = ' '.join([time.strftime(AUDIT_TIME, time.gmtime(second))] + words) + '\n'
+        with self._lock:
+            try:
+                self._rotate(second)
+                with open(self.path, 'ab', opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+                    file.write(line.encode('ascii'))
+            except OSError as error:
+                print('audit.log cannot be written (%s).' % error, file=sys.stderr)
+
+    def _rotate(self, second):
+        """Begin a new file when this one is too large or too old."""
+        if not os.path.exists(self.path):
+            self._begun = second
+            return
+        self._begun = self._begun or first_second(self.path, second)
+        is_large = os.path.getsize(self.path) >= self.settings.audit_log_max_size_mb * 2 ** 20
+        if not is_large and second - self._begun < self.settings.audit_log_max_age_days * 86400:
+            return
+        paths = self.paths()
+        for path in paths[self.settings.audit_log_backups:]:
+            os.unlink(path)
+        for number, path in reversed(list(enumerate(paths[:self.settings.audit_log_backups], 1))):
+            replace(path, '%s.%d' % (self.path, number))
+        self._begun = second
+
+    def paths(self):
+        """The log and its older parts, the newest first."""
+        older = ('%s.%d' % (self.path, number) for number in itertools.count(1))
+        return [path for path in [self.path] if os.path.exists(path)] + list(itertools.takewhile(os.path.exists, older))
+
+    def lines(self):
+        """Every line there is, the newest first."""
+        for path in self.paths():
+            with contextlib.suppress(FileNotFoundError), open(path, encoding='ascii', errors='replace') as file:
+                yield from reversed(file.read().splitlines())
+
+
+def audit_value(value):
+    return urllib.parse.quote(str(value).encode('utf-8', 'replace'), safe=AUDIT_SAFE)
+
+
+def first_second(path, otherwise):
+    """When the first line of a log was written, in seconds since the epoch."""
+    with open(path, encoding='ascii', errors='replace') as file:
+        entry = read_audit_line(file.readline())
+    return entry['at'] // 1000 if entry else otherwise
+
+
+def read_audit_line(line):
+    """A line as an entry, or None for what is not one."""
+    at, _, rest = line.strip().partition(' ')
+    try:
+        at = datetime.datetime.strptime(at, AUDIT_TIME).replace(tzinfo=datetime.timezone.utc)
+    except ValueError:
+        return None
+    values = dict(word.partition('=')[::2] for word in rest.split(' '))
+    values = {name: urllib.parse.unquote(value) for name, value in values.items()}
+    entry = {name: values.pop(name, None) for name in ('event', 'outcome', 'user', 'src')}
+    return dict(entry, at=int(at.timestamp() * 1000), details=values)
+
+
+# ---- 8. HTTP ---------------------------------------------------------
 #
 # RFC 9112 read strictly: what two readers could understand in two ways is refused, and the connection closed.
 
@@ -1783,7 +1994,7 @@ ROUTES = []                      # every route there is
 ROUTES_BY_SHAPE = {}             # their index
 LOADERS = {}                     # name of a thing in a path: function(request, text) that gives it, or refuses
 
-Route = collections.namedtuple('Route', 'method pattern matcher things fields handler public role limit lane body most')
+Route = collections.namedtuple('Route', 'method pattern matcher things fields handler public role limit lane body most audit anywhere')
 Head = collections.namedtuple('Head', 'method target minor headers')
 
 
@@ -1879,19 +2090,21 @@ def read_cookies(header):
 
 # -- routes
 
-def route(method, pattern, public=False, role='guest', limit=None, lane='crew', body='json', most=MOST_JSON):
+def route(method, pattern, public=False, role='guest', limit=None, lane='crew', body='json', most=MOST_JSON, audit=None,
+          anywhere=False):
     """Declare a route: the policy stands here, the data in the handler's signature.
 
     Args: public lets strangers in; role is the least role that may; limit is a name in LIMITS; lane is where it
-    runs: 'lot' (must never wait), 'crew', or 'thread' (may be slow); body is 'json' or 'raw'; most is how many bytes of
-    JSON it takes.
+    runs: 'lot' (must never wait), 'crew', or 'thread' (may be slow); body is 'json', 'text' (JSON or the bare field
+    `text`) or 'raw'; most is how many bytes of JSON it takes; audit is the event written to audit.log; anywhere takes
+    writes that do not say where they come from, because what the path names is secret.
     """
     names = re.findall('<([a-z]+)>', pattern)
     matcher = re.compile(re.sub('<[a-z]+>', lambda name: '(.+)' if name.group() == '<asset>' else '([^/]+)', pattern))
 
     def register(handler):
         one = Route(method, pattern, matcher, names, declared_fields(handler, 1 + len(names)), handler, public, role,
-                    limit, lane, body, most)
+                    limit, lane, body, most, audit, anywhere)
         ROUTES.append(one)
         ROUTES_BY_SHAPE.setdefault(shape(pattern)[0] if '<asset>' in pattern else shape(pattern), []).append(one)
         return handler
@@ -1942,7 +2155,7 @@ class Request:
         self.bears_token = head.headers.get('authorization', '')[:7].lower() == 'bearer '
         self.awaits_continue = 'expect' in head.headers and head.minor >= 1
         self.route = self.path_texts = self.session = self.receive = None
-        self.body, self.left = b'', 0
+        self.body, self.left, self.noted = b'', 0, {}
 
     @property
     def lane(self):
@@ -1969,6 +2182,29 @@ class Request:
     @property
     def db(self):
         return self.app.store.reader()
+
+    @property
+    def is_json(self):
+        return self.headers.get('content-type', '').partition(';')[0].strip().lower() == 'application/json'
+
+    @property
+    def bearer(self):
+        """The token that the request bears, or nothing."""
+        return self.headers['authorization'][7:].strip() if self.bears_token else ''
+
+    @property
+    def origin(self):
+        """Where the peer reached the server, as a URL without a path."""
+        return '%s://%s' % ('https' if self.is_secure else 'http', self.headers['host'])
+
+    @property
+    def shown_path(self):
+        """The path without what must stay secret."""
+        return self.route.pattern if self.route and 'token' in self.route.things else self.path
+
+    def note(self, **values):
+        """Have values stand in the line that audit.log gets for this request."""
+        self.noted.update(values)
 
     @property
     def address(self):
@@ -2097,15 +2333,16 @@ def check_origin(request):
     """A write must come from our own page, or from a program that says so."""
     if request.method in ('GET', 'HEAD') or request.headers.get('x-minimost') == '1' or request.bears_token:
         return
+    if request.route.anywhere:
+        return
     site = request.headers.get('sec-fetch-site')
-    own = '%s://%s' % ('https' if request.is_secure else 'http', request.headers['host'])
-    if site != 'same-origin' if site is not None else request.headers.get('origin') != own:
+    if site != 'same-origin' if site is not None else request.headers.get('origin') != request.origin:
         raise Refusal(403, 'wrong_origin', 'This request did not come from the page of this server.')
 
 
 def find_session(request):
-    if not request.bears_token:
-        request.session = request.app.sessions.find(request.cookie('minimost'))
+    app = request.app
+    request.session = app.tokens.find(request.bearer) if request.bears_token else app.sessions.find(request.cookie('minimost'))
     if request.session is None and not request.route.public:
         raise Refusal(401, 'sign_in', 'Sign in first.')
 
@@ -2123,7 +2360,7 @@ def take_limit(request):
 def note_use(request):
     """A person did something; a poll is not that."""
     if request.session and request.route.lane != 'lot':
-        request.app.sessions.use(request.session)
+        (request.app.tokens if request.bears_token else request.app.sessions).use(request.session)
 
 
 def read_arguments(request):
@@ -2133,11 +2370,20 @@ def read_arguments(request):
         return read_fields(fields, read_query(request.query_text), from_text=True)
     if not request.body and not any(default is REQUIRED for _, _, default in fields.values()):
         return read_fields(fields, {})
+    if request.route.body == 'text' and not request.is_json:
+        return read_fields(fields, {'text': read_bare_text(request)})
     return read_fields(fields, read_json(request))
 
 
+def read_bare_text(request):
+    try:
+        return request.body.decode('utf-8').replace('\r\n', '\n').strip('\n')
+    except UnicodeDecodeError:
+        raise Refusal(400, 'bad_field', 'The text is not UTF-8.', 'text')
+
+
 def read_json(request):
-    if request.headers.get('content-type', '').partition(';')[0].strip().lower() != 'application/json':
+    if not request.is_json:
         raise Refusal(415, 'wrong_type', 'Send JSON, with Content-Type: application/json.')
     if is_deep(request.body):
         raise Refusal(400, 'bad_json', 'The body is nested too deeply.')
@@ -2180,13 +2426,40 @@ def load_things(request):
 BEFORE_BODY = (choose_route, check_host, check_origin, find_session, check_role, take_limit, note_use)
 
 
+def run_handler(request):
+    things = load_things(request)
+    return request.route.handler(request, *things, **read_arguments(request))
+
+
+def run_audited(request):
+    """Run the handler, and write down who asked for this and how it ended; not that the server was busy."""
+    if request.session:
+        request.note(user=username_of(request.db, request.user_id))
+    try:
+        reply = run_handler(request)
+    except Refusal as refusal:
+        if refusal.status < 500:
+            write_audit(request, 'failure', reason=refusal.code)
+        raise
+    write_audit(request, 'success')
+    return reply
+
+
+def write_audit(request, outcome, **more):
+    request.app.audit.note(request.route.audit, outcome, src=request.address, **dict(request.noted, **more))
+
+
+def username_of(db, user_id):
+    row = db.execute('SELECT username FROM users WHERE id = ?', (user_id,)).fetchone()
+    return row and row['username']
+
+
 def dispatch(request):
     """Answer one request: the edge where everything raised below becomes a reply."""
     try:
         for step in BEFORE_BODY:
             step(request)
-        things = load_things(request)
-        return request.route.handler(request, *things, **read_arguments(request))
+        return run_audited(request) if request.route.audit else run_handler(request)
     except Refusal as refusal:
         return error_reply(refusal)
     except sqlite3.Error as error:
@@ -2324,16 +2597,18 @@ def read_range(request, size, etag):
 # THE CHAT
 # ======================================================================
 
-# ---- 8. ACCOUNTS -----------------------------------------------------
+# ---- 9. ACCOUNTS -----------------------------------------------------
 
 HUES = ('petrol', 'rust', 'brass', 'plum', 'navy', 'moss', 'slate', 'rose')
 RESERVED_NAMES = frozenset(('minimost', 'everyone', 'here', 'deleted'))
 DEVICE_COOKIE, DEVICES_KEPT = 'minimost-device', 20
+WAITING = 'waiting'              # arrives as such: not in before an administrator has said so
 DEPARTING = 'departing.'         # in meta, before the id of one who is leaving
 LOCK_MARK = '\n'                 # in the name of a lock that nobody can type
 
 UNCHANGED = object()             # stands for a field that was not given, where null means something
 ARRIVALS = []                    # functions(change, user_id, role), called when somebody is new
+INVITATIONS = []                 # functions(change, user_id, invite), called when somebody came by an invitation
 DEPARTURES = []                  # functions(app, change, user_id), called when an account is closed
 LOSSES = []                      # functions(app, change, channel_id), called when a channel loses members or is archived
 ERASURES = []                    # functions(app, change, user_id, after) that erase some of what a user made after an id: the last one
@@ -2382,7 +2657,7 @@ def get_user(app, db, user_id):
 
 
 def all_users(app, db):
-    return [user_value(app, row) for row in db.execute('SELECT * FROM users ORDER BY id')]
+    return [user_value(app, row) for row in db.execute('SELECT * FROM users WHERE approved ORDER BY id')]
 
 
 def has_owner(db):
@@ -2411,49 +2686,95 @@ def get_welcome(request):
         'password_min_length': app.settings.password_min_length, 'server': app.about()})
 
 
-@route('POST', '/signup', public=True, limit='signup', lane='thread')
+@route('POST', '/signup', public=True, limit='signup', lane='thread', audit='signup')
 def sign_up(request, username: Username, password: Password, code: Line(0, 64) = ''):
     """Make an account and sign in; the first one is the owner's, and takes the set-up code from the terminal."""
     app = request.app
-    check_registration(request, code)
+    request.note(user=username)
+    check_registration(request, request.db, code)
     check_new_password(password, username, app.settings.password_min_length)
-    if username.lower() in RESERVED_NAMES:
-        raise Refusal(409, 'name_taken', 'This name is taken.', 'username')
     hashed = app.passwords.hash(password)
 
     def register(change):
-        role = 'member' if has_owner(change) else 'owner'
-        user_id = add_account(app, change, username, hashed, role)
-        return get_user(app, change, user_id), sign_in_cookies(request, change, user_id)
-    owner_is_new = not has_owner(request.db)
-    user, cookies = app.store.write(register)
-    if owner_is_new:
+        invite = check_registration(request, change, code)
+        arrives_as = role_of_newcomer(app, change, invite)
+        user_id = add_account(app, change, username, hashed, arrives_as)
+        if invite:
+            use_invite(change, user_id, invite)
+        user = get_user(app, change, user_id)
+        return user, invite, sign_in_cookies(request, change, user_id) if user['active'] else None
+    user, invite, cookies = app.store.write(register)
+    if user['role'] == 'owner':
         app.forget_setup_code()
-    return Reply(201, {'user': user}, headers=cookies)
+    if invite:
+        app.audit.note('invite-use', user=username, src=request.address, invite=invite['id'])
+    return Reply(201, {'user': user}, headers=cookies) if cookies else Reply(201, {'user': user, 'waiting': True})
 
 
-def check_registration(request, code):
-    app = request.app
-    if not has_owner(request.db):
+def check_registration(request, db, code):
+    """Whether somebody may make an account now; returns the invitation whose code was given, if there is one."""
+    app, registration = request.app, request.app.settings.registration
+    if not has_owner(db):
         if not request.is_local and not hmac.compare_digest(digest(code.upper()), digest(app.setup_code)):
             raise Refusal(403, 'setup_code_needed', 'Enter the set-up code that the server shows in its terminal.', 'code')
-    elif app.settings.registration != 'open':
+        return None
+    if registration == 'closed':
         raise Refusal(403, 'registration_closed', 'Nobody can make an account here now. Ask an administrator.')
+    if code:
+        return find_invite(app, db, code)
+    if registration == 'invite':
+        raise Refusal(403, 'invite_needed', 'Enter the code of your invitation.', 'code')
+    return None
 
 
-def add_account(app, change, username, hashed, role):
+def find_invite(app, db, code):
+    row = db.execute('SELECT * FROM invites WHERE code_hash = ? AND uses_left > 0 AND expires_second > ?',
+                     (invite_digest(code), app.service.seconds())).fetchone()
+    if row is None:
+        raise Refusal(403, 'invite_invalid', 'This invitation is not valid, or no longer. Ask for a new one.', 'code')
+    return row
+
+
+def invite_digest(code):
+    """People type codes in small letters and leave the dashes out."""
+    return digest(re.sub('[^A-Z0-9]', '', code.upper()))
+
+
+def use_invite(change, user_id, invite):
+    change.execute('UPDATE invites SET uses_left = uses_left - 1 WHERE id = ?', (invite['id'],))
+    for invited in INVITATIONS:
+        invited(change, user_id, invite)
+
+
+def role_of_newcomer(app, db, invite):
+    if not has_owner(db):
+        return 'owner'
+    if invite:
+        return invite['role']
+    return WAITING if app.settings.registration == 'approve' else 'member'
+
+
+def add_account(app, change, username, hashed, arrives_as):
     """Make an account and its profile; returns the user's id."""
-    if change.execute('SELECT 1 FROM accounts WHERE username_key = ?', (username.lower(),)).fetchone():
+    key = username.lower()
+    if key in RESERVED_NAMES or change.execute('SELECT 1 FROM accounts WHERE username_key = ?', (key,)).fetchone():
         raise Refusal(409, 'name_taken', 'This name is taken.', 'username')
-    user_id = change.insert('accounts', username=username, username_key=username.lower(), password=hashed,
+    user_id = change.insert('accounts', username=username, username_key=key, password=hashed, arrives_as=arrives_as,
                             created_at=change.now)
-    add_profile(change, user_id, username, role)
+    add_profile(change, user_id, username, arrives_as)
     return user_id
 
 
-def add_profile(change, user_id, username, role):
-    change.insert('users', id=user_id, username=username, display_name=username, role=role,
-                  color=HUES[user_id % len(HUES)], created_at=change.now)
+def add_profile(change, user_id, username, arrives_as):
+    """Make a profile; one who waits for approval has it, but nobody is told yet."""
+    waits = arrives_as == WAITING
+    change.insert('users', id=user_id, username=username, display_name=username, role='member' if waits else arrives_as,
+                  color=HUES[user_id % len(HUES)], created_at=change.now, active=int(not waits), approved=int(not waits))
+    if not waits:
+        welcome(change, user_id, arrives_as)
+
+
+def welcome(change, user_id, role):
     change.tell('user', user_id)
     for arrive in ARRIVALS:
         arrive(change, user_id, role)
@@ -2461,9 +2782,9 @@ def add_profile(change, user_id, username, role):
 
 def repair_accounts(app, change):
     """Give a profile to accounts that a crash left without one: auth.db commits first."""
-    for row in change.execute('SELECT id, username FROM accounts WHERE id NOT IN (SELECT id FROM users) '
+    for row in change.execute('SELECT id, username, arrives_as FROM accounts WHERE id NOT IN (SELECT id FROM users) '
                               'ORDER BY id').fetchall():
-        add_profile(change, row['id'], row['username'], 'member' if has_owner(change) else 'owner')
+        add_profile(change, row['id'], row['username'], row['arrives_as'] if has_owner(change) else 'owner')
 
 
 STARTS.append(repair_accounts)
@@ -2486,15 +2807,16 @@ def set_cookie(request, name, value, path, same_site, seconds=SESSION_DAYS * 864
         name, value, seconds, path, same_site, secure)
 
 
-@route('POST', '/login', public=True, limit='login', lane='thread')
+@route('POST', '/login', public=True, limit='login', lane='thread', audit='login')
 def log_in(request, username: Line(0, 64), password: Password):
     """Sign in."""
     app = request.app
+    request.note(user=username)
     account = find_account(request.db, username)
     lock = lock_name(request, username, account)
     app.locks.check(request.db, lock)
-    if not app.passwords.matches(password, account and account['password']) or not is_active(request.db, account['id']):
-        app.store.write(functools.partial(app.locks.fail, name=lock))
+    if not app.passwords.matches(password, account and account['password']) or not may_enter(request.db, account['id']):
+        count_failure(request, lock, username)
         raise Refusal(401, 'wrong_password', 'The name or the password is wrong.')
     better = app.passwords.hash(password) if app.passwords.is_weak(account['password']) else None
 
@@ -2509,6 +2831,19 @@ def log_in(request, username: Line(0, 64), password: Password):
     return Reply(200, {'user': user}, headers=cookies)
 
 
+def may_enter(db, user_id):
+    """Whether one who knows the password comes in; one who has yet to be let in hears so."""
+    row = db.execute('SELECT active, approved FROM users WHERE id = ?', (user_id,)).fetchone()
+    if row is not None and not row['approved']:
+        raise Refusal(403, 'not_approved', 'An administrator has yet to let you in. Try again later.')
+    return row is not None and row['active']
+
+
+def count_failure(request, lock, username):
+    if request.app.store.write(functools.partial(request.app.locks.fail, name=lock)):
+        request.app.audit.note('lockout', 'failure', user=username, src=request.address)
+
+
 def find_account(db, username):
     return db.execute('SELECT * FROM accounts WHERE username_key = ?', (username.lower(),)).fetchone()
 
@@ -2516,7 +2851,7 @@ def find_account(db, username):
 def require_same_password(change, account):
     """What was compared outside the change must still stand in it."""
     row = change.execute('SELECT password FROM accounts WHERE id = ?', (account['id'],)).fetchone()
-    if row is None or row['password'] != account['password']:
+    if row is None or row['password'] != account['password'] or not is_active(change, account['id']):
         raise Refusal(401, 'wrong_password', 'The password has just been changed. Sign in with the new one.')
 
 
@@ -2532,7 +2867,7 @@ def lock_name(request, username, account):
     return username.lower() + (LOCK_MARK + device.hex()[:16] if known else '')
 
 
-@route('POST', '/logout')
+@route('POST', '/logout', audit='logout')
 def log_out(request):
     """Sign out: the session is revoked on the server."""
     request.app.store.write(lambda change: request.app.sessions.end(change, 'id = ?', request.session.id))
@@ -2551,13 +2886,13 @@ def check_current_password(request, password, field):
     lock = account['username_key'] + LOCK_MARK + 'change'
     app.locks.check(request.db, lock)
     if not app.passwords.matches(password, account['password']):
-        app.store.write(functools.partial(app.locks.fail, name=lock))
+        count_failure(request, lock, account['username'])
         raise Refusal(403, 'wrong_password', 'The password is wrong.', field)
     app.store.write(functools.partial(app.locks.forgive, name=lock))
     return account
 
 
-@route('POST', '/password', limit='login', lane='thread')
+@route('POST', '/password', limit='login', lane='thread', audit='password-change')
 def change_password(request, current: Password, new: Password):
     """Change one's password; every other session of the user is revoked."""
     app = request.app
@@ -2609,7 +2944,7 @@ def change_me(request, display_name: Line(1, 60) = None, title: Line(0, 60) = No
     return Reply(200, request.app.store.write(apply))
 
 
-@route('DELETE', '/me', limit='login', lane='thread')
+@route('DELETE', '/me', limit='login', lane='thread', audit='account-delete')
 def close_account(request, password: Password, messages: OneOf('keep', 'delete')):
     """Delete one's account for good; what one wrote stays without a name, or goes as well."""
     app = request.app
@@ -2640,8 +2975,9 @@ def departures(db):
 def finish_departures(app, change):
     """Remove the accounts of those who are leaving; at the start as well, for a crash may have come between."""
     for user_id in departures(change):
-        app.sessions.end(change, 'user_id = ?', user_id)
-        change.execute('DELETE FROM devices WHERE user_id = ?', (user_id,))
+        shut_out(app, change, user_id)
+        for table in ('devices', 'resets'):
+            change.execute('DELETE FROM %s WHERE user_id = ?' % table, (user_id,))
         change.execute('DELETE FROM accounts WHERE id = ?', (user_id,))
         for depart in DEPARTURES:
             depart(app, change, user_id)
@@ -2651,6 +2987,12 @@ def finish_departures(app, change):
 
 
 STARTS.append(finish_departures)
+
+
+def shut_out(app, change, user_id):
+    """End every session and every token of a user."""
+    app.sessions.end(change, 'user_id = ?', user_id)
+    app.tokens.end(change, 'user_id = ?', user_id)
 
 
 def erase_departed(app):
@@ -2673,7 +3015,7 @@ def get_sessions(request):
          'current': row['id'] == request.session.id} for row in rows]})
 
 
-@route('DELETE', '/me/sessions/<number>')
+@route('DELETE', '/me/sessions/<number>', audit='session-revoke')
 def end_session(request, session_id):
     """Sign out another browser of one's own."""
     def end(change):
@@ -2690,6 +3032,86 @@ def end_other_sessions(request):
     """Sign out everywhere but here."""
     request.app.store.write(lambda change: request.app.sessions.end(
         change, 'user_id = ? AND id <> ?', request.user_id, request.session.id))
+    return Reply(204)
+
+
+# -- programs that come in a person's name
+
+MOST_TOKENS = 50                 # of one person
+
+
+@route('GET', '/me/tokens')
+def get_tokens(request):
+    """The names of one's tokens, with which programs come in; the tokens themselves were shown once."""
+    second = request.app.service.seconds()
+    rows = request.db.execute('SELECT * FROM tokens WHERE user_id = ? ORDER BY id DESC', (request.user_id,))
+    return Reply(200, {'tokens': [
+        {'id': row['id'], 'name': row['name'], 'created_at': row['created_at'],
+         'idle_seconds': row['used_second'] and max(0, second - row['used_second'])} for row in rows]})
+
+
+@route('POST', '/me/tokens', limit='change', audit='token-make')
+def make_token(request, name: Line(1, 60)):
+    """Make a token with which a program comes in as oneself."""
+    def make(change):
+        count = change.execute('SELECT count(*) FROM tokens WHERE user_id = ?', (request.user_id,)).fetchone()[0]
+        if count >= MOST_TOKENS:
+            raise Refusal(409, 'too_many', 'You have %d tokens. Revoke one first.' % MOST_TOKENS)
+        return request.app.tokens.make(change, request.user_id, name)
+    token_id, text = request.app.store.write(make)
+    request.note(token=token_id)
+    return Reply(201, {'id': token_id, 'token': text})
+
+
+@route('DELETE', '/me/tokens/<number>', audit='token-revoke')
+def end_token(request, token_id):
+    """Revoke one of one's tokens."""
+    request.note(token=token_id)
+    if not request.app.store.write(lambda change: request.app.tokens.end(
+            change, 'id = ? AND user_id = ?', token_id, request.user_id)):
+        raise not_found()
+    return Reply(204)
+
+
+# -- new passwords by a link
+
+def find_reset(app, db, text):
+    row = db.execute('SELECT accounts.* FROM resets JOIN accounts ON accounts.id = resets.user_id '
+                     'WHERE token_hash = ? AND expires_second > ?', (digest(text), app.service.seconds())).fetchone()
+    if row is None or not is_active(db, row['id']):
+        raise Refusal(404, 'link_void', 'This link has been used, or is too old. Ask an administrator for a new one.')
+    return row
+
+
+@loader('token')
+def load_token(request, text):
+    return text
+
+
+@route('GET', '/reset/<token>', public=True, limit='login')
+def get_reset(request, text):
+    """Whose password a link sets."""
+    return Reply(200, {'username': find_reset(request.app, request.db, text)['username'],
+                       'password_min_length': request.app.settings.password_min_length})
+
+
+@route('POST', '/reset/<token>', public=True, limit='login', lane='thread', audit='reset-use')
+def use_reset(request, text, new: Password):
+    """Set a password with a link that an administrator made; every session and token of the user is revoked."""
+    app = request.app
+    account = find_reset(app, request.db, text)
+    request.note(user=account['username'])
+    check_new_password(new, account['username'], app.settings.password_min_length, 'new')
+    hashed = app.passwords.hash(new)
+
+    def store(change):
+        user_id = find_reset(app, change, text)['id']
+        change.execute('DELETE FROM resets WHERE user_id = ?', (user_id,))
+        change.execute('DELETE FROM devices WHERE user_id = ?', (user_id,))
+        change.update('accounts', user_id, password=hashed)
+        app.locks.forgive(change, account['username_key'])
+        shut_out(app, change, user_id)
+    app.store.write(store)
     return Reply(204)
 
 
@@ -2712,7 +3134,7 @@ def get_users(request):
     return Reply(200, {'users': all_users(request.app, request.db)})
 
 
-# ---- 9. CHANNELS -----------------------------------------------------
+# ---- 10. CHANNELS ----------------------------------------------------
 
 MOST_IN_GROUP = 12               # people in a direct channel
 UNREAD_LIMIT = 1000              # counts are exact below
@@ -2930,6 +3352,20 @@ def join_first_channels(change, user_id, role):
 ARRIVALS.append(join_first_channels)
 
 
+def join_by_invitation(change, user_id, invite):
+    """Lead one who was invited to a channel there, with its past where everybody may read it."""
+    row = change.execute('SELECT * FROM channels WHERE id = ?', (invite['channel_id'],)).fetchone()
+    if row is None or row['archived']:
+        return
+    since = 0 if row['kind'] == 'public' else last_message(change, row['id'])
+    if add_member(change, row['id'], user_id, since):
+        tell_channel(change, row['id'])
+        write_line(change, row['id'], invite['created_by'] or user_id, event='added', user_id=user_id)
+
+
+INVITATIONS.append(join_by_invitation)
+
+
 def leave_all_channels(app, change, user_id):
     """One who is gone for good leaves all but direct channels, which belong to the others as well."""
     for row in change.execute("SELECT id FROM channels JOIN members ON members.channel_id = channels.id "
@@ -3135,22 +3571,28 @@ def move_mark(change, user_id, channel, message_id, back=False):
 def open_direct(request, users: ListOf(Id, MOST_IN_GROUP)):
     """The direct channel of these people and oneself; made at the first time, the same ever after."""
     people = sorted({request.user_id, *users})
-    key = '-'.join(map(str, people))
 
     def open_one(change):
         if len(people) > MOST_IN_GROUP:
             raise Refusal(400, 'bad_field', 'A direct conversation has at most %d people.' % MOST_IN_GROUP, 'users')
         require_people(change, people)
-        row = change.execute('SELECT id FROM channels WHERE direct_key = ?', (key,)).fetchone()
-        if row:
-            unhide(change, row['id'], 'user_id = %d' % request.user_id)
-            return channel_reply(request, change, row['id'])
-        channel_id = add_channel(change, 'direct', request.user_id, direct_key=key)
-        tell_channel(change, channel_id)
-        for user_id in people:
-            add_member(change, channel_id, user_id)
-        return channel_reply(request, change, channel_id, 201)
+        channel_id, is_new = find_direct(change, request.user_id, people)
+        return channel_reply(request, change, channel_id, 201 if is_new else 200)
     return request.app.store.write(open_one)
+
+
+def find_direct(change, user_id, people):
+    """The direct channel of these people, in the order of their ids, for one of them; returns its id, and whether it is new."""
+    key = '-'.join(map(str, people))
+    row = change.execute('SELECT id FROM channels WHERE direct_key = ?', (key,)).fetchone()
+    if row:
+        unhide(change, row['id'], 'user_id = %d' % user_id)
+        return row['id'], False
+    channel_id = add_channel(change, 'direct', user_id, direct_key=key)
+    tell_channel(change, channel_id)
+    for one in people:
+        add_member(change, channel_id, one)
+    return channel_id, True
 
 
 def unhide(change, channel_id, whom):
@@ -3161,7 +3603,7 @@ def unhide(change, channel_id, whom):
         tell_mine(change, channel_id, row['user_id'])
 
 
-# ---- 10. MESSAGES ----------------------------------------------------
+# ---- 11. MESSAGES ----------------------------------------------------
 
 MOST_TEXT = 10000                # code points
 MOST_FILES = 20
@@ -3278,18 +3720,10 @@ def post_message(request, channel, text: Text(0, MOST_TEXT), client_id: ClientId
             return 200, repeat(change, before, request_hash)
         require_posting(request, reload_channel(change, request, channel))
         require_quote(change, request, channel, reply_to)
-        mentions = find_mentions(change, text, channel['id'], request.at_least('member')) if '@' in text else []
-        message_id = change.insert(
-            'messages', channel_id=channel['id'], user_id=request.user_id, kind='text', client_id=client_id,
-            request_hash=request_hash, text=text, reply_to=reply_to, mentions=json.dumps(mentions),
-            attached=len(files), created_at=change.now)
-        attach(change, request.user_id, request.role, message_id, files)
-        if mentions:
-            store_mentions(change, message_id, channel['id'], mentions)
-        if channel['kind'] == 'direct':
-            unhide(change, channel['id'], '1')
-        follow_posting(request.app, change, message_id)
-        return 201, change.tell('message', message_id, channel['id'])
+        event = add_message(request.app, change, channel, request.user_id, text, request.at_least('member'),
+                            client_id=client_id, request_hash=request_hash, reply_to=reply_to, attached=len(files))
+        attach(change, request.user_id, request.role, event.ref, files)
+        return 201, event
     status, event = request.app.store.write(post)
     return message_reply(request.db, status, event) if status == 201 else one_message(request.db, event)
 
@@ -3298,6 +3732,19 @@ def follow_posting(app, change, message_id):
     row = change.execute('SELECT * FROM messages WHERE id = ?', (message_id,)).fetchone()
     for follow in POSTINGS:
         follow(app, change, row)
+
+
+def add_message(app, change, channel, user_id, text, may_call_all, **values):
+    """Put a message into a channel; returns the event that tells of it."""
+    mentions = find_mentions(change, text, channel['id'], may_call_all) if '@' in text else []
+    message_id = change.insert('messages', channel_id=channel['id'], user_id=user_id, kind='text', text=text,
+                               mentions=json.dumps(mentions), created_at=change.now, **values)
+    if mentions:
+        store_mentions(change, message_id, channel['id'], mentions)
+    if channel['kind'] == 'direct':
+        unhide(change, channel['id'], '1')
+    follow_posting(app, change, message_id)
+    return change.tell('message', message_id, channel['id'])
 
 
 def require_words(text, files):
@@ -3512,7 +3959,7 @@ def get_mentions(request, before: Whole(0) = LARGEST, limit: Whole(1, 200) = PAG
     return Reply(200, {'messages': message_values(request.db, rows[:limit]), 'more': len(rows) > limit})
 
 
-# ---- 11. REACTIONS AND PINS ------------------------------------------
+# ---- 12. REACTIONS AND PINS ------------------------------------------
 
 MOST_EMOJI, MOST_PINS, MOST_SAVED = 50, 50, 1000
 EMOJI_PARTS = frozenset('\u200d\u20e3\ufe0e\ufe0f\u2139')    # joiner, keycap, presentations (Unicode TS 51); a letter: information
@@ -3652,7 +4099,7 @@ def unsave_message(request, message_id):
     return Reply(204)
 
 
-# ---- 12. FILES -------------------------------------------------------
+# ---- 13. FILES -------------------------------------------------------
 
 SPARE_BYTES, SPARE_SHARE = 200 * 10 ** 6, 0.02      # of the disk, never filled by uploads
 PIECE = 262144
@@ -4062,7 +4509,7 @@ def sweep_folders(app):
                 unlink(path(name))
 
 
-# ---- 13. SEARCH ------------------------------------------------------
+# ---- 14. SEARCH ------------------------------------------------------
 #
 # The index has a column for the words and one for the place: tokens for channel, author, file and link, so that
 # permission and filters are part of the match. It can be lost: it is rebuilt from the messages, in small pieces.
@@ -4249,7 +4696,7 @@ def start_of_day(name, text, days_later):
         raise Refusal(400, 'bad_field', 'The field %s must be a day such as 2026-01-31.' % name, name)
 
 
-# ---- 14. PREVIEWS ----------------------------------------------------
+# ---- 15. PREVIEWS ----------------------------------------------------
 #
 # What a link leads to, in words. Nothing is ever asked unless the operator names its host, and then never at an
 # address that is this machine's or a cloud's own: what a member writes must not become this server's request to itself.
@@ -4556,7 +5003,7 @@ def remove_preview(request, message, preview_id):
     return Reply(204)
 
 
-# ---- 15. PRESENCE ----------------------------------------------------
+# ---- 16. PRESENCE ----------------------------------------------------
 
 GONE_AFTER = 40                  # seconds without a poll; a poll waits 25 at most
 
@@ -4683,7 +5130,7 @@ def tell_typing(request, channel):
     return Reply(204)
 
 
-# ---- 16. CALLS -------------------------------------------------------
+# ---- 17. CALLS -------------------------------------------------------
 #
 # Sound and pictures go from browser to browser; the server only says who is in a call, and brings the signals with
 # which the pages find each other. Who takes part stands in a table and so outlives a restart; signals wait in memory
@@ -5159,7 +5606,106 @@ def get_signals(request, call, device: Device, after: Text(0, MOST_LINE) = '', w
     return Parked(SignalListener(request.session, app.calls.read_cursor(after), deadline, seat))
 
 
-# ---- 17. LIVE --------------------------------------------------------
+# ---- 18. ALERTS ------------------------------------------------------
+#
+# An alert takes over the pages that are open, until each person has acknowledged it. It reaches open pages only.
+
+ALERTS_LISTED = 50
+
+
+def alert_value(row):
+    return {'id': row['id'], 'text': row['text'], 'drill': bool(row['drill']), 'created_by': row['created_by'],
+            'created_at': row['created_at'], 'ended_at': row['ended_at']}
+
+
+@show('alert', everybody)
+def show_alert(app, db, event):
+    return alert_value(find_alert(db, event.ref))
+
+
+def oneself_and_admins(news, db, event):
+    return {event.user_id} | news.with_role(db, 'admin') | news.with_role(db, 'owner')
+
+
+@show('acknowledged', oneself_and_admins)
+def show_acknowledgement(app, db, event):
+    return {'alert_id': event.ref, 'user_id': event.user_id}
+
+
+def find_alert(db, alert_id):
+    row = db.execute('SELECT * FROM alerts WHERE id = ?', (alert_id,)).fetchone()
+    if row is None:
+        raise not_found()
+    return row
+
+
+@loader('alert')
+def load_alert(request, text):
+    return find_alert(request.db, path_id(text))
+
+
+def current_alerts(db, user_id):
+    """The alerts going on, and whether a user has acknowledged them."""
+    return [dict(alert_value(row), acknowledged=row['at'] is not None) for row in db.execute(
+        'SELECT alerts.*, acknowledged.at FROM alerts LEFT JOIN acknowledged ON alert_id = alerts.id AND user_id = ? '
+        'WHERE ended_at IS NULL ORDER BY alerts.id', (user_id,))]
+
+
+@route('GET', '/admin/alerts', role='admin')
+def get_alerts(request):
+    """The last alerts, the newest first."""
+    rows = request.db.execute('SELECT * FROM alerts ORDER BY id DESC LIMIT ?', (ALERTS_LISTED,))
+    return Reply(200, {'alerts': [alert_value(row) for row in rows]})
+
+
+@route('POST', '/admin/alerts', role='admin', limit='change', audit='alert')
+def raise_alert(request, text: Text(1, 1000), drill: Truth() = False):
+    """Alert everybody whose page is open, or say that it is a drill."""
+    def store(change):
+        alert_id = change.insert('alerts', text=text, drill=int(drill), created_by=request.user_id, created_at=change.now)
+        change.tell('alert', alert_id)
+        return alert_value(find_alert(change, alert_id))
+    alert = request.app.store.write(store)
+    request.note(alert=alert['id'], drill=drill)
+    return Reply(201, {'alert': alert})
+
+
+@route('GET', '/admin/alerts/<alert>', role='admin')
+def get_alert(request, alert):
+    """An alert with its roll-call: who has acknowledged it, and who has not."""
+    acknowledged = [row['user_id'] for row in request.db.execute(
+        'SELECT user_id FROM acknowledged WHERE alert_id = ? ORDER BY at, user_id', (alert['id'],))]
+    waiting = [row['id'] for row in request.db.execute(
+        "SELECT id FROM users WHERE active AND role <> 'bot' AND id NOT IN (SELECT user_id FROM acknowledged "
+        "WHERE alert_id = ?) ORDER BY id", (alert['id'],))]
+    return Reply(200, {'alert': alert_value(alert), 'acknowledged': acknowledged, 'waiting': waiting})
+
+
+@route('DELETE', '/admin/alerts/<alert>', role='admin', limit='change', audit='alert-end')
+def end_alert(request, alert):
+    """End an alert on every page."""
+    request.note(alert=alert['id'])
+
+    def end(change):
+        if find_alert(change, alert['id'])['ended_at'] is None:
+            change.update('alerts', alert['id'], ended_at=change.now)
+            change.tell('alert', alert['id'])
+    request.app.store.write(end)
+    return Reply(204)
+
+
+@route('POST', '/alerts/<alert>/ack', limit='change')
+def acknowledge(request, alert):
+    """Say that one has seen an alert."""
+    def store(change):
+        if change.execute('INSERT OR IGNORE INTO acknowledged (alert_id, user_id, at) VALUES (?, ?, ?)',
+                          (alert['id'], request.user_id, change.now)).rowcount:
+            change.tell('acknowledged', alert['id'], user_id=request.user_id)
+    request.app.store.write(store)
+    return Reply(204)
+
+
+# ---- 19. LIVE --------------------------------------------------------
 
 LONGEST_WAIT = 25                # seconds
 
@@ -5173,7 +5719,7 @@ def get_snapshot(request):
         me = me_value(app, db, request.user_id)
         value = {'me': me['user'], 'preferences': me['preferences'], 'users': all_users(app, db),
                  'channels': own_channels(db, request.user_id, request.role), 'calls': own_calls(db, request.user_id),
-                 'settings': page_settings(app), 'server': app.about(),
+                 'alerts': current_alerts(db, request.user_id), 'settings': page_settings(app), 'server': app.about(),
                  'cursor': app.news.cursor(last_event(db), number)}
     return Reply(200, value)
 
@@ -5197,11 +5743,402 @@ def poll(request, after: Text(0, MOST_LINE), wait: Whole(0) = LONGEST_WAIT):
     return Parked(Listener(request.session, cursor, app.clock.steady() + min(wait, LONGEST_WAIT)))
 
 
+# ---- 20. ADMIN -------------------------------------------------------
+
+RESET_MINUTES = 60               # of service
+INVITE_HOURS, LONGEST_INVITE = 168, 8760
+INVITED_ROLES = ('guest', 'member', 'admin')
+PEOPLE_ROLES = ('guest', 'member', 'admin', 'owner')
+ENTRIES = 100                    # of the audit log on one page
+
+
+def require_rank(db, request, *roles):
+    """Whoever asks must still be an administrator, and an owner where one of the roles is that."""
+    rank = db.execute('SELECT role FROM users WHERE id = ? AND active', (request.user_id,)).fetchone()
+    if rank is None or ROLES.index(rank['role']) < ROLES.index('admin'):
+        raise forbidden()
+    if 'owner' in roles and rank['role'] != 'owner':
+        raise forbidden('Only an owner may do that.')
+
+
+# -- settings
+
+class SettingField(Field):
+    """A new value for a setting, or null for the one that settings.json says."""
+
+    def __init__(self, setting):
+        self.setting = setting
+
+    def read(self, value):
+        return None if value is None else self.setting.kind(value)
+
+
+SETTING_FIELDS = collections.OrderedDict((setting.name, SettingField(setting)) for setting in SETTINGS)
+
+
+def put_in_force(app, values):
+    app.settings.replace(values)
+    if 'link_preview_hosts' in values:
+        app.previewer.policy.hosts = frozenset(app.settings.link_preview_hosts)
+
+
+def read_stored_settings(app, change):
+    """At the start: put in force what was changed in the page, which wins over settings.json."""
+    put_in_force(app, {row['name']: json.loads(row['value']) for row in change.execute('SELECT * FROM settings')})
+
+
+STARTS.insert(0, read_stored_settings)
+
+
+@route('GET', '/admin/settings', role='admin')
+def get_settings(request):
+    """Every setting: what it is, its default, what it means, and whether it is locked while the server runs."""
+    return Reply(200, {'settings': settings_values(request.app.settings)})
+
+
+def settings_values(settings):
+    return [{'name': one.name, 'value': getattr(settings, one.name), 'default': one.default, 'help': one.help,
+             'choices': getattr(getattr(one.kind, '__self__', None), 'choices', None),
+             'locked': one.name in settings.locked} for one in SETTINGS]
+
+
+@route('PATCH', '/admin/settings', role='admin', limit='change', audit='settings')
+def change_settings(request, **values: SETTING_FIELDS):
+    """Change settings at once; null takes a change back."""
+    app = request.app
+    request.note(settings=','.join(sorted(values)))
+    for name in sorted(app.settings.locked.intersection(values)):
+        raise Refusal(409, 'locked', 'The setting %s is read at the start: say it on the command line or in settings.json, '
+                      'and start again.' % name, name)
+
+    def store(change):
+        require_rank(change, request)
+        for name, value in values.items():
+            change.execute('DELETE FROM settings WHERE name = ?', (name,))
+            if value is not None:
+                change.insert('settings', name=name, value=json.dumps(value))
+        change.afterwards(lambda: put_in_force(app, values))
+    app.store.write(store)
+    app.news.pass_on('notice', {'code': 'settings', 'settings': page_settings(app)}, EVERYBODY)
+    return get_settings(request)
+
+
+# -- people
+
+def account_rows(db, condition='1', *values):
+    return db.execute('SELECT users.*, (SELECT count(*) FROM sessions WHERE user_id = users.id) AS sessions FROM users '
+                      'JOIN accounts ON accounts.id = users.id WHERE %s ORDER BY users.id' % condition, values).fetchall()
+
+
+def find_profile(db, user_id):
+    rows = account_rows(db, 'users.id = ?', user_id)
+    if not rows:
+        raise not_found()
+    return rows[0]
+
+
+def account_value(app, row):
+    """A user as administrators see it."""
+    return dict(user_value(app, row), approved=bool(row['approved']), created_at=row['created_at'], sessions=row['sessions'])
+
+
+@loader('account')
+def load_account(request, text):
+    row = find_profile(request.db, path_id(text))
+    request.note(target=row['username'])
+    return row
+
+
+@route('GET', '/admin/users', role='admin')
+def get_accounts(request):
+    """Everybody who has an account, those included who wait to be let in."""
+    return Reply(200, {'users': [account_value(request.app, row) for row in account_rows(request.db)]})
+
+
+@route('PATCH', '/admin/users/<account>', role='admin', limit='change', audit='account-change')
+def change_account(request, account, role: OneOf(*PEOPLE_ROLES) = None, active: Truth() = None, approved: Truth() = None):
+    """Give somebody a role, let them in, turn them away, deactivate or reactivate them."""
+    changes = [(appoint, role), (approve, approved), (activate, active)]
+    request.note(role=role, active=active, approved=approved)
+
+    def apply(change):
+        require_rank(change, request, find_profile(change, account['id'])['role'], role)
+        return change_profile(request.app, change, account['id'], changes)
+    return Reply(200, {'user': request.app.store.write(apply)})
+
+
+def change_profile(app, change, user_id, changes):
+    """Apply (function, value) pairs where there is a value; returns the user as it is then, or was at the end."""
+    for alter, value in changes:
+        row = find_profile(change, user_id)
+        if value is not None:
+            alter(app, change, row, value)
+    rows = account_rows(change, 'users.id = ?', user_id)
+    return account_value(app, rows[0] if rows else row)
+
+
+def appoint(app, change, row, role):
+    if row['role'] == role:
+        return
+    if row['role'] == 'bot':
+        raise Refusal(409, 'bot', 'A bot stays a bot.', 'role')
+    if row['role'] == 'owner':
+        require_another_owner(change, row['id'])
+    change.update('users', row['id'], role=role)
+    if not row['approved']:
+        return
+    change.tell('user', row['id'])
+    if row['role'] == 'guest':
+        join_first_channels(change, row['id'], role)
+    change.afterwards(lambda: app.sessions.read_again(row['id']))
+
+
+def approve(app, change, row, approved):
+    """Let one in who waits, or turn them away, which frees the name."""
+    if row['approved']:
+        if not approved:
+            raise Refusal(409, 'approved', 'This account has been let in. Deactivate it instead.', 'approved')
+        return
+    if approved:
+        change.update('users', row['id'], approved=1, active=1)
+        return welcome(change, row['id'], row['role'])
+    for table in ('accounts', 'users'):
+        change.execute('DELETE FROM %s WHERE id = ?' % table, (row['id'],))
+
+
+def activate(app, change, row, active):
+    """Deactivated, one is signed out everywhere at once and stays so; the name and what was written stay."""
+    if bool(row['active']) == active:
+        return
+    if not row['approved']:
+        raise Refusal(409, 'not_approved', 'This account waits to be let in.', 'active')
+    if not active:
+        if row['role'] == 'owner':
+            require_another_owner(change, row['id'])
+        shut_out(app, change, row['id'])
+        change.execute('DELETE FROM resets WHERE user_id = ?', (row['id'],))
+    change.update('users', row['id'], active=int(active))
+    change.tell('user', row['id'])
+
+
+@route('DELETE', '/admin/users/<account>/sessions', role='admin', limit='change', audit='session-revoke')
+def sign_out_everywhere(request, account):
+    """Sign somebody out everywhere."""
+    def end(change):
+        require_rank(change, request, find_profile(change, account['id'])['role'])
+        request.app.sessions.end(change, 'user_id = ?', account['id'])
+    request.app.store.write(end)
+    return Reply(204)
+
+
+@route('POST', '/admin/users/<account>/reset', role='admin', limit='change', audit='reset-make')
+def make_reset_link(request, account):
+    """Make a link with which somebody sets a new password; it works once, for an hour, and the person is told."""
+    def make(change):
+        require_rank(change, request, find_profile(change, account['id'])['role'])
+        return make_reset(request.app, change, find_profile(change, account['id']), RESET_MINUTES, request.user_id)
+    text = request.app.store.write(make)
+    return Reply(201, {'url': reset_url(request.origin, text), 'expires_in': RESET_MINUTES * 60})
+
+
+def make_reset(app, change, row, minutes, maker_id=None):
+    """A token with which a user's password can be set once; an older one is void, and only the hash is kept.
+
+    The person is told in the page, and by a line in their notebook that stays.
+    """
+    if row['role'] == 'bot' or not row['active']:
+        raise Refusal(409, 'no_password', 'This account cannot be signed in to with a password.')
+    text = token(app.random_bytes, 32)
+    change.execute('INSERT OR REPLACE INTO resets (user_id, token_hash, expires_second) VALUES (?, ?, ?)',
+                   (row['id'], digest(text), app.service.seconds() + minutes * 60))
+    notebook, _ = find_direct(change, row['id'], [row['id']])
+    write_line(change, notebook, maker_id or row['id'], event='reset_link', user_id=row['id'])
+    change.afterwards(lambda: app.news.pass_on('notice', {'code': 'reset_link', 'user_id': maker_id}, (row['id'],)))
+    return text
+
+
+def reset_url(origin, text):
+    return '%s/#/reset/%s' % (origin, text)
+
+
+# -- invitations
+
+@route('GET', '/admin/invites', role='admin')
+def get_invites(request):
+    """The invitations that are valid; their codes were shown once."""
+    second = request.app.service.seconds()
+    rows = request.db.execute('SELECT * FROM invites WHERE uses_left > 0 AND expires_second > ? ORDER BY id DESC', (second,))
+    return Reply(200, {'invites': [
+        {'id': row['id'], 'role': row['role'], 'channel_id': visible_channel(request, row['channel_id']),
+         'uses': row['uses_left'], 'created_by': row['created_by'], 'created_at': row['created_at'],
+         'expires_in': row['expires_second'] - second} for row in rows]})
+
+
+def visible_channel(request, channel_id):
+    """A channel's id, if the one who asks may know of it."""
+    with contextlib.suppress(Refusal):
+        return channel_id and find_channel(request.db, request.user_id, request.role, channel_id)['id']
+
+
+@route('POST', '/admin/invites', role='admin', limit='change', audit='invite-make')
+def invite(request, uses: Whole(1, 10000) = 1, hours: Whole(1, LONGEST_INVITE) = INVITE_HOURS,
+           role: OneOf(*INVITED_ROLES) = 'member', channel_id: Maybe(Id) = None):
+    """Make a code with which people sign up, so many times and so many hours of service long."""
+    def make(change):
+        require_rank(change, request)
+        if channel_id is not None:
+            require_invitation(request, find_channel(change, request.user_id, request.role, channel_id), [])
+        return make_invite(request.app, change, uses, hours, role, channel_id, request.user_id)
+    invite_id, code = request.app.store.write(make)
+    request.note(invite=invite_id, role=role, uses=uses)
+    return Reply(201, {'id': invite_id, 'code': code, 'url': invite_url(request.origin, code)})
+
+
+def make_invite(app, change, uses, hours, role, channel_id, maker_id=None):
+    """Returns: the invitation's id, and its code, of which only a hash is kept."""
+    letters = base64.b32encode(app.random_bytes(10)).decode('ascii')
+    code = '-'.join((letters[:4], letters[4:8], letters[8:12]))
+    return change.insert(
+        'invites', code_hash=invite_digest(code), role=role, channel_id=channel_id, uses_left=uses, created_by=maker_id,
+        created_at=change.now, expires_second=app.service.seconds() + hours * 3600), code
+
+
+def invite_url(origin, code):
+    return '%s/#/join/%s' % (origin, code)
+
+
+@route('DELETE', '/admin/invites/<number>', role='admin', limit='change', audit='invite-revoke')
+def revoke_invite(request, invite_id):
+    """Take an invitation back."""
+    request.note(invite=invite_id)
+    if not request.app.store.write(lambda change: change.execute(
+            'DELETE FROM invites WHERE id = ?', (invite_id,)).rowcount):
+        raise not_found()
+    return Reply(204)
+
+
+def sweep_expired(app, change):
+    """Forget links and invitations that no longer work."""
+    second = app.service.seconds()
+    change.execute('DELETE FROM resets WHERE expires_second <= ?', (second,))
+    change.execute('DELETE FROM invites WHERE expires_second <= ? OR uses_left < 1', (second,))
+
+
+# -- bots
+
+@route('POST', '/admin/bots', role='admin', limit='change', audit='bot-make')
+def make_bot(request, username: Username):
+    """Make an account for a program, which comes in with the token that is shown once."""
+    request.note(target=username)
+
+    def make(change):
+        require_rank(change, request)
+        user_id = add_account(request.app, change, username, '', 'bot')
+        return get_user(request.app, change, user_id), request.app.tokens.make(change, user_id, username)[1]
+    user, text = request.app.store.write(make)
+    return Reply(201, {'user': user, 'token': text})
+
+
+@route('POST', '/admin/bots/<account>/token', role='admin', limit='change', audit='bot-token')
+def renew_bot_token(request, account):
+    """Give a bot a new token; those it had are void."""
+    def renew(change):
+        require_rank(change, request)
+        if account['role'] != 'bot':
+            raise not_found()
+        request.app.tokens.end(change, 'user_id = ?', account['id'])
+        return request.app.tokens.make(change, account['id'], account['username'])[1]
+    return Reply(201, {'token': request.app.store.write(renew)})
+
+
+# -- hooks: addresses at which programs post to one channel, each as a bot of its own
+
+@route('GET', '/admin/hooks', role='admin')
+def get_hooks(request):
+    """The hooks to channels that one may read; their addresses were shown once."""
+    rows = request.db.execute('SELECT hooks.*, display_name FROM hooks JOIN users ON users.id = hooks.user_id ORDER BY hooks.id')
+    return Reply(200, {'hooks': [
+        {'id': row['id'], 'name': row['display_name'], 'channel_id': row['channel_id'], 'user_id': row['user_id'],
+         'created_by': row['created_by'], 'created_at': row['created_at']}
+        for row in rows.fetchall() if visible_channel(request, row['channel_id'])]})
+
+
+@route('POST', '/admin/hooks', role='admin', limit='change', audit='hook-make')
+def make_hook(request, channel_id: Id, name: Line(1, 60)):
+    """Make an address at which a program posts to a channel that one is in; it is shown once."""
+    app, text = request.app, token(request.app.random_bytes, 32)
+
+    def make(change):
+        require_rank(change, request)
+        require_invitation(request, find_channel(change, request.user_id, request.role, channel_id), [])
+        user_id = add_account(app, change, 'hook-' + app.random_bytes(5).hex(), '', 'bot')
+        change.update('users', user_id, display_name=name)
+        add_member(change, channel_id, user_id)
+        tell_channel(change, channel_id)
+        return change.insert('hooks', token_hash=digest(text), user_id=user_id, channel_id=channel_id,
+                             created_by=request.user_id, created_at=change.now)
+    hook_id = app.store.write(make)
+    request.note(hook=hook_id)
+    return Reply(201, {'id': hook_id, 'url': '%s/hooks/%s' % (request.origin, text)})
+
+
+@route('DELETE', '/admin/hooks/<number>', role='admin', limit='change', audit='hook-remove')
+def remove_hook(request, hook_id):
+    """Remove a hook; what came by it stays."""
+    request.note(hook=hook_id)
+
+    def remove(change):
+        require_rank(change, request)
+        row = change.execute('SELECT * FROM hooks WHERE id = ?', (hook_id,)).fetchone()
+        if row is None or not visible_channel(request, row['channel_id']):
+            raise not_found()
+        change.execute('DELETE FROM hooks WHERE id = ?', (hook_id,))
+        activate(request.app, change, find_profile(change, row['user_id']), False)
+    request.app.store.write(remove)
+    return Reply(204)
+
+
+@route('POST', '/hooks/<token>', public=True, limit='send', body='text', anywhere=True)
+def post_by_hook(request, secret, text: Text(1, MOST_TEXT)):
+    """Post to the channel of a hook."""
+    def post(change):
+        row = change.execute('SELECT hooks.* FROM hooks JOIN users ON users.id = hooks.user_id '
+                             'WHERE token_hash = ? AND active', (digest(secret),)).fetchone()
+        if row is None:
+            raise not_found()
+        require_words(text, ())
+        channel = find_channel(change, row['user_id'], 'bot', row['channel_id'])
+        require_open(channel)
+        add_message(request.app, change, channel, row['user_id'], text, False)
+    request.app.store.write(post)
+    return Reply(204)
+
+
+# -- the audit log
+
+@route('GET', '/admin/audit', role='admin', limit='read', lane='thread')
+def get_audit(request, page: Whole(1, 100000) = 1, event: Line(0, 40) = '', user: Line(0, 64) = '', q: Line(0, 100) = ''):
+    """The audit log, the newest first: all of it, of one event, of one user, or what holds some words."""
+    wanted = (line for line in request.app.audit.lines() if is_wanted(line, event, user, q.lower()))
+    lines = list(itertools.islice(wanted, (page - 1) * ENTRIES, page * ENTRIES + 1))
+    entries = list(filter(None, map(read_audit_line, lines[:ENTRIES])))
+    return Reply(200, {'entries': entries, 'more': len(lines) > ENTRIES})
+
+
+def is_wanted(line, event, user, words):
+    """Whether a line of the audit log is one of those asked for."""
+    if event and ' event=%s ' % audit_value(event) not in line:
+        return False
+    if user and ' user=%s ' % audit_value(user).lower() not in line.lower() + ' ':
+        return False
+    return words in urllib.parse.unquote(line).lower()
+
+
 # ======================================================================
 # THE BOX
 # ======================================================================
 
-# ---- 18. TLS ---------------------------------------------------------
+# ---- 21. TLS ---------------------------------------------------------
 
 # --- This machine's addresses and names
 
@@ -5923,7 +6860,7 @@ def get_authority(request):
                  headers=[('Content-Disposition', 'attachment; filename="minimost-ca.pem"')])
 
 
-# ---- 19. JOINING -----------------------------------------------------
+# ---- 22. JOINING -----------------------------------------------------
 #
 # QR codes after ISO/IEC 18004:2015: byte mode, error correction level M, versions 1 to 10. A matrix is a list of rows,
 # 1 is dark.
@@ -6151,7 +7088,7 @@ def make_qr_code(request, text: Line(1, 200)):
     return Reply(200, content=qr_svg(text.encode()), content_type='image/svg+xml')
 
 
-# ---- 20. SERVER ------------------------------------------------------
+# ---- 23. SERVER ------------------------------------------------------
 #
 # A connection with nothing to do costs no thread: it waits in the lot. What it brings goes to a small crew of
 # workers; only what may take long, uploads, downloads and hashing, gets a thread of its own. A connection has
@@ -6935,10 +7872,12 @@ class App:
         self.service = Service(self.clock)
         self.passwords, self.throttle = Passwords(random_bytes), Throttle(settings, self.clock)
         self.locks, self.presence = Locks(settings, self.service), Presence(self.news, self.clock)
+        self.audit = Audit(self.path('audit.log'), settings, self.clock)
+        self.tokens = Tokens(self.store, self.service, random_bytes)
         self.calls = Calls(self.news, self.clock)
         self.certificates = Certificates(folder, lambda: self.clock.now() / 1000, random_bytes)
         self.assets = Assets(os.path.join(HERE, 'static'))
-        self.lot, self.crew = Lot(self), Crew(self)
+        self.lot, self.crew, self.server, self.control_token = Lot(self), Crew(self), None, ''
         self.previewer = Previewer(self, link_policy or LinkPolicy(settings.link_preview_hosts, own_addresses))
         self._long, self._long_lock = collections.Counter(), threading.Lock()
 
@@ -6964,7 +7903,7 @@ class App:
         self.presence.open(self.store.reader())
         self.sessions = Sessions(read_secret(os.path.join(self.folder, 'secret.key'), self.random_bytes), self.store,
                                  self.service, self.settings, self.random_bytes)
-        self.sessions.on_end = self.end_sessions
+        self.sessions.on_end = self.tokens.on_end = self.end_sessions
         self.news.on_news = self.lot.news
         self.origin = self.store.write(self._first_start)
         if not self.news.is_older:               # an older database does not know all files: it may be there by mistake
@@ -7095,7 +8034,7 @@ class App:
         """One line for a request; without its query, which may hold what people search for."""
         if self.log_line:
             self.log_line('%s %s %s %s %d %dB %.1fms user=%s' % (
-                time.strftime('%Y-%m-%d %H:%M:%S'), request.address, request.method, request.path, reply.status, reply.length, seconds * 1000,
+                time.strftime('%Y-%m-%d %H:%M:%S'), request.address, request.method, request.shown_path, reply.status, reply.length, seconds * 1000,
                 request.user_id if request.session else '-'))
 
 
@@ -7153,6 +8092,7 @@ CHORES = (                       # every so many seconds: function(app)
     (3600, lambda app: app.store.write(lambda change: sweep_files(app, change))),
     (3600, lambda app: app.store.write(prune_events)),
     (3600, lambda app: app.store.write(prune_participants)),
+    (3600, lambda app: app.store.write(functools.partial(sweep_expired, app))),
 )
 
 
@@ -7194,10 +8134,18 @@ class Running:
         self.app.previewer.start()
         self.keeper.start()
         self._thread.start()
+        self._leave_address()
+
+    def _leave_address(self):
+        """Tell the commands of this machine where the server is, and the word that lets them in."""
+        self.app.control_token = token(self.app.random_bytes)
+        with contextlib.suppress(OSError):       # a full disk: the commands then find no server, and the folder locked
+            save(self.app.path('control.json'), encode({'url': self.url, 'token': self.app.control_token}))
 
     def stop(self):
         """Take no more, answer what waits, finish what runs, fold the databases."""
         self.app.is_stopping = True
+        unlink(self.app.path('control.json'))
         self.server.shutdown()
         self.server.server_close()
         self.keeper.ending.set()
@@ -7229,7 +8177,7 @@ def start(app, host=None, port=None):
     return running
 
 
-# ---- 21. COMMANDS ----------------------------------------------------
+# ---- 24. COMMANDS ----------------------------------------------------
 
 COMMANDS = collections.OrderedDict()     # name: Command
 
@@ -7390,7 +8338,247 @@ def commands_table():
     return '\n'.join(rows)
 
 
-# ---- 22. DEMO --------------------------------------------------------
+# ---- 25. CONTROL -----------------------------------------------------
+#
+# What an operator does from the command line. Only one process may write, so a command has the running server do
+# its work, whom it finds by data/control.json; where none runs, it takes the folder itself.
+
+CONTROLS = {}                    # verb: Control
+CONTROL_SECONDS = 60
+SYSTEM_NAME = 'minimost'
+
+Control = collections.namedtuple('Control', 'fields run')
+
+
+def control(verb):
+    """Declare what a command can have done: function(app, **fields), which returns the text to print."""
+    def register(run):
+        CONTROLS[verb] = Control(declared_fields(run, 1), run)
+        return run
+    return register
+
+
+def carry_out_here(app, verb, values):
+    one = CONTROLS[verb]
+    return one.run(app, **read_fields(one.fields, values))
+
+
+@loader('verb')
+def load_verb(request, text):
+    """Only from this machine, and only with the word that stands in control.json; to all others it is not there."""
+    given, expected = request.bearer.encode('utf-8'), request.app.control_token.encode('utf-8')
+    is_near = request.is_local or request.peer == request.app.settings.host
+    if not is_near or not expected or not hmac.compare_digest(given, expected) or text not in CONTROLS:
+        raise not_found()
+    return text
+
+
+@route('POST', '/control/<verb>', public=True, limit='login', lane='thread')
+def run_control(request, verb, values: SmallObject(MOST_JSON)):
+    """What the commands of this machine have the running server do."""
+    return Reply(200, {'said': carry_out_here(request.app, verb, values)})
+
+
+def carry_out(options, verb, **values):
+    """Have the running server do something, or do it here; prints what came of it."""
+    os.umask(0o077)
+    try:
+        said = ask_server(options.data, verb, values)
+        print(do_here(options, verb, values) if said is None else said)
+    except Refusal as refusal:
+        raise Trouble(refusal.words)
+
+
+def ask_server(folder, verb, values):
+    """What the running server says, or None where there is none: a file left by a crash leads nowhere."""
+    try:
+        found = read_json_object(os.path.join(folder, 'control.json'))
+        connection = connect_to(urllib.parse.urlsplit(found['url']))
+        connection.request('POST', '/control/' + verb, encode({'values': values}), {
+            'Content-Type': 'application/json', 'Authorization': 'Bearer ' + found['token']})
+        reply = connection.getresponse()
+        answer = json.loads(reply.read().decode('utf-8'))
+    except (OSError, ValueError, KeyError, http.client.HTTPException):
+        return None
+    if reply.status != 200:
+        raise Trouble(answer['error'])
+    return answer['said']
+
+
+def connect_to(address):
+    """A connection to this machine's own server. Its certificate is not looked at: the token is good for this run alone."""
+    if address.scheme == 'http':
+        return http.client.HTTPConnection(address.hostname, address.port, timeout=CONTROL_SECONDS)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return http.client.HTTPSConnection(address.hostname, address.port, timeout=CONTROL_SECONDS, context=context)
+
+
+def do_here(options, verb, values):
+    if not os.path.exists(os.path.join(options.data, DATABASES[0][1])) and verb != 'users-add':
+        raise Trouble('There is no chat in %s; --data names its folder.' % options.data)
+    app = App(options.data, read_settings(options.settings, os.path.join(options.data, 'settings.last.json')), plain=True)
+    app.open()
+    try:
+        return carry_out_here(app, verb, values)
+    finally:
+        app.close()
+
+
+def base_of_links(app, given):
+    """Where people reach the chat: as the operator says, else its first address."""
+    if given:
+        return given.rstrip('/')
+    port = app.server.server_port if app.server else app.settings.port
+    return '%s://%s:%d' % ('https' if app.context or not app.server else 'http', shown_hosts(app)[0], port)
+
+
+def find_by_name(db, name):
+    account = find_account(db, name)
+    if account is None:
+        raise Refusal(404, 'not_found', 'There is nobody named %s.' % name)
+    return find_profile(db, account['id'])
+
+
+# -- people
+
+BaseUrl = Maybe(Match(r'https?://[^\s/?#]+/?', 'an address such as https://192.168.1.5:6767'))
+BASE_URL = argument('--base-url', metavar='URL', help='where people reach the chat, for the links that are printed')
+
+
+@control('users-list')
+def list_users(app):
+    rows = account_rows(app.store.reader())
+    lines = ['%-6s %-24s %-8s %-8s %s' % ('id', 'name', 'role', 'state', 'shown as')]
+    return '\n'.join(lines + ['%-6d %-24s %-8s %-8s %s' % (
+        row['id'], row['username'], row['role'], account_state(row), row['display_name']) for row in rows])
+
+
+def account_state(row):
+    return 'active' if row['active'] else 'closed' if row['approved'] else WAITING
+
+
+@control('users-add')
+def add_user(app, name: Username, role: OneOf(*PEOPLE_ROLES) = 'member', base: BaseUrl = None):
+    def add(change):
+        user_id = add_account(app, change, name, '', role)
+        return make_reset(app, change, find_profile(change, user_id), RESET_MINUTES)
+    text = app.store.write(add)
+    if role == 'owner':
+        app.forget_setup_code()
+    app.audit.note('account-add', src='console', target=name, role=role)
+    return '%s is %s. The password is set with this link, once, within %d minutes:\n%s' % (
+        name, role, RESET_MINUTES, reset_url(base_of_links(app, base), text))
+
+
+@control('users-change')
+def change_user(app, name: Username, role: OneOf(*PEOPLE_ROLES) = None, active: Truth() = None, approved: Truth() = None):
+    def apply(change):
+        return change_profile(app, change, find_by_name(change, name)['id'], [
+            (appoint, role), (approve, approved), (activate, active)])
+    user = app.store.write(apply)
+    app.audit.note('account-change', src='console', target=user['username'], role=role, active=active, approved=approved)
+    return '%s is %s and %s.' % (user['username'], user['role'], account_state(user))
+
+
+USER_ACTIONS = {                 # what `users` does to one of them
+    'role': lambda options: {'role': options.role},
+    'approve': lambda options: {'approved': True},
+    'close': lambda options: {'active': False},
+    'open': lambda options: {'active': True},
+}
+
+
+@command('users', argument('action', nargs='?', default='list', choices=['list', 'add'] + list(USER_ACTIONS)),
+         argument('name', nargs='?'), argument('role', nargs='?', choices=PEOPLE_ROLES), DATA, SETTINGS_FILE, BASE_URL)
+def users(options):
+    """List the accounts, add one, give it a role, approve it, close it, or open it again."""
+    if options.action == 'list':
+        return carry_out(options, 'users-list')
+    if options.name is None or options.action == 'role' and options.role is None:
+        raise WrongUsage('usage: minimost.py users %s NAME%s' % (options.action, ' ROLE' if options.action == 'role' else ''))
+    if options.action == 'add':
+        return carry_out(options, 'users-add', name=options.name, role=options.role or 'member', base=options.base_url)
+    carry_out(options, 'users-change', name=options.name, **USER_ACTIONS[options.action](options))
+
+
+@control('reset-password')
+def reset_by_name(app, name: Username, minutes: Whole(1, 100000) = RESET_MINUTES, base: BaseUrl = None):
+    text = app.store.write(lambda change: make_reset(app, change, find_by_name(change, name), minutes))
+    app.audit.note('reset-make', src='console', target=name)
+    return '%s\nworks once, within %d minutes.' % (reset_url(base_of_links(app, base), text), minutes)
+
+
+@command('reset-password', argument('name', metavar='NAME'),
+         argument('--expires', type=int, metavar='MINUTES', default=RESET_MINUTES, help='how long the link works'),
+         BASE_URL, DATA, SETTINGS_FILE)
+def reset_password(options):
+    """Print a link with which somebody sets a new password."""
+    carry_out(options, 'reset-password', name=options.name, minutes=options.expires, base=options.base_url)
+
+
+# -- invitations and messages
+
+def find_public_channel(db, name):
+    row = db.execute("SELECT * FROM channels WHERE kind = 'public' AND name_key = ?", (name.lstrip('#').casefold(),)).fetchone()
+    if row is None:
+        raise Refusal(404, 'not_found', 'There is no public channel named %s.' % name)
+    return row
+
+
+@control('invite')
+def invite_by_hand(app, uses: Whole(1, 10000) = 1, hours: Whole(1, LONGEST_INVITE) = INVITE_HOURS,
+                   role: OneOf(*INVITED_ROLES) = 'member', channel: Maybe(Line(1, 60)) = None, base: BaseUrl = None):
+    def make(change):
+        channel_id = channel and find_public_channel(change, channel)['id']
+        return make_invite(app, change, uses, hours, role, channel_id)
+    invite_id, code = app.store.write(make)
+    app.audit.note('invite-make', src='console', invite=invite_id, role=role, uses=uses)
+    return '%s\n%s' % (code, invite_url(base_of_links(app, base), code))
+
+
+@command('invite', argument('--uses', type=int, default=1, help='how many people can sign up with it'),
+         argument('--hours', type=int, default=INVITE_HOURS, help='how long it works'),
+         argument('--role', choices=INVITED_ROLES, default='member', help='what those who come with it are'),
+         argument('--channel', metavar='NAME', help='a public channel that they are led to'), BASE_URL, DATA, SETTINGS_FILE)
+def print_invite(options):
+    """Print a code with which people sign up, and a link that holds it."""
+    carry_out(options, 'invite', uses=options.uses, hours=options.hours, role=options.role, channel=options.channel,
+              base=options.base_url)
+
+
+@control('send')
+def send_by_hand(app, channel: Line(1, 60), text: Text(1, MOST_TEXT)):
+    def post(change):
+        row = find_public_channel(change, channel)
+        if row['archived']:
+            raise Refusal(403, 'archived', 'This channel is archived. It can only be read.')
+        require_words(text, ())
+        return add_message(app, change, row, system_user(change), text, True)
+    app.store.write(post)
+    app.audit.note('send', src='console', channel=channel)
+    return 'Sent.'
+
+
+def system_user(change):
+    """The id of the bot that speaks for the server; made when it is first needed."""
+    account = find_account(change, SYSTEM_NAME)
+    if account:
+        return account['id']
+    user_id = change.insert('accounts', username=SYSTEM_NAME, username_key=SYSTEM_NAME, password='', arrives_as='bot',
+                            created_at=change.now)
+    add_profile(change, user_id, SYSTEM_NAME, 'bot')
+    return user_id
+
+
+@command('send', argument('channel', metavar='CHANNEL'), argument('text', metavar='TEXT', nargs='?'), DATA, SETTINGS_FILE)
+def send(options):
+    """Post a text, or what comes on standard input, to a public channel in the name of the server."""
+    text = sys.stdin.read() if options.text is None else options.text
+    carry_out(options, 'send', channel=options.channel, text=text.replace('\r\n', '\n').strip('\n'))
+
+
+# ---- 26. DEMO --------------------------------------------------------
 
 DEMO_NAME = 'RV Meridian'
 
@@ -8528,7 +9716,7 @@ def demo(options):
         serve_with(options, settings)
 
 
-# ---- 23. BENCH -------------------------------------------------------
+# ---- 27. BENCH -------------------------------------------------------
 
 BENCH_PASSWORD = 'measure twice, cut once'
 
@@ -8791,7 +9979,7 @@ def bench(options):
             one.stop()
 
 
-# ---- 24. COMMAND LINE ------------------------------------------------
+# ---- 28. COMMAND LINE ------------------------------------------------
 
 def read_command_line(words):
     """The command and its options; without a command it is serve."""
@@ -8814,7 +10002,7 @@ def main(words):
         COMMANDS[options.command].run(options)
     except Trouble as trouble:
         print(trouble, file=sys.stderr)
-        return 1
+        return trouble.status
     return 0
 
 

@@ -864,7 +864,7 @@ NEWER_THAN_3_6 = frozenset("""
 """.split())                                       # and three that warn or look names up
 
 REGISTRIES = frozenset(('ROUTES', 'ROUTES_BY_SHAPE', 'LOADERS', 'SHOWS', 'COMMANDS', 'ARRIVALS', 'STARTS', 'PARTS', 'POSTINGS', 'REWORDINGS',
-                        'DEPARTURES', 'ERASURES', 'LOSSES'))
+                        'DEPARTURES', 'ERASURES', 'LOSSES', 'INVITATIONS', 'CONTROLS'))
 CHANGES_IN_PLACE = frozenset("""
     append appendleft extend insert remove pop popitem popleft clear update setdefault add discard sort reverse move_to_end
 """.split())
@@ -1249,14 +1249,22 @@ SHOWN = {'author': TITLES + PAST + NOW, 'in': TITLES + PAST + NOW, 'looks': TITL
 STATUS_OF_EVERYBODY = {                            # route: status
     'GET /': 200, 'GET /static/<asset>': 200, 'GET /favicon.ico': 200, 'GET /health': 200, 'GET /welcome': 200,
     'POST /signup': 201, 'POST /login': 200, 'GET /ca.pem': 404, 'GET /qr.svg': 404,
+    'GET /reset/<token>': 404, 'POST /reset/<token>': 404, 'POST /hooks/<token>': 404, 'POST /control/<verb>': 404,
 }
-STATUS_OF_MEMBERS = {                              # route: status; strangers get 401; guests 403 where the role is more than theirs
+STATUS_OF_MEMBERS = {                              # route: status; strangers get 401; others 403 where the role is more than theirs
     'POST /qr': 200, 'POST /logout': 204, 'POST /password': 204, 'GET /me': 200, 'PATCH /me': 200, 'GET /me/sessions': 200,
     'DELETE /me/sessions': 204, 'DELETE /me/sessions/<number>': 404, 'GET /users': 200, 'GET /channels': 200, 'POST /channels': 201,
     'POST /direct': 201, 'POST /files': 201, 'PUT /me/presence': 204, 'GET /snapshot': 200, 'GET /poll': 200,
     'GET /me/saved': 200, 'DELETE /me/saved/<number>': 204, 'GET /search': 200,
     'GET /me/unread': 200, 'GET /me/mentions': 200, 'POST /me/read': 204,
     'DELETE /me': 403, 'PUT /me/avatar': 400, 'DELETE /me/avatar': 204, 'GET /avatars/<user>': 404,
+    'GET /me/tokens': 200, 'POST /me/tokens': 201, 'DELETE /me/tokens/<number>': 404, 'POST /alerts/<alert>/ack': 404,
+    'GET /admin/settings': 200, 'PATCH /admin/settings': 200, 'GET /admin/users': 200, 'PATCH /admin/users/<account>': 404,
+    'POST /admin/users/<account>/reset': 404, 'DELETE /admin/users/<account>/sessions': 404,
+    'GET /admin/invites': 200, 'POST /admin/invites': 201, 'DELETE /admin/invites/<number>': 404,
+    'POST /admin/bots': 201, 'POST /admin/bots/<account>/token': 404,
+    'GET /admin/hooks': 200, 'POST /admin/hooks': 404, 'DELETE /admin/hooks/<number>': 404, 'GET /admin/audit': 200,
+    'GET /admin/alerts': 200, 'POST /admin/alerts': 201, 'GET /admin/alerts/<alert>': 404, 'DELETE /admin/alerts/<alert>': 404,
 }
 STATUS_BY_STANDING = {                             # route: status of author, in, late, looks; 'out' gets 404, strangers 401
     'GET /channels/<channel>': (200, 200, 200, 200),
@@ -1322,6 +1330,15 @@ BODIES = {                                         # route: function(case, perso
     'PATCH /calls/<call>/me': lambda case, person, thing: {'hand': True},
     'POST /calls/<call>/signal': lambda case, person, thing: {
         'to': case.ids['member' if person == 'author' else 'author'], 'device': thing.words['device'], 'data': 'noise'},
+    'POST /reset/<token>': lambda case, person, thing: {'new': PASSWORD},
+    'POST /hooks/<token>': lambda case, person, thing: {'text': 'noise'},
+    'POST /control/<verb>': lambda case, person, thing: {'values': {}},
+    'POST /me/tokens': lambda case, person, thing: {'name': 'noise'},
+    'PATCH /admin/settings': lambda case, person, thing: {'name': 'MiniMost'},
+    'PATCH /admin/users/<account>': lambda case, person, thing: {'role': 'member'},
+    'POST /admin/bots': lambda case, person, thing: {'username': 'bot-%d' % next(case.numbers)},
+    'POST /admin/hooks': lambda case, person, thing: {'channel_id': case.things['private'].channel, 'name': 'noise'},
+    'POST /admin/alerts': lambda case, person, thing: {'text': 'noise'},
 }
 QUERIES = {                                        # route: functions(case, person, thing) that make what follows the path
     'POST /files': [lambda case, person, thing: '?name=noise'],
@@ -1478,6 +1495,7 @@ class WhoMaySeeWhat(Planted):
                         '<message>': [thing.messages[name] for name in names if name != 'new'], '<emoji>': ['%F0%9F%91%8D']}
         else:
             fillings = {'<asset>': ['index.html'], '<number>': [1000000], '<user>': [1]}
+        fillings.update({'<token>': ['x' * 43], '<verb>': ['users-list'], '<account>': [1000000], '<alert>': [1000000]})
         for mark, values in fillings.items():
             paths = [path.replace(mark, str(value), 1) for path in paths for value in (values if mark in path else [0])]
         return [path + query(self, person, thing) for path in paths
@@ -1523,7 +1541,8 @@ class WhoMaySeeWhat(Planted):
     def test_routes_without_a_thing_tell_each_only_what_is_theirs(self):
         for route in self.routes(STATUS_OF_MEMBERS):
             for person in PEOPLE:
-                forbidden = person == 'guest' and route.role != 'guest'
+                role = person if person in ('owner', 'guest') else 'member'
+                forbidden = minimost.ROLES.index(role) < minimost.ROLES.index(route.role)
                 self.try_route(route, person, 403 if forbidden else STATUS_OF_MEMBERS[route_name(route)])
                 if route.pattern == '/logout':
                     self.done('POST', '/login', {'username': person, 'password': PASSWORD}, person)
@@ -6303,7 +6322,7 @@ class TheSnapshot(LiveCase):
         ann, bob = self.people('ann', 'bob')
         secret = self.make_channel(bob, topic='sentinel')
         snapshot = self.expect(200, ann.get('/snapshot'))
-        self.assertEqual(set('me preferences users channels calls settings server cursor'.split()), set(snapshot))
+        self.assertEqual(set('me preferences users channels calls alerts settings server cursor'.split()), set(snapshot))
         self.assertEqual(set('version build origin stun now'.split()), set(snapshot['server']))
         self.assertEqual(ann.user['id'], snapshot['me']['id'])
         self.assertEqual(ann.get('/channels').data['channels'], snapshot['channels'])
