@@ -8316,13 +8316,17 @@ class OwnMenu(BrowserCase):
         browser.run("[...document.querySelectorAll('dialog[open] .menu button')].find(one => one.textContent.trim() === "
                     "arguments[0]).click()", text)
 
-    def test_changes_the_password(self):
+    def test_leads_to_a_new_password(self):
         bob = self.resident('bob')
-        self.choose(bob, 'Change password')
-        bob.type('dialog[open] [name=current]', PASSWORD)
-        bob.type('dialog[open] [name=new]', 'a quite new password')
+        self.choose(bob, 'Settings')
+        bob.click('.settings [value=password]')
+        bob.type('.settings [name=current]', 'not my password')
+        bob.type('.settings [name=new]', 'a quite new password')
         bob.keys('Enter')
-        bob.gone('dialog[open]')
+        bob.see('wrong', '.settings .field-error')
+        bob.type('.settings [name=current]', PASSWORD)
+        bob.keys('Enter')
+        bob.see('Password changed', '.toast')
         client = self.client()
         answer = client.post('/login', {'username': 'bob', 'password': 'a quite new password'})
         self.assertEqual(answer.status, 200)
@@ -10509,6 +10513,130 @@ class JumpingAbout(FeatureCase):
         self.page.keys('Escape')
         at_end(self.page)
         self.is_read(self.channel)
+
+
+class OwnProfile(FeatureCase):
+    """Ann changes herself in one browser; bob looks at the same channel in another."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.watcher = cls.new_browser('bob')
+
+    def setUp(self):
+        super().setUp()
+        self.watcher.run("location.hash = '#/channel/%d'" % self.channel)
+        self.message = self.post(self.ann, 'It is me')
+        self.author = "article[data-id='%d']" % self.message
+        self.watcher.wait_for(self.author + ' .author-name')
+
+    def section(self, name):
+        self.page.run("import('/static/js/core/state.js').then(({tell}) => tell('show-settings', arguments[0]))", name)
+        self.page.wait_for('.settings[data-section="%s"]' % name)
+
+    def own_menu(self, *items):
+        self.page.click('#profile')
+        for item in items:
+            menu_item(self.page, item)
+
+    def test_name_title_and_colour_are_seen_by_others_at_once(self):
+        self.own_menu('Profile')
+        self.page.wait_for('.settings [name=display_name]')
+        for name, text in (('display_name', 'Ann Kowalska'), ('title', 'First officer'), ('bio', 'Two cats.')):
+            self.page.clear('.settings [name=%s]' % name)
+            self.page.type('.settings [name=%s]' % name, text)
+        self.page.run("document.querySelector('.settings [value=plum]').click()")
+        press(self.page, '.settings', 'Save')
+        self.page.see('Profile saved', '.toast')
+        self.watcher.see('Ann Kowalska', self.author + ' .author')
+        self.watcher.wait_for(self.author + ' .avatar.hue-plum')
+        self.watcher.hover(self.author + ' .gutter .avatar')
+        self.watcher.see('First officer', '.hover-card')
+        self.page.clear('.settings [name=display_name]')
+        press(self.page, '.settings', 'Save')
+        self.page.see('Write the name', '.settings .field-error')
+
+    def test_a_picture_is_cut_by_keys_sent_small_and_can_be_removed(self):
+        path = os.path.join(self.folder, 'wide.png')
+        with open(path, 'wb') as file:
+            file.write(minimost.draw_picture('gauge', 1, 400, 100))
+        self.section('profile')
+        with open(path + '.txt', 'w') as file:
+            file.write('no picture')
+        self.page.upload('.picture-file', path + '.txt')
+        self.page.see('wide.png.txt is no picture', '.toast')
+        self.page.upload('.picture-file', path)
+        self.page.wait_for('.crop canvas:focus')
+        drawn = "return document.querySelector('.crop canvas').toDataURL().length + document.querySelector('.crop input').value"
+        views = [self.page.run(drawn)]
+        for key in ('ArrowLeft', '+', 'ArrowDown'):
+            self.page.keys(key)
+            views.append(self.page.run(drawn))
+        self.assertEqual(4, len(set(views)), views)
+        press(self.page, '.crop', 'Use this picture')
+        self.page.wait_for('.own-picture img')
+        shown = "const image = document.querySelector(%s); return image && image.naturalWidth"
+        wait_until(lambda: self.watcher.run(shown % json.dumps(self.author + ' .gutter img')) == 512)
+        press(self.page, '.settings', 'Remove the picture')
+        self.watcher.gone(self.author + ' .gutter img')
+
+    def test_a_status_is_seen_by_others_and_ends_by_itself(self):
+        self.own_menu('Set a status')
+        self.page.wait_for('dialog [name=text]:focus')
+        press(self.page, '.suggestions', '\u2693 On watch 4 hours'.replace(' ', '\n'))
+        press(self.page, 'dialog[open]', 'Save')
+        self.page.gone('dialog')
+        self.page.see('On watch until', '#profile')
+        self.watcher.wait_for(self.author + " .status-mark[title^='On watch until']")
+        ends = self.ann.get('/me').data['user']['status']['until']
+        with mock.patch.object(self.app.clock, 'now', lambda: ends):
+            minimost.end_statuses(self.app)
+        self.watcher.gone(self.author + ' .status-mark')
+        self.page.gone('#profile .status-mark')
+
+    def test_not_to_be_disturbed_is_chosen_with_its_end_and_told(self):
+        self.own_menu('Do not disturb', 'For 1 hour')
+        self.page.wait_for('#profile .presence.dnd')
+        self.watcher.run("document.querySelector(%s).click()" % json.dumps(self.author + ' .author-name'))
+        self.watcher.see('Do not disturb until', '.user-card')
+        self.own_menu('Active')
+        self.watcher.see('Active', '.user-card')
+        self.watcher.keys('Escape')
+        self.assertIsNone(self.ann.get('/me').data['user']['presence_until'])
+
+    def test_another_device_is_named_and_signed_out_where_it_asks_to_sign_in_again(self):
+        other = self.new_browser('ann')
+        self.addCleanup(other.quit)
+        other.type('#message-text', 'half a thought')
+        self.section('devices')
+        self.page.see('This device', '.settings .setting .tag')
+        self.assertIn('Chrome on Linux', self.page.text('.settings'))
+        press(self.page, '.settings', 'Sign out all others')
+        press(self.page, 'dialog[open]:not(.settings)', 'Sign out all others')
+        self.page.see('All other devices are signed out', '.toast')
+        other.wait_for('dialog.sign-in-again')
+        self.assertEqual('half a thought', other.property('#message-text', 'value'))
+        self.assertEqual(1, len(self.page.find_all('.settings .setting')))
+        self.ann.post('/login', {'username': 'ann', 'password': PASSWORD})
+
+    def test_an_account_is_deleted_after_a_question_that_names_it_but_not_the_last_owner(self):
+        self.section('delete-account')
+        self.page.type('.settings [name=password]', PASSWORD)
+        for answer in ('Delete account', 'Delete account'):
+            press(self.page, 'dialog[open]:last-of-type', answer)
+        self.page.see('The last owner cannot go', '.settings .form-note')
+        eve = self.account('eve')
+        self.addCleanup(eve.close)
+        leaver = self.new_browser('eve')
+        self.addCleanup(leaver.quit)
+        leaver.run("import('/static/js/core/state.js').then(({tell}) => tell('show-settings', 'delete-account'))")
+        leaver.wait_for('.settings [name=password]')
+        leaver.type('.settings [name=password]', PASSWORD)
+        leaver.keys('Enter')
+        leaver.see('Delete the account of eve?', 'dialog:last-of-type')
+        press(leaver, 'dialog:last-of-type', 'Delete account')
+        leaver.wait_for('form#sign-in')
+        self.assertEqual(401, eve.post('/login', {'username': 'eve', 'password': PASSWORD}).status)
 
 
 class OnThePhone(FeatureCase):

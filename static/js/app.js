@@ -60,8 +60,10 @@ const ON_FIRST_USE = {
 
 /* The sections of the settings, fetched when they are first opened. */
 const SETTINGS = [
+  () => import('./features/settings-profile.js'),
   () => import('./features/settings-appearance.js'),
   () => import('./features/settings-writing.js'),
+  () => import('./features/settings-account.js'),
 ];
 
 const PHONE = matchMedia('(max-width: 719px)');

@@ -6,13 +6,11 @@ export const profileWords = {
   presence: {active: 'Active', idle: 'Idle', dnd: 'Do not disturb', offline: 'Offline'},
   lastSeen: time => `Last seen ${time}`,
   accountClosed: 'This account is closed.',
-  editProfile: 'Edit profile',
 
   setStatus: 'Set a status…',
   clearStatus: 'Clear status',
   statusTitle: 'What are you up to?',
   statusText: 'Status',
-  statusHint: 'Everybody sees it beside your name.',
   statusEmoji: emoji => `Emoji: ${emoji}. Choose another`,
   suggestions: 'Suggestions',
   suggested: [
@@ -26,11 +24,14 @@ export const profileWords = {
     {emoji: '🤒', text: 'Off sick', ends: 'today'},
   ],
   ends: 'Ends',
-  endsAfter: {never: 'Never', 30: 'After 30 minutes', 60: 'After 1 hour', 240: 'After 4 hours', 480: 'After 8 hours', today: 'Today, at midnight', chosen: 'At a time of my choice'},
+  endsAfter: {
+    never: 'Never', 30: 'After 30 minutes', 60: 'After 1 hour', 240: 'After 4 hours', 480: 'After 8 hours', today: 'Today, at midnight',
+    chosen: 'At a time of my choice',
+  },
+  lasting: {30: '30 minutes', 60: '1 hour', 240: '4 hours', 480: '8 hours', today: 'today'},
   endsAt: 'Ends at',
   endMissing: 'Choose a time that is still to come.',
 
-  setActive: 'Active',
   doNotDisturb: 'Do not disturb',
   doNotDisturbFor: {30: 'For 30 minutes', 60: 'For 1 hour', 240: 'For 4 hours', today: 'Until midnight', never: 'Until I turn it off'},
 };

@@ -5,7 +5,8 @@ import {endTime} from '../text/measures.js';
 import {words} from '../text/words.js';
 
 const PATTERNS = ['cross', 'saltire', 'hoist', 'fess', 'quarter', 'diagonal', 'bar', 'border'];
-const NO_EMOJI = '💬';
+/** Stands for a status without an emoji. */
+export const NO_EMOJI = '💬';
 
 /** The hues a flag can have. */
 export const HUES = ['petrol', 'rust', 'brass', 'plum', 'navy', 'moss', 'slate', 'rose'];

@@ -79,7 +79,7 @@ export function openForm(title, fields, button, submit) {
     event.preventDefault();
     if (await submitted(form, submit)) dialog.close();
   });
-  const first = find('input', form);
+  const first = find('input:not([type="hidden"], [hidden])', form);
   if (first) first.select();
   return dialog;
 }

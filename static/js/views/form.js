@@ -1,5 +1,5 @@
 /** Sending a form, and saying what was wrong with it. */
-import {find, make} from '../core/dom.js';
+import {fill, find, make} from '../core/dom.js';
 import {words} from '../text/words.js';
 
 /** Runs `submit(values)` once at a time; true when it went well, else the error stands in the form. */
@@ -16,6 +16,17 @@ export async function submitted(form, submit) {
   } finally {
     delete form.dataset.busy;
   }
+}
+
+/** A form that stays where it is, so without a button to cancel; `submit` as in `submitted`. */
+export function stayingForm(fields, button, submit) {
+  const form = fill('form', {fields, submit: button});
+  form.elements.cancel.remove();
+  form.addEventListener('submit', event => {
+    event.preventDefault();
+    submitted(form, submit);
+  });
+  return form;
 }
 
 export function clearErrors(form) {

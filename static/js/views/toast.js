@@ -1,6 +1,6 @@
 /** Short notes at the bottom, banners at the top, and the one way to say that something failed. */
 import {ApiError} from '../core/api.js';
-import {fill, find, icon, make, setSlot, slot} from '../core/dom.js';
+import {fill, find, findAll, icon, make, setSlot, slot} from '../core/dom.js';
 import {words} from '../text/words.js';
 
 const TOAST_TIME = 5000;
@@ -22,8 +22,16 @@ export function toast(text, {name = 'check', action = null, after = null} = {}) 
   });
   setSlot(note, 'action', action && toastButton(action, end));
   /* The same words twice say nothing new. */
-  for (const other of find('#toasts').children) if (!action && slot(other, 'text').textContent === text) other.hidden = true;
-  find('#toasts').append(note);
+  for (const other of findAll('.toast')) if (!action && slot(other, 'text').textContent === text) other.hidden = true;
+  place(note);
+}
+
+/* Behind a dialog nothing is seen or read out, so the note lies on it; when the dialog goes first, the note stays. */
+function place(note) {
+  const dialog = findAll('dialog[open]').pop();
+  note.classList.toggle('over-dialog', Boolean(dialog));
+  (dialog || find('#toasts')).append(note);
+  if (dialog) dialog.addEventListener('close', () => note.parentElement === dialog && place(note), {once: true});
 }
 
 function toastButton(action, end) {
