@@ -10834,6 +10834,72 @@ class WhatWaitsInThePage(FeatureCase):
         wait_until(lambda: self.page.run(CARDS)[:3] == ['@ann 2', '@ann 1', '@ann 0'])
 
 
+class PassingOn(FeatureCase):
+
+    def setUp(self):
+        super().setUp()
+        self.other = self.new_channel()
+        self.page.wait_for('.channel[data-id="%d"]' % self.other)
+
+    def forward(self, message, place, comment=''):
+        self.choose(message, 'Forward')
+        self.page.type('dialog[open] input', place)
+        self.page.wait_for('dialog[open] [role=option][aria-selected=true]')
+        if comment:
+            self.page.type('dialog[open] textarea', comment)
+        press(self.page, 'dialog[open]', 'Forward')
+        self.page.see('Forwarded to', '#toasts')
+        self.page.gone('dialog[open]')
+
+    def name(self, channel):
+        return self.bob.get('/channels/%d' % channel).data['channel']['name']
+
+    def test_a_message_goes_with_its_author_a_link_and_its_file_and_names_nobody_again(self):
+        file = self.bob.post('/files?name=plan.txt', b'The plan').data['file']
+        message = self.write('Look, @ann:\n```\n@code\n```')
+        self.forward(message, self.name(self.other), 'For *you*')
+        quoted = '> **bob** [original message](#/channel/%d/message/%d)' % (self.channel, message)
+        wanted = 'For *you*\n\n%s\n> Look, @\u2060ann:\n> ```\n> @code\n> ```' % quoted
+        wait_until(lambda: self.stored(self.other) == [wanted], message=lambda: self.stored(self.other))
+        self.assertEqual(self.bob.get('/channels/%d/messages' % self.other).data['messages'][-1]['mentions'], [])
+        with_file = self.post(self.bob, '', files=[file['id']])
+        self.page.wait_for("article[data-id='%d']" % with_file)
+        self.forward(with_file, self.name(self.other))
+        wait_until(lambda: len(self.stored(self.other)) == 2)
+        sent = self.bob.get('/channels/%d/messages' % self.other).data['messages'][-1]
+        self.assertEqual(([one['name'] for one in sent['files']], sent['text'].count('\n')), (['plan.txt'], 0))
+        press(self.page, '#toasts .toast:not([hidden])', 'Open')
+        self.page.click('article blockquote a')
+        self.page.wait_for("return location.hash === '#/channel/%d/message/%d'" % (self.channel, message))
+        self.page.wait_for("article[data-id='%d'].marked" % message)
+
+    def test_a_message_of_a_public_channel_goes_to_a_person_not_yet_written_to(self):
+        eve = self.account('eve')
+        public = self.new_channel(kind='public')
+        self.channel = public
+        self.load(public)
+        message = self.write('Lunch is *ready*')
+        self.forward(message, 'eve')
+        direct = self.ann.post('/direct', {'users': [eve.user['id']]}).data['channel']['id']
+        wait_until(lambda: eve.get('/channels/%d/messages' % direct).data['messages'])
+        self.assertEqual([one['text'] for one in eve.get('/channels/%d/messages' % direct).data['messages']],
+                         ['> **bob** [in #%s](#/channel/%d/message/%d)\n> Lunch is *ready*' % (self.name(public), public, message)])
+        self.page.see('Forwarded to eve', '#toasts')
+
+    def test_a_copied_link_opens_in_the_page_and_places_one_may_not_write_in_are_not_offered(self):
+        archived = self.new_channel(name='locked-away')
+        self.bob.patch('/channels/%d' % archived, {'archived': True})
+        message = self.write('The link')
+        self.write('See %s/#/channel/%d/message/%d' % (self.running.url, self.channel, message))
+        self.page.click('article .text a')
+        self.page.wait_for("article[data-id='%d'].marked" % message)
+        self.choose(message, 'Forward')
+        self.page.type('dialog[open] input', 'locked-away')
+        self.page.see('nowhere to write', 'dialog[open]')
+        self.page.keys('Escape')
+        self.page.gone('dialog[open]')
+
+
 # ======================================================================
 # BROWSERS: without a feature
 # ======================================================================

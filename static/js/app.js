@@ -28,6 +28,7 @@ const NEXT = [
 const SOON = [
   () => import('./features/reactions.js'),
   () => import('./features/pins.js'),
+  () => import('./features/forward.js'),
   () => import('./features/receipts.js'),
   () => import('./features/presence.js'),
   () => import('./features/user-card.js'),

@@ -3,10 +3,9 @@ import {get} from '../core/api.js';
 import {find, icon, isComposing, label, make} from '../core/dom.js';
 import {choosePreference, preference} from '../core/preferences.js';
 import {listen, tell} from '../core/state.js';
-import {fitting, placesOf} from '../text/fuzzy.js';
 import {keysWords} from '../text/keys-words.js';
 import {words} from '../text/words.js';
-import {actions, destinations, newAction} from '../views/destinations.js';
+import {actions, byName, destinations, drawPlace, idOf, newAction} from '../views/destinations.js';
 import {closeOnBackdrop, showModal} from '../views/dialog.js';
 import {keyName} from '../views/shortcuts.js';
 import {attempt} from '../views/toast.js';
@@ -129,12 +128,6 @@ function fittingPlaces({kind, text}) {
   return [...grouped, ...(kind ? acts : acts.slice(0, MOST_ACTIONS)), ...(text && !kind ? [searchAction(text)] : [])];
 }
 
-/* Whose name fits comes before whose title does. */
-function byName(text, places) {
-  const named = fitting(text, places, place => place.name);
-  return [...named, ...fitting(text, places.filter(place => !named.includes(place)), place => place.text)];
-}
-
 function ownActions() {
   const shown = preference('theme', matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light');
   const theme = shown === 'dark' ? 'light' : 'dark';
@@ -155,30 +148,6 @@ function drawGroup(name, places, query) {
   const id = `jump-group-${name}`;
   const title = make('div', {id, className: 'jump-group'}, keysWords.groups[name]);
   return make('div', {role: 'group', 'aria-labelledby': id}, title, ...places.map(place => drawPlace(place, query)));
-}
-
-function drawPlace(place, query) {
-  return make('div', {id: idOf(place), className: 'jump-option', role: 'option'},
-    make('span', {className: 'jump-sign'}, place.sign()),
-    make('span', {className: 'jump-name ellipsis', dir: 'auto'}, ...highlighted(place.name, query)),
-    make('small', {className: 'ellipsis', dir: 'auto'}, place.about), badgeOf(place));
-}
-
-const idOf = place => `jump-${place.key}`;
-
-function highlighted(text, query) {
-  const parts = [];
-  let at = 0;
-  for (const [from, to] of placesOf(query, text)) {
-    parts.push(text.slice(at, from), make('em', {}, text.slice(from, to)));
-    at = to;
-  }
-  return [...parts, text.slice(at)].filter(Boolean);
-}
-
-function badgeOf({channel}) {
-  const forMe = channel && channel.notify !== 'none' && (channel.kind === 'direct' ? channel.unread : channel.mentions);
-  return forMe ? make('span', {className: 'badge', 'aria-label': words.mentionsYou(forMe)}, String(forMe)) : null;
 }
 
 function mark() {

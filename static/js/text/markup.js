@@ -152,7 +152,7 @@ const RULES = [
   {first: '_', pattern: /__(\S(?:[^]*?\S)??)__(?![_\p{L}\p{N}])/uy, build: wrapIn('u'), atWord: true},
   {first: '_', pattern: /_(?=[^\s_])([^_\n]*[^\s_])_(?![\p{L}\p{N}])/uy, build: wrapIn('em'), atWord: true},
   {first: '~', pattern: /~~(\S(?:[^]*?\S)??)~~/y, build: wrapIn('s')},
-  {first: '[', pattern: /\[([^\]\n]{1,500})\]\(((?:https?:\/\/|mailto:)[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)/y, build: namedLink},
+  {first: '[', pattern: /\[([^\]\n]{1,500})\]\(((?:https?:\/\/|mailto:|#\/channel\/)[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)/y, build: namedLink},
   {first: 'h', pattern: /https?:\/\/[^\s<>"]+/y, build: bareLink, atWord: true},
   {first: '@', pattern: /@([A-Za-z0-9_-]{1,32})/y, build: mention, atWord: true},
   {first: '#', pattern: /#([\p{L}\p{N}_][\p{L}\p{N}._-]*)/uy, build: channelLink, atWord: true},
@@ -200,7 +200,10 @@ function wrapIn(tag) {
   return ([, content], depth) => make(tag, {}, ...inline(content, depth + 1));
 }
 
+/* What leads to a place in this chat opens in this page. */
 function linkTo(address, ...content) {
+  const own = address.replace(`${location.origin}/#/`, '#/');
+  if (own.startsWith('#/')) return make('a', {href: own}, ...content);
   return make('a', {href: address, target: '_blank', rel: 'noopener noreferrer'}, ...content);
 }
 

@@ -1,7 +1,8 @@
 /** Everywhere one can jump to: channels and people, the likeliest first, and what there is to do. */
-import {find, findAll, icon} from '../core/dom.js';
-import {addressOf, channelName, memberCount, state} from '../core/state.js';
+import {find, findAll, icon, make} from '../core/dom.js';
+import {addressOf, channelName, goTo, memberCount, state} from '../core/state.js';
 import {kept} from '../core/store.js';
+import {fitting, placesOf} from '../text/fuzzy.js';
 import {keysWords} from '../text/keys-words.js';
 import {words} from '../text/words.js';
 import {avatar} from './avatar.js';
@@ -41,7 +42,7 @@ function asChannel(channel) {
   const name = channelName(channel);
   return {
     key: `channel-${channel.id}`, kind: 'channel', name, text: name, about: aboutChannel(channel), channel,
-    sign: () => icon(KIND_ICONS[channel.kind], 18), go: () => openAddress(addressOf(channel.id)),
+    sign: () => icon(KIND_ICONS[channel.kind], 18), go: () => goTo(addressOf(channel.id)),
   };
 }
 
@@ -56,17 +57,11 @@ function aboutChannel(channel) {
 function asPerson(user, channel) {
   const name = user.display_name || user.username;
   return {
-    key: `person-${user.id}`, kind: 'person', name, text: `${name} ${user.username} ${user.title || ''}`, channel,
+    key: `person-${user.id}`, kind: 'person', name, userId: user.id, text: `${name} ${user.username} ${user.title || ''}`, channel,
     about: [user.title, user.id === state.me.id ? words.you : words.presence[user.presence || 'offline']].filter(Boolean).join(' · '),
     sign: () => avatar(user, 24, {presence: true}),
-    go: () => channel ? openAddress(addressOf(channel.id)) : startDirect([user.id]),
+    go: () => channel ? goTo(addressOf(channel.id)) : startDirect([user.id]),
   };
-}
-
-/* From the drawer of a phone the channel takes the place of the drawer's step of history. */
-function openAddress(address) {
-  if (history.state && history.state.drawer) location.replace(address);
-  else location.hash = address;
 }
 
 /** What the buttons of the page do, as {key, kind, group, name, text, about, sign, go}. */
@@ -83,4 +78,36 @@ function asAction(button) {
 /** One thing to do. */
 export function newAction(key, iconName, name, go, about = '') {
   return {key: `action-${key}`, kind: 'action', group: 'actions', name, text: name, about, sign: () => icon(iconName, 18), go};
+}
+
+/** The places that a few letters mean; whose name fits comes before whose title does. */
+export function byName(text, places) {
+  const named = fitting(text, places, place => place.name);
+  return [...named, ...fitting(text, places.filter(place => !named.includes(place)), place => place.text)];
+}
+
+/** A place as an option of a list, with the letters marked that were asked for. */
+export function drawPlace(place, query) {
+  return make('div', {id: idOf(place), className: 'jump-option', role: 'option'},
+    make('span', {className: 'jump-sign'}, place.sign()),
+    make('span', {className: 'jump-name ellipsis', dir: 'auto'}, ...highlighted(place.name, query)),
+    make('small', {className: 'ellipsis', dir: 'auto'}, place.about), badgeOf(place));
+}
+
+/** The id of a place's option. */
+export const idOf = place => `jump-${place.key}`;
+
+function highlighted(text, query) {
+  const parts = [];
+  let at = 0;
+  for (const [from, to] of placesOf(query, text)) {
+    parts.push(text.slice(at, from), make('em', {}, text.slice(from, to)));
+    at = to;
+  }
+  return [...parts, text.slice(at)].filter(Boolean);
+}
+
+function badgeOf({channel}) {
+  const forMe = channel && channel.notify !== 'none' && (channel.kind === 'direct' ? channel.unread : channel.mentions);
+  return forMe ? make('span', {className: 'badge', 'aria-label': words.mentionsYou(forMe)}, String(forMe)) : null;
 }
