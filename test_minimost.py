@@ -8331,7 +8331,7 @@ class OwnMenu(BrowserCase):
         client = self.client()
         answer = client.post('/login', {'username': 'bob', 'password': 'a quite new password'})
         self.assertEqual(answer.status, 200)
-        self.assert_calm(bob)
+        self.assertEqual([], trouble(bob))
 
 
 # ======================================================================
