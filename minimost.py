@@ -33,12 +33,13 @@ THE CHAT
 THE BOX
   21. TLS          a certificate authority of one's own
   22. JOINING      addresses and QR codes
-  23. SERVER       sockets, the lot, the crew, start and stop
-  24. COMMANDS     their table; serve, routes, settings
-  25. CONTROL      commands that a running server carries out
-  26. DEMO         a believable crew, two thousand messages, pictures drawn in code
-  27. BENCH        how fast it is here
-  28. COMMAND LINE where it all begins
+  23. BACKUP       everything in one zip, and back
+  24. SERVER       sockets, the lot, the crew, start and stop
+  25. COMMANDS     their table; serve, routes, settings
+  26. CONTROL      commands that a running server carries out
+  27. DEMO         a believable crew, two thousand messages, pictures drawn in code
+  28. BENCH        how fast it is here
+  29. COMMAND LINE where it all begins
 """
 import argparse
 import array
@@ -83,6 +84,7 @@ import time
 import traceback
 import unicodedata
 import urllib.parse
+import zipfile
 import zlib
 
 try:
@@ -173,20 +175,22 @@ def digest(text):
 
 
 def save(path, data, mode=0o600):
-    """Write a whole file so that a crash leaves the old one or the new one, never a part.
-
-    The temporary file is created exclusively with its final mode, so nobody else can read it for an instant.
-    """
+    """Write a whole file so that a crash leaves the old one or the new one, never a part."""
     folder = os.path.dirname(os.path.abspath(path))
     temporary = '%s.%d.part' % (path, threading.get_ident())
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)
-    with open(temporary, 'xb', opener=lambda name, flags: os.open(name, flags, mode)) as file:
+    with open_private(temporary, mode) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     replace(temporary, path)
     sync_folder(folder)
+
+
+def open_private(path, mode=0o600):
+    """Create a file with its final mode, so that nobody else can read it for an instant."""
+    return open(path, 'xb', opener=lambda name, flags: os.open(name, flags, mode))
 
 
 def replace(source, target):
@@ -574,6 +578,8 @@ SETTINGS = tuple(Setting(*row) for row in (
      'Further names under which browsers may reach the server.', []),
     ('link_preview_hosts', [], link_hosts,
      'Hosts, as in "wiki.local" or "wiki.local:8080", whose pages the server reads to show what a link leads to.', []),
+    ('backup_dir', None, Maybe(Text(1, 4096)).read, 'The folder for regular backups, best on another disk; null: none.', None),
+    ('backup_hours', 24, Whole(1, 8760).read, 'How many hours of service lie between two regular backups.', None),
 ))
 
 
@@ -7088,7 +7094,249 @@ def make_qr_code(request, text: Line(1, 200)):
     return Reply(200, content=qr_svg(text.encode()), content_type='image/svg+xml')
 
 
-# ---- 23. SERVER ------------------------------------------------------
+# ---- 23. BACKUP ------------------------------------------------------
+#
+# A backup is one zip: the databases, each as of one moment, the files and pictures they name, the keys, and a manifest
+# with the SHA-256 sum of each. The chat's database is copied before the accounts', for the start makes good an account
+# without a profile. It is read by other connections, so nobody who writes waits for it.
+
+MANIFEST = 'manifest.json'
+BACKUP_FORMAT = 1
+BACKED_UP_DATABASES = [file for schema, file, synchronous in reversed(DATABASES) if synchronous == 'FULL']
+BACKED_UP_FILES = ('secret.key', 'ca.pem', 'ca-key.pem', 'cert.pem', 'key.pem', 'settings.last.json', 'audit.log')
+BACKED_UP = re.compile('|'.join(map(re.escape, BACKED_UP_DATABASES + list(BACKED_UP_FILES)))
+                       + r'|(?:uploads|avatars)/[A-Za-z0-9_-]+')
+BACKUP_NAME = re.compile(r'minimost-(\d{6})-\d{4}-\d\d-\d\d\.zip')
+KEPT_BACKUPS = 7
+
+
+def write_backup(folder, target, now):
+    """Write a backup of a data folder, in use or not, to a file that appears only when it is whole.
+
+    `now` is in milliseconds since the epoch. Raises: Trouble, when there is no such folder or no room.
+    """
+    if not os.path.exists(os.path.join(folder, DATABASES[0][1])):
+        raise Trouble('There is no chat in %s.' % folder)
+    place, part = os.path.dirname(os.path.abspath(target)), target + '.part'
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(part)
+    try:
+        with open_private(part) as file, tempfile.TemporaryDirectory(prefix='backup-', dir=place) as scratch:
+            with zipfile.ZipFile(file, 'w', allowZip64=True) as archive:
+                sums = {name: pack(archive, name, path) for name, path in parts_to_back_up(folder, scratch)}
+                manifest = {'format': BACKUP_FORMAT, 'version': VERSION, 'created_at': now, 'files': sums}
+                archive.writestr(MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
+            file.flush()
+            os.fsync(file.fileno())
+        replace(part, target)
+    except OSError as error:
+        raise Trouble('The backup %s cannot be written (%s).' % (target, error.strerror))
+    finally:
+        unlink(part)
+    sync_folder(place)
+
+
+def parts_to_back_up(folder, scratch):
+    """Pairs (name in the backup, path); the databases are copied to the scratch folder."""
+    for file in BACKED_UP_DATABASES:
+        copy = os.path.join(scratch, os.path.basename(file))
+        copy_database(os.path.join(folder, file), copy)
+        yield file, copy
+    names = list(BACKED_UP_FILES) + files_named_in(os.path.join(scratch, 'messages.db'))
+    for name in names:
+        path = os.path.join(folder, *name.split('/'))
+        if os.path.exists(path):             # what was deleted since is not missed
+            yield name, path
+
+
+def copy_database(source, target):
+    """Copy a database that may be in use, as of one moment."""
+    with contextlib.closing(sqlite3.connect(source, timeout=30)) as reading:
+        if hasattr(reading, 'backup'):
+            with contextlib.closing(sqlite3.connect(target)) as writing:
+                reading.backup(writing)
+        elif sqlite3.sqlite_version_info >= (3, 27):
+            reading.execute('VACUUM INTO ?', (target,))
+        else:
+            raise Trouble('A backup needs Python 3.7 or SQLite 3.27.')
+
+
+def files_named_in(path):
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        uploads = ['uploads/' + key for key, in db.execute('SELECT key FROM files ORDER BY id')]
+        return uploads + ['avatars/' + key for key, in db.execute('SELECT avatar FROM users WHERE avatar IS NOT NULL')]
+
+
+def pack(archive, name, path):
+    """Add a file to a zip; returns its size and sum as the manifest has them. What is uploaded is mostly packed by itself."""
+    entry = zipfile.ZipInfo(name)
+    entry.compress_type = zipfile.ZIP_STORED if '/' in name and name not in BACKED_UP_DATABASES else zipfile.ZIP_DEFLATED
+    entry.external_attr, entry.file_size = 0o600 << 16, os.path.getsize(path)
+    with open(path, 'rb') as source, archive.open(entry, 'w') as target:
+        return copy_and_sum(source, target.write)
+
+
+def copy_and_sum(source, write):
+    size, digest = 0, hashlib.sha256()
+    for piece in iter(lambda: source.read(PIECE), b''):
+        write(piece)
+        digest.update(piece)
+        size += len(piece)
+    return {'size': size, 'sha256': digest.hexdigest()}
+
+
+# -- checking and restoring
+
+def unpack_backup(path, folder, only=BACKED_UP):
+    """Unpack a backup, or what of it has a name that matches, into an empty folder; check every sum and the databases.
+
+    The databases come last: a folder without them is not taken for a chat. Raises: Trouble.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sums = read_manifest(archive)
+            for name in sorted(sums, key=lambda name: (name in BACKED_UP_DATABASES, name)):
+                target = os.path.join(folder, *name.split('/')) if only.fullmatch(name) else None
+                unpack(archive, name, sums[name], target)
+    except (OSError, zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise Trouble('%s is not a whole backup (%s).' % (path, error))
+    for file in BACKED_UP_DATABASES:
+        check_database(os.path.join(folder, file))
+
+
+def read_manifest(archive):
+    manifest = json.loads(archive.read(MANIFEST).decode('utf-8'))
+    if manifest['format'] != BACKUP_FORMAT:
+        raise ValueError('it is of a newer kind')
+    wrong = [name for name in manifest['files'] if not BACKED_UP.fullmatch(name)]
+    missing = [name for name in BACKED_UP_DATABASES if name not in manifest['files']]
+    if wrong or missing:
+        raise ValueError('%s does not belong in it' % wrong[0] if wrong else '%s is missing' % missing[0])
+    return manifest['files']
+
+
+def unpack(archive, name, expected, path):
+    """Check a file of a backup, and write it to a path unless that is None."""
+    with archive.open(name) as source:
+        found = save_and_sum(source, path) if path else copy_and_sum(source, lambda piece: None)
+    if found != expected:
+        raise ValueError('%s has changed' % name)
+
+
+def save_and_sum(source, path):
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    with open_private(path) as target:
+        found = copy_and_sum(source, target.write)
+        target.flush()
+        os.fsync(target.fileno())
+    return found
+
+
+def check_database(path):
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            found = db.execute('PRAGMA integrity_check').fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != 'ok':
+        raise Trouble('The backup holds a damaged %s (%s).' % (os.path.basename(path), found))
+
+
+def verify_backup(path):
+    """Read a whole backup and check it. Raises: Trouble."""
+    with tempfile.TemporaryDirectory(prefix='backup-') as folder:
+        unpack_backup(path, folder, re.compile('|'.join(map(re.escape, BACKED_UP_DATABASES))))
+
+
+def restore_backup(path, folder):
+    """Make an empty data folder of a backup; cursors from before its time mean nothing any more. Raises: Trouble."""
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    if os.listdir(folder):
+        raise Trouble('%s is not empty. Restore into an empty folder.' % folder)
+    try:
+        unpack_backup(path, folder)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    with contextlib.closing(sqlite3.connect(os.path.join(folder, *BACKED_UP_DATABASES[0].split('/')))) as db, db:
+        db.execute("DELETE FROM meta WHERE name = 'epoch'")
+
+
+# -- those that the server makes
+
+class Backups:
+    """The backups that the server makes by itself or at a button, one at a time; the latest few are kept."""
+
+    def __init__(self, app):
+        self.app, self.problem = app, ''
+        self._running = threading.Lock()
+
+    @property
+    def folder(self):
+        return self.app.settings.backup_dir or self.app.path('backups')
+
+    def listed(self):
+        """What there is, newest first: [{name, size, created_at}]."""
+        names = os.listdir(self.folder) if os.path.isdir(self.folder) else []
+        found = [(name, os.stat(os.path.join(self.folder, name))) for name in names if BACKUP_NAME.fullmatch(name)]
+        return [{'name': name, 'size': about.st_size, 'created_at': int(about.st_mtime * 1000)}
+                for name, about in sorted(found, reverse=True)]
+
+    def state(self):
+        return {'folder': os.path.abspath(self.folder), 'running': self._running.locked(), 'problem': self.problem,
+                'hours': self.app.settings.backup_hours if self.app.settings.backup_dir else None,
+                'backups': self.listed()}
+
+    def start(self):
+        """Begin a backup on a thread of its own; returns whether none was being made."""
+        if not self._running.acquire(False):
+            return False
+        threading.Thread(target=self._run, name='backup', daemon=True).start()
+        return True
+
+    def start_when_due(self):
+        """Copies to a second place are made by the time of service, whatever the clock says."""
+        last = int(get_meta(self.app.store.reader(), 'backup_second') or 0)
+        due = last + self.app.settings.backup_hours * 3600
+        if self.app.settings.backup_dir and (not last or self.app.service.seconds() >= due):
+            self.start()
+
+    def _run(self):
+        try:
+            self._make()
+        except (Trouble, OSError, sqlite3.Error, Refusal) as error:
+            self.problem = getattr(error, 'words', str(error))
+            print('No backup could be made: ' + self.problem, file=sys.stderr)
+        finally:
+            self._running.release()
+
+    def _make(self):
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        there, now = self.listed(), self.app.clock.now()
+        number = int(BACKUP_NAME.fullmatch(there[0]['name']).group(1)) + 1 if there else 1
+        day = time.strftime('%Y-%m-%d', time.localtime(now / 1000))
+        write_backup(self.app.folder, os.path.join(self.folder, 'minimost-%06d-%s.zip' % (number, day)), now)
+        self.problem = ''
+        self.app.store.write(lambda change: set_meta(change, 'backup_second', str(max(1, self.app.service.seconds()))))
+        for old in self.listed()[KEPT_BACKUPS:]:
+            unlink(os.path.join(self.folder, old['name']))
+
+
+@route('GET', '/admin/backups', role='admin', limit='read')
+def get_backups(request):
+    """The backups that are kept, where they are, and whether one is being made."""
+    return Reply(200, request.app.backups.state())
+
+
+@route('POST', '/admin/backup', role='admin', limit='change')
+def start_backup(request):
+    """Begin a backup while people write."""
+    if not request.app.backups.start():
+        raise Refusal(409, 'backup_running', 'A backup is being made already.')
+    return Reply(202, request.app.backups.state())
+
+
+# ---- 24. SERVER ------------------------------------------------------
 #
 # A connection with nothing to do costs no thread: it waits in the lot. What it brings goes to a small crew of
 # workers; only what may take long, uploads, downloads and hashing, gets a thread of its own. A connection has
@@ -7868,6 +8116,7 @@ class App:
         self.most_connections = raise_descriptor_limit()
         self.core = Core()
         self.store = Store(folder, self.clock, self.core)
+        self.backups = Backups(self)
         self.news = News(self)
         self.service = Service(self.clock)
         self.passwords, self.throttle = Passwords(random_bytes), Throttle(settings, self.clock)
@@ -8088,6 +8337,7 @@ CHORES = (                       # every so many seconds: function(app)
     (60, lambda app: app.store.write(app.news.note)),
     (60, lambda app: app.store.write(app.presence.note)),
     (60, lambda app: app.store.write(functools.partial(repair_accounts, app))),
+    (600, lambda app: app.backups.start_when_due()),
     (3600, lambda app: app.store.write(app.sessions.purge)),
     (3600, lambda app: app.store.write(lambda change: sweep_files(app, change))),
     (3600, lambda app: app.store.write(prune_events)),
@@ -8177,7 +8427,7 @@ def start(app, host=None, port=None):
     return running
 
 
-# ---- 24. COMMANDS ----------------------------------------------------
+# ---- 25. COMMANDS ----------------------------------------------------
 
 COMMANDS = collections.OrderedDict()     # name: Command
 
@@ -8305,6 +8555,27 @@ def greeting(app, running):
     return '\n'.join(lines + ['  Warning      ' + problem for problem in app.settings.problems] + [''])
 
 
+@command('backup', argument('file', help='the zip to write, or to check'),
+         argument('--verify', action='store_true', help='check a backup instead of making one'), DATA)
+def back_up(options):
+    """Write everything to one zip, while the chat runs or not."""
+    if options.verify:
+        verify_backup(options.file)
+        return print('%s is whole.' % options.file)
+    if os.path.exists(options.file):
+        raise Trouble('%s is there already.' % options.file)
+    write_backup(options.data, options.file, Clock().now())
+    print('%s holds everything, secrets included: keep it safe.' % options.file)
+
+
+@command('restore', argument('file', help='the zip that the command backup wrote'), DATA)
+def restore(options):
+    """Make an empty data folder of a backup."""
+    os.umask(0o077)
+    restore_backup(options.file, options.data)
+    print('%s is restored. Start the chat as always.' % options.data)
+
+
 @command('routes')
 def print_routes(options):
     """Print every route with who may use it: the API chapter of the README."""
@@ -8338,7 +8609,7 @@ def commands_table():
     return '\n'.join(rows)
 
 
-# ---- 25. CONTROL -----------------------------------------------------
+# ---- 26. CONTROL -----------------------------------------------------
 #
 # What an operator does from the command line. Only one process may write, so a command has the running server do
 # its work, whom it finds by data/control.json; where none runs, it takes the folder itself.
@@ -8578,7 +8849,7 @@ def send(options):
     carry_out(options, 'send', channel=options.channel, text=text.replace('\r\n', '\n').strip('\n'))
 
 
-# ---- 26. DEMO --------------------------------------------------------
+# ---- 27. DEMO --------------------------------------------------------
 
 DEMO_NAME = 'RV Meridian'
 
@@ -9716,7 +9987,7 @@ def demo(options):
         serve_with(options, settings)
 
 
-# ---- 27. BENCH -------------------------------------------------------
+# ---- 28. BENCH -------------------------------------------------------
 
 BENCH_PASSWORD = 'measure twice, cut once'
 
@@ -9979,7 +10250,7 @@ def bench(options):
             one.stop()
 
 
-# ---- 28. COMMAND LINE ------------------------------------------------
+# ---- 29. COMMAND LINE ------------------------------------------------
 
 def read_command_line(words):
     """The command and its options; without a command it is serve."""

@@ -7,7 +7,7 @@ servers, real sockets, and real browsers where chromedriver is: the environment 
 leaves the browsers out, and with REQUIRE_BROWSER=1 a test that lacks its browser fails rather than being skipped.
 
 Parts: TOOLS; A SERVER FOR EACH CLASS; LAW; DOCUMENTS; HTTP; THE CHAT; REACTIONS, PINS, SAVED, READERS, SEARCH;
-ROBUSTNESS; LIVE; TLS; DEMO; JOINING; COMMANDS; BROWSERS; BROWSERS; BROWSERS.
+ROBUSTNESS; LIVE; TLS; DEMO; JOINING; BACKUP; COMMANDS; BROWSERS; BROWSERS; BROWSERS.
 """
 import array
 import ast
@@ -46,6 +46,7 @@ import unicodedata
 import unittest
 import urllib.parse
 import wave
+import zipfile
 import zlib
 from unittest import mock
 
@@ -8090,6 +8091,165 @@ class QrCodes(ChatCase):
         size = int(re.search(rb'viewBox="0 0 (\d+)', svg).group(1))
         dark = {(int(y), int(x)) for x, y in re.findall(rb'M(\d+) (\d+)h1v1h-1z', svg)}
         return decode_qr([''.join('1' if (row, column) in dark else '0' for column in range(size)) for row in range(size)])
+
+
+# ======================================================================
+# BACKUP
+# ======================================================================
+
+class ABackup(ChatCase):
+    """Made by the command, in a process of its own, while the server runs."""
+
+    def setUp(self):
+        self.zip = os.path.join(new_folder(self) + '.zip')
+
+    def command(self, *words):
+        return run(sys.executable, os.path.join(minimost.HERE, 'minimost.py'), *words)
+
+    def back_up(self):
+        status, output = self.command('backup', self.zip, '--data', self.app.folder)
+        self.assertEqual(status, 0, output)
+
+    def restore(self):
+        """A server on what the backup holds."""
+        folder = new_folder(self)
+        minimost.restore_backup(self.zip, folder)
+        return serve_folder(self, folder)
+
+    def test_holds_all_that_was_acknowledged_before_it_began_and_opens_while_people_write(self):
+        people, ended = [self.newcomer() for _ in range(4)], threading.Event()
+        channel = self.make_channel(people[0], *people[1:])
+        acknowledged = []
+
+        def write(person):
+            while not ended.is_set():
+                acknowledged.append(self.post(person, channel, 'Reading taken')['id'])
+        threads = [threading.Thread(target=write, args=(person,), daemon=True) for person in people]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(acknowledged) > 100)
+        before = set(acknowledged)
+        self.back_up()
+        ended.set()
+        for thread in threads:
+            thread.join()
+        restored = self.restore()
+        there = {row['id'] for row in restored.app.store.reader().execute("SELECT id FROM messages WHERE text = 'Reading taken'")}
+        self.assertLessEqual(before, there)
+        self.assertLessEqual(there, set(acknowledged))
+        self.assertGreater(len(acknowledged), len(before))
+
+    def test_moves_sessions_search_files_and_pictures_and_resets_every_cursor(self):
+        person = self.newcomer()
+        channel = self.make_channel(person)
+        file = self.expect(201, person.post('/files?name=chart.bin', b'\0chart' * 50000))['file']
+        message = self.post(person, channel, 'The cormorant chart', files=[file['id']])
+        self.expect(204, person.put('/me/avatar', one_pixel()))
+        cursor = person.get('/snapshot').data['cursor']
+        self.back_up()
+        self.post(person, channel, 'Only after the backup')
+        client = visitor(self, self.restore())
+        client.cookies = person.cookies
+        self.assertEqual(client.get('/search?q=cormorant').data['messages'][0]['id'], message['id'])
+        self.assertEqual(client.get(file['url']).data, b'\0chart' * 50000)
+        self.assertEqual(client.get('/avatars/%d' % person.user['id']).data, one_pixel())
+        self.assertTrue(client.poll(cursor, 0).data['reset'])
+        self.assertEqual(self.texts(client, channel), ['The cormorant chart'])
+
+    def test_that_is_damaged_is_refused_in_one_line_and_leaves_nothing(self):
+        self.newcomer()
+        self.back_up()
+        with open(self.zip, 'rb') as file:
+            whole = file.read()
+        middle = whole.index(b'auth.db') + 2000
+        damages = {'cut': whole[:-400], 'changed': whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1:],
+                   'empty': b'', 'not a zip': b'PK' * 4000, 'alien': self.with_another_file(whole)}
+        self.assertEqual(self.command('backup', '--verify', self.zip)[0], 0)
+        for name, content in damages.items():
+            with self.subTest(name):
+                folder = new_folder(self)
+                with open(self.zip, 'wb') as file:
+                    file.write(content)
+                for words in (('backup', '--verify', self.zip), ('restore', self.zip, '--data', folder)):
+                    status, output = self.command(*words)
+                    self.assertEqual((status, len(output.strip().splitlines())), (1, 1), output)
+                    self.assertIn('not a whole backup', output)
+                self.assertFalse(os.path.exists(folder))
+
+    @staticmethod
+    def with_another_file(whole):
+        changed = io.BytesIO()
+        with zipfile.ZipFile(io.BytesIO(whole)) as source, zipfile.ZipFile(changed, 'w') as target:
+            for name in source.namelist():
+                content = source.read(name)
+                if name == minimost.MANIFEST:
+                    manifest = json.loads(content.decode())
+                    manifest['files']['../outside'] = {'size': 1, 'sha256': hashlib.sha256(b'x').hexdigest()}
+                    content = json.dumps(manifest)
+                target.writestr(name, content)
+            target.writestr('../outside', b'x')
+        return changed.getvalue()
+
+    def test_goes_neither_over_another_file_nor_into_a_folder_in_use(self):
+        self.back_up()
+        status, output = self.command('backup', self.zip, '--data', self.app.folder)
+        self.assertEqual((status, output.strip()), (1, '%s is there already.' % self.zip))
+        status, output = self.command('restore', self.zip, '--data', self.app.folder)
+        self.assertEqual(status, 1)
+        self.assertIn('not empty', output)
+        self.assertEqual(self.command('backup', self.zip + '2', '--data', new_folder(self))[0], 1)
+
+    @unittest.skipIf(os.name == 'nt', 'Windows has no such modes')
+    def test_is_for_its_maker_alone(self):
+        self.back_up()
+        self.assertEqual(stat.S_IMODE(os.stat(self.zip).st_mode), 0o600)
+
+
+def one_pixel():
+    return minimost.draw_picture('sky', 1, 1, 1)
+
+
+class RegularBackups(ChatCase):
+
+    clock = JumpingClock()
+
+    @classmethod
+    def begin(cls):
+        cls.elsewhere = tempfile.mkdtemp(prefix='minimost-stick-', dir=cls.folder)
+        cls.settings = {'backup_dir': cls.elsewhere, 'backup_hours': 6}
+        super().begin()
+
+    def made(self):
+        """The numbers of the backups there are, once none is being made."""
+        wait_until(lambda: not self.app.backups.state()['running'])
+        return sorted(int(name[9:15]) for name in os.listdir(self.elsewhere))
+
+    def test_come_by_the_time_of_service_and_the_latest_few_stay(self):
+        self.app.backups.start_when_due()
+        self.assertEqual(self.made(), [1])
+        self.app.backups.start_when_due()
+        self.assertEqual(self.made(), [1])
+        for _ in range(8):
+            type(self).clock.skipped += 6 * 3600 + 1
+            self.app.backups.start_when_due()
+            self.made()
+        self.assertEqual(self.made(), list(range(3, 10)))
+
+    def test_are_made_at_a_button_of_administrators_who_hear_what_is_wrong(self):
+        olga, member = self.person('olga'), self.newcomer()
+        self.expect(403, member.post('/admin/backup'))
+        self.expect(403, member.get('/admin/backups'))
+        before = len(self.made())
+        self.expect(202, olga.post('/admin/backup'))
+        self.made()
+        state = self.expect(200, olga.get('/admin/backups'))
+        self.assertEqual((len(state['backups']), state['folder'], state['problem']), (before + 1, self.elsewhere, ''))
+        minimost.verify_backup(os.path.join(self.elsewhere, state['backups'][0]['name']))
+        self.app.settings.backup_dir = os.path.join(self.app.folder, 'secret.key')
+        with mock.patch('sys.stderr', io.StringIO()):
+            self.expect(202, olga.post('/admin/backup'))
+            wait_until(lambda: self.expect(200, olga.get('/admin/backups'))['problem'])
+        self.app.settings.backup_dir = self.elsewhere
 
 
 # ======================================================================
