@@ -7288,11 +7288,9 @@ class Backups:
                 'backups': self.listed()}
 
     def start(self):
-        """Begin a backup on a thread of its own; returns whether none was being made."""
-        if not self._running.acquire(False):
-            return False
-        threading.Thread(target=self._run, name='backup', daemon=True).start()
-        return True
+        """Begin a backup on a thread of its own, unless one is being made."""
+        if self._running.acquire(False):
+            threading.Thread(target=self._run, name='backup', daemon=True).start()
 
     def start_when_due(self):
         """Copies to a second place are made by the time of service, whatever the clock says."""
@@ -7328,11 +7326,10 @@ def get_backups(request):
     return Reply(200, request.app.backups.state())
 
 
-@route('POST', '/admin/backup', role='admin', limit='change')
+@route('POST', '/admin/backup', role='admin', limit='change', audit='backup')
 def start_backup(request):
-    """Begin a backup while people write."""
-    if not request.app.backups.start():
-        raise Refusal(409, 'backup_running', 'A backup is being made already.')
+    """Begin a backup while people write, unless one is being made."""
+    request.app.backups.start()
     return Reply(202, request.app.backups.state())
 
 

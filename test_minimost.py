@@ -1265,6 +1265,7 @@ STATUS_OF_MEMBERS = {                              # route: status; strangers ge
     'GET /admin/invites': 200, 'POST /admin/invites': 201, 'DELETE /admin/invites/<number>': 404,
     'POST /admin/bots': 201, 'POST /admin/bots/<account>/token': 404,
     'GET /admin/hooks': 200, 'POST /admin/hooks': 404, 'DELETE /admin/hooks/<number>': 404, 'GET /admin/audit': 200,
+    'GET /admin/backups': 200, 'POST /admin/backup': 202,
     'GET /admin/alerts': 200, 'POST /admin/alerts': 201, 'GET /admin/alerts/<alert>': 404, 'DELETE /admin/alerts/<alert>': 404,
 }
 STATUS_BY_STANDING = {                             # route: status of author, in, late, looks; 'out' gets 404, strangers 401
