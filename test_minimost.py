@@ -1063,6 +1063,8 @@ class LawOfTheSource(unittest.TestCase):
 
 LAYERS = {'core': 0, 'text': 1, 'views': 2, 'features': 3}
 JS_IMPORT = re.compile(r'''(?:\bimport\s*|\bfrom\s*|\bimport\s*\(\s*)['"]([^'"]+)['"]''')
+JS_NAMED_IMPORT = re.compile(r'''^import\s*\{([^}]*)\}\s*from\s*['"]([^'"]+)['"]''', re.MULTILINE)
+JS_EXPORT = re.compile(r'^export (?:async )?(?:function\*?|const|let|class) (\w+)', re.MULTILINE)
 JS_STATIC_IMPORT = re.compile(r'''^(?:import\s*|(?:import|export)\b[^;'"(]*?\bfrom\s*)['"]([^'"]+)['"]''', re.MULTILINE)
 MARKUP_FROM_TEXT = re.compile(
     r'innerHTML|outerHTML|insertAdjacentHTML|document\s*\.\s*write|\beval\s*\(|new\s+Function\b|setHTMLUnsafe|DOMParser|'
@@ -1150,6 +1152,14 @@ class LawOfThePage(unittest.TestCase):
                     self.assertTrue(os.path.isfile(os.path.join(STATIC, target)), 'there is no such module')
                     self.assertLessEqual(layer(target), layer(name))
                     self.assertFalse(layer(target) == layer(name) == LAYERS['features'], 'a feature imports a feature')
+
+    def test_what_is_imported_by_name_is_exported_there(self):
+        for name, path in page_files('.js'):
+            for names, target in JS_NAMED_IMPORT.findall(without_comments(read_text(path), '.js')):
+                exported = JS_EXPORT.findall(read_text(os.path.dirname(path), target))
+                with self.subTest(file=name, imports=target):
+                    wanted = {one.split()[0] for one in names.split(',') if one.strip()}
+                    self.assertEqual(wanted - set(exported), set())
 
     @staticmethod
     def imports(name, pattern):

@@ -6,7 +6,7 @@ import {profileWords} from '../text/profile-words.js';
 import {words} from '../text/words.js';
 import {NO_EMOJI, statusOf} from './avatar.js';
 import {field, openForm} from './dialog.js';
-import {openEmojiPicker} from './emoji-picker.js';
+import {pickEmoji} from './emoji-picker.js';
 
 const MINUTE = 60 * 1000;
 const LONGEST = 100;
@@ -43,7 +43,7 @@ export function openStatusForm() {
 function emojiButton(emoji) {
   const input = make('input', {type: 'hidden', name: 'emoji'});
   const button = make('button', {type: 'button', className: 'status-emoji'});
-  button.addEventListener('click', () => openEmojiPicker(button, chosen => showEmoji(button, input, chosen)));
+  button.addEventListener('click', () => pickEmoji(button, chosen => showEmoji(button, input, chosen)));
   showEmoji(button, input, emoji);
   return make('span', {}, button, input);
 }
