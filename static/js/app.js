@@ -34,6 +34,9 @@ const SOON = [
   () => import('./features/user-card.js'),
   () => import('./features/typing.js'),
   () => import('./features/code-colours.js'),
+  () => import('./features/players.js'),
+  () => import('./features/previews.js'),
+  () => import('./features/voice.js'),
   () => import('./views/menu.js'),
   () => import('./views/form.js'),
 ];
@@ -57,6 +60,7 @@ const ON_FIRST_USE = {
   '#jump': () => import('./features/switcher.js'),
   '#search': () => import('./features/search.js'),
   '#profile': () => import('./features/account.js'),
+  'a.picture': () => import('./features/lightbox.js'),
 };
 
 /* The sections of the settings, fetched when they are first opened. */
@@ -73,9 +77,10 @@ const RETRY = 3000;
 function loadOnFirstUse(event) {
   for (const [selector, load] of Object.entries(ON_FIRST_USE)) {
     const button = event.target.closest(selector);
-    if (!button) continue;
+    if (!button || isForNewTab(event, button)) continue;
     delete ON_FIRST_USE[selector];
     event.stopPropagation();
+    event.preventDefault();
     /* News may have drawn the button anew meanwhile. */
     load().then(() => (button.isConnected ? button : find(selector)).click(), () => {
       ON_FIRST_USE[selector] = load;
@@ -83,6 +88,8 @@ function loadOnFirstUse(event) {
     });
   }
 }
+
+const isForNewTab = (event, button) => button.href && (event.ctrlKey || event.metaKey || event.shiftKey);
 
 /* Anybody may tell `show-settings` with the name of a section, or with nothing for the first. */
 async function showSettings(name) {

@@ -45,9 +45,10 @@ listen('composer-drawn', form => {
   messageBox().addEventListener('paste', onPaste);
 });
 
+listen('attach-files', ({channelId, files}) => addFiles(files, channelId));
+
 /* All limits are named before a byte is sent. */
-function addFiles(files) {
-  const {channelId} = state;
+function addFiles(files, channelId = state.channelId) {
   const {max_files: most, max_upload_size_mb: megabytes} = state.settings;
   const room = most - trayOf(channelId).length;
   if (files.length > room) toast(words.tooManyFiles(most), {name: 'warn'});

@@ -115,12 +115,19 @@ function missingPicture({width, height}) {
 }
 
 function drawMedia(file, family) {
-  return make('figure', {className: 'media'},
-    make(family, {src: file.url, controls: true, preload: 'metadata'}),
-    make('figcaption', {dir: 'auto'}, `${file.name} · ${sizeInWords(file.size)}`));
+  const media = make(family, {preload: family === 'video' ? 'metadata' : 'none', controls: true, src: file.url});
+  const caption = make('a', {href: file.url, download: file.name, dir: 'auto'}, file.name);
+  const figure = make('figure', {className: `media ${family}`, 'data-file': file.id}, media,
+    isVoice(file) ? null : make('figcaption', {}, caption, ` · ${sizeInWords(file.size)}`));
+  /* One that a player has replaced fails as well. */
+  media.addEventListener('error', () => media.parentElement === figure && figure.replaceWith(drawCard(file)));
+  return figure;
 }
 
-function drawCard(file) {
+const isVoice = file => file.name.startsWith('voice-message ');
+
+/** A file as a card with its name, type and size. */
+export function drawCard(file) {
   const kind = fileKind(file.name);
   const card = fill('file-card', {type: kind, name: file.name, about: `${kind} · ${sizeInWords(file.size)}`});
   card.href = file.url;
