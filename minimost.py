@@ -34,12 +34,13 @@ THE BOX
   21. TLS          a certificate authority of one's own
   22. JOINING      addresses and QR codes
   23. BACKUP       everything in one zip, and back
-  24. SERVER       sockets, the lot, the crew, start and stop
-  25. COMMANDS     their table; serve, routes, settings
-  26. CONTROL      commands that a running server carries out
-  27. DEMO         a believable crew, two thousand messages, pictures drawn in code
-  28. BENCH        how fast it is here
-  29. COMMAND LINE where it all begins
+  25. STUN         tells browsers the address they are seen from
+  26. SERVER       sockets, the lot, the crew, start and stop
+  27. COMMANDS     their table; serve, routes, settings
+  28. CONTROL      commands that a running server carries out
+  29. DEMO         a believable crew, two thousand messages, pictures drawn in code
+  30. BENCH        how fast it is here
+  31. COMMAND LINE where it all begins
 """
 import argparse
 import array
@@ -559,6 +560,8 @@ SETTINGS = tuple(Setting(*row) for row in (
     ('registration', 'open', OneOf('open', 'invite', 'approve', 'closed').read,
      'Who may make an account: "open" is everybody, "invite" who has a code, "approve" whom an administrator then lets in, '
      '"closed" is nobody.', 'closed'),
+    ('stun_port', 3478, Maybe(Whole(0, 65535)).read,
+     'The UDP port on which browsers learn their address, for calls; 0 takes any free one, null is without.', None),
     ('max_upload_size_mb', 256, Whole(1, 65536).read, 'The largest file that can be shared, in megabytes.', None),
     ('max_avatar_size_mb', 5, Whole(1, 1024).read, 'The largest picture of oneself, in megabytes.', None),
     ('max_login_attempts', 5, Whole(1, 1000).read, 'Failed sign-ins after which a name is locked.', 5),
@@ -6219,6 +6222,21 @@ ADDRESS_SOURCES = {  # by sys.platform; elsewhere routes alone
 }
 
 
+def listening_family(host):
+    """The address family and the address to bind; every address is IPv6 with IPv4 mapped into it (RFC 3493)."""
+    if host != '*':
+        return (socket.AF_INET6 if ':' in host else socket.AF_INET), host
+    if not socket.has_ipv6:
+        return socket.AF_INET, '0.0.0.0'
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            probe.bind(('::', 0))
+        return socket.AF_INET6, '::'
+    except OSError:
+        return socket.AF_INET, '0.0.0.0'
+
+
 def own_names():
     """The DNS names of this machine: localhost, the host name, and the name that multicast DNS gives it."""
     host = dns_name(socket.gethostname())
@@ -7333,7 +7351,290 @@ def start_backup(request):
     return Reply(202, request.app.backups.state())
 
 
-# ---- 24. SERVER ------------------------------------------------------
+# ---- 26. SERVER ------------------------------------------------------
+# ---- 25. STUN --------------------------------------------------------
+#
+# A Binding server over UDP (RFC 8489, without authentication; RFC 5389 and RFC 3489 clients included): it tells
+# browsers the address that they are seen from, without which they offer none on a network without a default route.
+# An answer is hardly longer than its request, and what is no good request gets none, so it helps no attacker.
+
+STUN_COOKIE = 0x2112A442                                 # RFC 8489 section 5
+BINDING_REQUEST, BINDING_SUCCESS, BINDING_ERROR = 0x0001, 0x0101, 0x0111
+PLAIN_REQUEST = struct.pack('>HHI', BINDING_REQUEST, 0, STUN_COOKIE)     # of most requests all but the transaction id
+MAPPED_ADDRESS, ERROR_CODE, UNKNOWN_ATTRIBUTES, XOR_MAPPED_ADDRESS = 0x0001, 0x0009, 0x000A, 0x0020
+MESSAGE_INTEGRITY, STUN_FINGERPRINT = 0x0008, 0x8028
+IGNORED_ATTRIBUTES = frozenset((                         # understood, and of no use to a server without authentication
+    0x0006, 0x0014, 0x0015, 0x001C, 0x001D, 0x001E,      # USERNAME REALM NONCE, MESSAGE-INTEGRITY-SHA256 PASSWORD-ALGORITHM USERHASH
+    0x0024, 0x0025))                                     # PRIORITY USE-CANDIDATE (RFC 8445 section 16.1)
+COMPREHENSION_OPTIONAL = 0x8000                          # attributes from here on may be skipped (RFC 8489 section 14)
+MOST_UNKNOWN = 16                                        # attributes named in an answer
+FINGERPRINT_MASK = 0x5354554E                            # RFC 8489 section 14.7
+
+STUN_HEADER, STUN_ATTRIBUTE = struct.Struct('>HH16s'), struct.Struct('>HH')
+STUN_ADDRESS = {4: struct.Struct('>HH16sHHxBH4s'), 16: struct.Struct('>HH16sHHxBH16s')}     # a whole answer
+STUN_ADDRESS_TYPE = {4: 1, 16: 2}
+V4_MAPPED, LOOPBACK_OCTETS = bytes(10) + b'\xff\xff', bytes(15) + b'\1'
+CAN_NAME_ITS_ADDRESS = sys.platform == 'linux' and hasattr(socket, 'IPV6_RECVPKTINFO')
+PACKET_INFO_SPACE = socket.CMSG_SPACE(20) if CAN_NAME_ITS_ADDRESS else 0     # struct in6_pktinfo (RFC 3542 section 6.1):
+OWN_OCTETS, ANY_INTERFACE = slice(0, 16), bytes(4)                           # an address, and the number of an interface
+
+MOST_PACKET = 2048
+PACKETS_AT_ONCE = 256                                    # from one socket before the others have their turn
+STUN_RECEIVE_BUFFER = 2 ** 20
+STUN_PER_NETWORK, STUN_IN_ALL = 1000, 10000              # answers per second; twice as many at once
+STUN_NETWORKS_KEPT = 4096
+FOLLOW_SECONDS = 30
+
+
+@functools.lru_cache(maxsize=4096)
+def peer_octets(host):
+    """The 4 or 16 octets of an address; those of IPv4 also where it was mapped into IPv6."""
+    octets = socket.inet_pton(socket.AF_INET6 if ':' in host else socket.AF_INET, host.partition('%')[0])
+    return octets[12:] if octets.startswith(V4_MAPPED) else octets
+
+
+def mask_address(octets, port, mask):
+    """An address and a port under the 16 octets of a mask (RFC 8489 section 14.2)."""
+    size = len(octets)
+    masked = int.from_bytes(octets, 'big') ^ int.from_bytes(mask[:size], 'big')
+    return masked.to_bytes(size, 'big'), port ^ int.from_bytes(mask[:2], 'big')
+
+
+def binding_success(octets, port, mask):
+    """The answer that tells an address; the mask is the cookie and the transaction id.
+
+    One who sent no cookie gets the address as it is, in 16 octets of id all its own (RFC 3489 section 11.2.1).
+    """
+    size, kind = len(octets), MAPPED_ADDRESS
+    if mask.startswith(PLAIN_REQUEST[4:]):
+        kind, (octets, port) = XOR_MAPPED_ADDRESS, mask_address(octets, port, mask)
+    return STUN_ADDRESS[size].pack(BINDING_SUCCESS, size + 8, mask, kind, size + 4, STUN_ADDRESS_TYPE[size], port, octets)
+
+
+def binding_error(mask, unknown):
+    """The answer that names the attributes which were not understood (RFC 8489 sections 14.8 and 14.13)."""
+    unknown = unknown[:MOST_UNKNOWN]
+    names = struct.pack('>%dH' % len(unknown), *unknown)
+    body = STUN_ATTRIBUTE.pack(ERROR_CODE, 11) + b'\0\0\x04\x14Unknown\0'
+    body += STUN_ATTRIBUTE.pack(UNKNOWN_ATTRIBUTES, len(names)) + names + bytes(-len(names) % 4)
+    return STUN_HEADER.pack(BINDING_ERROR, len(body), mask) + body
+
+
+def fingerprint_of_packet(packet):
+    return zlib.crc32(packet) ^ FINGERPRINT_MASK
+
+
+def with_fingerprint(packet):
+    """The packet with a FINGERPRINT at its end, which its length and its checksum already count."""
+    packet = packet[:2] + struct.pack('>H', len(packet) - 12) + packet[4:]
+    return packet + struct.pack('>HHI', STUN_FINGERPRINT, 4, fingerprint_of_packet(packet))
+
+
+def read_attributes(packet):
+    """Returns: [(type, where it begins, length)] of a packet's attributes, or None when one overruns the end."""
+    attributes, at = [], 20
+    while at < len(packet):
+        kind, length = STUN_ATTRIBUTE.unpack_from(packet, at)
+        attributes.append((kind, at, length))
+        at += 4 + length + -length % 4
+    return attributes if at == len(packet) else None
+
+
+def read_request(packet):
+    """What stands in a Binding request: (ids of what is not understood, whether it ends with a FINGERPRINT).
+
+    Returns: None for all else, such as other messages, lengths that lie, a wrong or misplaced FINGERPRINT, RTP, DTLS.
+    """
+    if len(packet) < 20 or len(packet) % 4:
+        return None
+    kind, length, _ = STUN_HEADER.unpack_from(packet)
+    attributes = read_attributes(packet) if kind == BINDING_REQUEST and length == len(packet) - 20 else None
+    if attributes is None:
+        return None
+    kinds = [kind for kind, _, _ in attributes]
+    if STUN_FINGERPRINT in kinds and not ends_with_fingerprint(packet, attributes):
+        return None
+    counted = kinds[:kinds.index(MESSAGE_INTEGRITY)] if MESSAGE_INTEGRITY in kinds else kinds    # section 14.5: what follows is ignored
+    unknown = [kind for kind in counted if kind < COMPREHENSION_OPTIONAL and kind not in IGNORED_ATTRIBUTES]
+    return list(collections.OrderedDict.fromkeys(unknown)), STUN_FINGERPRINT in kinds
+
+
+def ends_with_fingerprint(packet, attributes):
+    """Whether the first FINGERPRINT is the last attribute, and right."""
+    kind, at, length = next(one for one in attributes if one[0] == STUN_FINGERPRINT)
+    return length == 4 and at + 8 == len(packet) and packet[at + 4:] == struct.pack('>I', fingerprint_of_packet(packet[:at]))
+
+
+def stun_answer(packet, octets, port):
+    """The answer to a packet from an address, or None, which is what all gets that is not a Binding request."""
+    if len(packet) == 20 and packet.startswith(PLAIN_REQUEST):
+        return binding_success(octets, port, packet[4:])
+    request = read_request(packet)
+    if request is None:
+        return None
+    unknown, has_fingerprint = request
+    answer = binding_error(packet[4:20], unknown) if unknown else binding_success(octets, port, packet[4:20])
+    return with_fingerprint(answer) if has_fingerprint else answer
+
+
+class StunLimits:
+    """Token buckets: one for all, and one for each /24 or /64. This machine itself is not limited."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self._networks = collections.OrderedDict()           # network: [tokens, when]
+        self._all = [2 * STUN_IN_ALL, clock.steady()]
+
+    def allow(self, octets):
+        """Whether an address may have an answer; takes its token."""
+        if octets[0] == 127 and len(octets) == 4 or octets == LOOPBACK_OCTETS:
+            return True
+        now = self.clock.steady()
+        network = octets[:3] if len(octets) == 4 else octets[:8]
+        bucket = self._networks.get(network)
+        if bucket is None:
+            bucket = self._networks[network] = [2 * STUN_PER_NETWORK, now]
+            if len(self._networks) > STUN_NETWORKS_KEPT:
+                self._networks.popitem(last=False)
+        return self._take(bucket, STUN_PER_NETWORK, now) and self._take(self._all, STUN_IN_ALL, now)
+
+    @staticmethod
+    def _take(bucket, rate, now):
+        tokens = min(2 * rate, bucket[0] + (now - bucket[1]) * rate)
+        bucket[:] = tokens - (tokens >= 1), now
+        return tokens >= 1
+
+
+class StunServer(socketserver.UDPServer):
+    """One socket, and the answers on it. Bound to every address it answers from the one that was asked."""
+
+    allow_reuse_address = False
+
+    def __init__(self, host, port, allow):
+        self.allow, self.names_its_address = allow, host == '::'
+        self.address_family = socket.AF_INET6 if ':' in host else socket.AF_INET
+        socketserver.UDPServer.__init__(self, (host, port), None)
+        self.socket.setblocking(False)
+
+    def server_bind(self):
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not self.names_its_address)
+        if self.names_its_address:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        with contextlib.suppress(OSError):
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, STUN_RECEIVE_BUFFER)
+        socketserver.UDPServer.server_bind(self)
+
+    def answer_some(self):
+        """Answer what has come; what cannot be answered is left."""
+        exchange = self._exchange_naming if self.names_its_address else self._exchange
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(PACKETS_AT_ONCE):
+                try:
+                    exchange()
+                except BlockingIOError:
+                    raise
+                except OSError:                  # the peer is out of reach; Windows tells of it at the next receive
+                    continue
+
+    def _exchange(self):
+        packet, address = self.socket.recvfrom(MOST_PACKET)
+        answer = self._answer(packet, address)
+        if answer is not None:
+            self.socket.sendto(answer, address)
+
+    def _exchange_naming(self):
+        """The same with the address that was asked: the kernel would choose another one to answer from."""
+        packet, notes, _, address = self.socket.recvmsg(MOST_PACKET, PACKET_INFO_SPACE)
+        answer = self._answer(packet, address)
+        if answer is not None:
+            own = [(level, kind, data[OWN_OCTETS] + ANY_INTERFACE) for level, kind, data in notes]
+            self.socket.sendmsg((answer,), own, 0, address)
+
+    def _answer(self, packet, address):
+        octets = peer_octets(address[0])
+        answer = stun_answer(packet, octets, address[1])
+        return answer if answer is not None and self.allow(octets) else None
+
+
+class Stun:
+    """The STUN server of one chat: one thread for all its sockets. `port` is where it answers, or None."""
+
+    def __init__(self, clock, core, is_limited):
+        self.clock, self.core, self.port = clock, core, None
+        self._allow = StunLimits(clock).allow if is_limited else lambda octets: True
+        self._servers, self._versions = {}, ()           # by host; whose addresses are followed
+        self._thread = None
+
+    def start(self, host, port):
+        """Listen where the chat does, on a port or, for 0, on any that is free; raises OSError when it is taken."""
+        if host in ('*', '::', '0.0.0.0'):
+            host = self._host_for_all(host)
+        first = StunServer(host, port, self._allow)
+        self.port = first.server_address[1]
+        self._selector = selectors.DefaultSelector()
+        self._bell, self._ear = socket.socketpair()
+        self._selector.register(self._ear, selectors.EVENT_READ, None)
+        self._add(host, first)
+        self._thread = threading.Thread(target=self._run, name='stun', daemon=True)
+        self._thread.start()
+
+    def _host_for_all(self, host):
+        """The socket to begin with where all addresses are served: for all, or the first of one for each."""
+        if host != '0.0.0.0' and listening_family('*')[1] == '::' and CAN_NAME_ITS_ADDRESS:
+            return '::'
+        self._versions = (4,) if host == '0.0.0.0' else (4, 6)
+        return '127.0.0.1'
+
+    def stop(self):
+        if self._thread is None:
+            return
+        self._bell.close()
+        self._thread.join(5)
+        for server in self._servers.values():
+            server.server_close()
+        self._selector.close()
+        self._ear.close()
+
+    def _run(self):
+        self.core.stay()
+        followed = -FOLLOW_SECONDS
+        while True:
+            if self._versions and self.clock.steady() - followed >= FOLLOW_SECONDS:
+                followed = self.clock.steady()
+                self._follow_addresses()
+            for key, _ in self._selector.select(FOLLOW_SECONDS if self._versions else None):
+                if key.data is None:                     # the bell was closed
+                    return
+                self._answer(key.data)
+
+    @staticmethod
+    def _answer(server):
+        try:
+            server.answer_some()
+        except Exception:                                # the edge of this thread: the next packet is answered
+            report()
+
+    def _follow_addresses(self):
+        """Have one socket for each address of this machine, as they come and go."""
+        hosts = {str(one) for one in own_addresses() if one.version in self._versions and not one.is_link_local}
+        for host in set(self._servers) - hosts:
+            self._drop(host)
+        for host in hosts - set(self._servers):
+            with contextlib.suppress(OSError):           # not ready yet, or taken there
+                self._add(host, StunServer(host, self.port, self._allow))
+
+    def _add(self, host, server):
+        self._servers[host] = server
+        self._selector.register(server.socket, selectors.EVENT_READ, server)
+
+    def _drop(self, host):
+        server = self._servers.pop(host)
+        self._selector.unregister(server.socket)
+        server.server_close()
+
+
+# ---- 26. SERVER ------------------------------------------------------
 #
 # A connection with nothing to do costs no thread: it waits in the lot. What it brings goes to a small crew of
 # workers; only what may take long, uploads, downloads and hashing, gets a thread of its own. A connection has
@@ -8082,21 +8383,6 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         function(connection)
 
 
-def listening_family(host):
-    """The address family and the address to bind; every address is IPv6 with IPv4 mapped into it (RFC 3493)."""
-    if host != '*':
-        return (socket.AF_INET6 if ':' in host else socket.AF_INET), host
-    if not socket.has_ipv6:
-        return socket.AF_INET, '0.0.0.0'
-    try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            probe.bind(('::', 0))
-        return socket.AF_INET6, '::'
-    except OSError:
-        return socket.AF_INET, '0.0.0.0'
-
-
 def plain_address(address):
     """An address without zone and without the mapping of IPv4 into IPv6."""
     address = address.partition('%')[0]
@@ -8121,6 +8407,7 @@ class App:
         self.audit = Audit(self.path('audit.log'), settings, self.clock)
         self.tokens = Tokens(self.store, self.service, random_bytes)
         self.calls = Calls(self.news, self.clock)
+        self.stun = Stun(self.clock, self.core, settings.rate_limit_enabled)
         self.certificates = Certificates(folder, lambda: self.clock.now() / 1000, random_bytes)
         self.assets = Assets(os.path.join(HERE, 'static'))
         self.lot, self.crew, self.server, self.control_token = Lot(self), Crew(self), None, ''
@@ -8175,6 +8462,16 @@ class App:
         except CertificateTrouble as error:
             self.settings.problems.append('There is no certificate (%s); the chat is served over plain HTTP.' % error)
 
+    def open_stun(self, host):
+        """Answer STUN where the chat is served; if that cannot be, the chat goes on and the page knows."""
+        if self.settings.stun_port is None:
+            return
+        try:
+            self.stun.start(host, self.settings.stun_port)
+        except OSError as error:
+            self.settings.problems.append('UDP port %d cannot be used for STUN (%s): on networks without a router some '
+                                          'calls will not connect.' % (self.settings.stun_port, error.strerror))
+
     def refresh_certificate(self):
         """Follow the machine's addresses; a certificate that changed is loaded by the thread that uses it."""
         if self.context is None:
@@ -8207,7 +8504,7 @@ class App:
         return os.path.join(self.folder, 'avatars', key)
 
     def about(self):
-        return {'version': VERSION, 'build': self.assets.build, 'origin': self.origin, 'stun': None,
+        return {'version': VERSION, 'build': self.assets.build, 'origin': self.origin, 'stun': self.stun.port,
                 'now': self.clock.now()}
 
     def forget_setup_code(self):
@@ -8401,6 +8698,7 @@ class Running:
         self.app.crew.stop()
         self.app.finish_long(2)
         self.app.lot.stop()
+        self.app.stun.stop()
         self.app.close()
 
 
@@ -8419,12 +8717,13 @@ def start(app, host=None, port=None):
         server.server_close()
         raise
     app.server = server
+    app.open_stun(host)
     running = Running(app, server)
     running.start()
     return running
 
 
-# ---- 25. COMMANDS ----------------------------------------------------
+# ---- 27. COMMANDS ----------------------------------------------------
 
 COMMANDS = collections.OrderedDict()     # name: Command
 
@@ -8606,7 +8905,7 @@ def commands_table():
     return '\n'.join(rows)
 
 
-# ---- 26. CONTROL -----------------------------------------------------
+# ---- 28. CONTROL -----------------------------------------------------
 #
 # What an operator does from the command line. Only one process may write, so a command has the running server do
 # its work, whom it finds by data/control.json; where none runs, it takes the folder itself.
@@ -8846,7 +9145,7 @@ def send(options):
     carry_out(options, 'send', channel=options.channel, text=text.replace('\r\n', '\n').strip('\n'))
 
 
-# ---- 27. DEMO --------------------------------------------------------
+# ---- 29. DEMO --------------------------------------------------------
 
 DEMO_NAME = 'RV Meridian'
 
@@ -9984,7 +10283,7 @@ def demo(options):
         serve_with(options, settings)
 
 
-# ---- 28. BENCH -------------------------------------------------------
+# ---- 30. BENCH -------------------------------------------------------
 
 BENCH_PASSWORD = 'measure twice, cut once'
 
@@ -10042,7 +10341,7 @@ class Bench:
         """Start the server; returns the seconds from its spawn to its first answer over HTTPS."""
         settings = os.path.join(self.folder, 'settings.json')
         with open(settings, 'w', encoding='utf-8') as file:
-            json.dump({'rate_limit_enabled': False}, file)
+            json.dump({'rate_limit_enabled': False, 'stun_port': 0}, file)
         begun = time.perf_counter()
         self.process = subprocess.Popen(
             [sys.executable, os.path.abspath(__file__), 'serve', '--port', '0', '--quiet', '--settings', settings,
@@ -10210,6 +10509,44 @@ def measure_bystander(bench, cookies, count):
     return 'p50 %.1f ms, p99 %.1f ms' % (percentile(times, 0.5), percentile(times, 0.99))
 
 
+def measure_signals(bench, cookies, rounds):
+    """How long a signal takes from one page in a call to another that waits for it."""
+    sender, receiver = (Peer(bench.port, cookie) for cookie in cookies[:2])
+    call = [peer.ask('POST', '/calls', {'channel_id': 1, 'device': 'bench'})[1]['call'] for peer in (sender, receiver)][1]
+    path, cursor, times = '/calls/%d/signal' % call['id'], '', []
+    to = receiver.ask('GET', '/me')[1]['user']['id']
+    for number in range(rounds):
+        receiver.send('GET', '%ss?device=bench&after=%s' % (path, cursor))
+        time.sleep(0.002)                    # so that it waits
+        begun, answer = time.perf_counter(), None
+        sender.send('POST', path, encode({'to': to, 'device': 'bench', 'data': number}))
+        while answer is None:
+            answer = receiver.receive()
+        times.append((time.perf_counter() - begun) * 1000)
+        cursor = json.loads(answer[1].decode('utf-8'))['cursor']
+        while sender.receive() is None:
+            pass
+    return 'p50 %.1f ms, p99 %.1f ms' % (percentile(times, 0.5), percentile(times, 0.99))
+
+
+def measure_stun(bench, seconds, under_way=64):
+    """Binding requests over UDP, so many of them under way at a time."""
+    port = Peer(bench.port).ask('GET', '/welcome')[1]['server']['stun']
+    request, answered = PLAIN_REQUEST + bytes(12), 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(5)
+        sock.connect(('127.0.0.1', port))
+        for _ in range(under_way):
+            sock.send(request)
+        begun = time.perf_counter()
+        while time.perf_counter() - begun < seconds:
+            for _ in range(under_way):
+                sock.recv(MOST_PACKET)
+                sock.send(request)
+            answered += under_way
+        return '%.0f per second' % (answered / (time.perf_counter() - begun))
+
+
 def post_request(number):
     return 'POST', '/channels/1/messages', encode({'text': 'Message number %d' % number,
                                                    'client_id': 'rate-%s-%d' % (time.time(), number)}).replace(b'.', b'-')
@@ -10225,6 +10562,8 @@ BENCHMARKS = (                   # name, function(bench, cookies) that gives a l
     ('small GETs, 8 peers', lambda bench, cookies: '%.0f per second' % measure_rate(
         bench, cookies, 8, 3, lambda number: ('GET', '/me'))),
     ('idle, 100 listeners', lambda bench, cookies: measure_idle(bench, cookies, 100, 10)),
+    ('signals in a call', lambda bench, cookies: measure_signals(bench, cookies, 200)),
+    ('STUN, 1 client', lambda bench, cookies: measure_stun(bench, 3)),
     ('500 half handshakes', lambda bench, cookies: measure_bystander(bench, cookies, 500)),
 )
 
@@ -10247,7 +10586,7 @@ def bench(options):
             one.stop()
 
 
-# ---- 29. COMMAND LINE ------------------------------------------------
+# ---- 31. COMMAND LINE ------------------------------------------------
 
 def read_command_line(words):
     """The command and its options; without a command it is serve."""

@@ -7928,6 +7928,230 @@ class Chromium(CertificateFolder):
             self.assertEqual('greetings' in page, accepted, page)
 
 
+# ---- STUN ------------------------------------------------------------
+
+STUN_ID = bytes.fromhex('2112a442 b7e7a701bc34d686fa87dfae'.replace(' ', ''))
+STUN_REQUEST = bytes.fromhex(                      # RFC 5769 section 2.1, with SOFTWARE PRIORITY ICE-CONTROLLED USERNAME MESSAGE-INTEGRITY
+    '00010058 2112a442 b7e7a701bc34d686fa87dfae 80220010 5354554e207465737420636c69656e74 00240004 6e0001ff 80290008 932ff9b151263b36'
+    '00060009 6576746a3a68367659202020 00080014 9aeaa70cbfd8cb56781ef2b5b2d3f249c1b571a2 80280004 e57a3bcf'.replace(' ', ''))
+STUN_RESPONSE = bytes.fromhex(                     # section 2.2
+    '0101003c 2112a442 b7e7a701bc34d686fa87dfae 8022000b 7465737420766563746f7220 00200008 0001a147e112a643'
+    '00080014 2b91f599fd9e90c38c7489f92af9ba53f06be7d7 80280004 c07d4c96'.replace(' ', ''))
+STUN_RESPONSE_V6 = bytes.fromhex(                  # section 2.3
+    '01010048 2112a442 b7e7a701bc34d686fa87dfae 8022000b 7465737420766563746f7220 00200014 0002a1470113a9faa5d3f179bc25f4b5bed2b9d9'
+    '00080014 a382954e4be67bf11784c97c8292c275bfe3ed41 80280004 c8fb0b4c'.replace(' ', ''))
+STUN_REQUEST_LONG_TERM = bytes.fromhex(            # section 2.4, with USERNAME NONCE REALM MESSAGE-INTEGRITY
+    '00010060 2112a442 78ad3433c6ad72c029da412e 00060012 e3839ee38388e383aae38383e382afe382b90000'
+    '0015001c 662f2f3439396b39353464364f4c33346f4c39465354767936347341 0014000b 6578616d706c652e6f726700'
+    '00080014 f67024656dd64a3e02b8e0712e85c9a28ca89666'.replace(' ', ''))
+
+
+def stun_packet(*attributes, kind=0x0001, mask=STUN_ID, length=None, fingerprint=False):
+    """A STUN message of (type, value) pairs; its length may lie."""
+    body = b''.join(struct.pack('>HH', name, len(value)) + value + bytes(-len(value) % 4) for name, value in attributes)
+    size = len(body) + 8 * fingerprint if length is None else length
+    packet = struct.pack('>HH', kind, size) + mask + body
+    return packet + struct.pack('>HHI', 0x8028, 4, zlib.crc32(packet) ^ 0x5354554e) if fingerprint else packet
+
+
+def stun_address(answer):
+    """The (host, port) that an answer tells."""
+    kind, _, family, port = struct.unpack_from('>HHxBH', answer, 20)
+    octets = answer[28:28 + (4 if family == 1 else 16)]
+    if kind == 0x0020:
+        octets, port = bytes(a ^ b for a, b in zip(octets, answer[4:20])), port ^ 0x2112
+    return str(ipaddress.ip_address(octets)), port
+
+
+class PiecesOfStun(unittest.TestCase):
+    """What is answered, and how, byte by byte."""
+
+    octets = {4: bytes([192, 0, 2, 1]), 6: ipaddress.ip_address('2001:db8:1234:5678:11:2233:4455:6677').packed}
+
+    def answer(self, packet, version=4):
+        answer = minimost.stun_answer(packet, self.octets[version], 32853)
+        if answer is not None:
+            headers = {4: 28, 6: 48}[version]
+            self.assertLessEqual(len(answer) + headers, 1.5 * (len(packet) + headers))
+        return answer
+
+    def test_the_vectors_of_rfc_5769_are_answered_as_they_say(self):
+        for version, response in ((4, STUN_RESPONSE), (6, STUN_RESPONSE_V6)):
+            mapped = response[36:36 + {4: 12, 6: 24}[version]]
+            answer = self.answer(STUN_REQUEST, version)
+            self.assertEqual(stun_packet((0x0020, mapped[4:]), kind=0x0101, fingerprint=True), answer)
+            self.assertEqual((str(ipaddress.ip_address(self.octets[version])), 32853), stun_address(answer))
+            self.assertIsNone(self.answer(response))
+        self.assertEqual(0x0101, struct.unpack('>H', self.answer(STUN_REQUEST_LONG_TERM)[:2])[0])
+        for place in set(range(len(STUN_REQUEST))) - {100, 101}:      # without its type there would be no FINGERPRINT
+            broken = STUN_REQUEST[:place] + bytes([STUN_REQUEST[place] ^ 1]) + STUN_REQUEST[place + 1:]
+            self.assertIsNone(self.answer(broken), place)
+
+    def test_answers_are_of_32_or_44_bytes_and_copy_the_id(self):
+        for version, size in ((4, 32), (6, 44)):
+            answer = self.answer(stun_packet(), version)
+            self.assertEqual((size, size - 20, STUN_ID), (len(answer), struct.unpack('>H', answer[2:4])[0], answer[4:20]))
+        self.assertEqual(self.answer(stun_packet()), self.answer(stun_packet((0x8022, b'name'))))
+
+    def test_a_request_without_the_cookie_gets_the_address_as_it_is(self):
+        answer = self.answer(stun_packet(mask=bytes(range(16))))
+        self.assertEqual(stun_packet((0x0001, b'\0\1' + struct.pack('>H', 32853) + self.octets[4]), kind=0x0101, mask=bytes(range(16))), answer)
+
+    def test_what_must_be_understood_and_is_not_is_named(self):
+        for fingerprint in (False, True):
+            answer = self.answer(stun_packet((0x0003, bytes(4)), (0x7fff, b''), (0x0003, b''), fingerprint=fingerprint))
+            self.assertEqual(stun_packet((0x0009, b'\0\0\4\x14Unknown'), (0x000a, b'\0\3\x7f\xff'), kind=0x0111, fingerprint=fingerprint), answer)
+        self.assertIsNotNone(self.answer(stun_packet((0x7ffe, b''))))
+        many = self.answer(stun_packet(*[(0x4000 + number, b'') for number in range(200)]))
+        self.assertEqual(struct.pack('>16H', *range(0x4000, 0x4010)), many[-32:])
+        known = stun_packet((0x0006, b'name'), (0x0024, bytes(4)), (0x0025, b''), (0x0008, bytes(20)), (0x7fff, b''))
+        self.assertEqual(0x0101, struct.unpack('>H', self.answer(known)[:2])[0], 'what follows MESSAGE-INTEGRITY is ignored')
+
+    def test_what_is_no_binding_request_meets_with_silence(self):
+        good = stun_packet(fingerprint=True)
+        silent = {
+            'an indication': stun_packet(kind=0x0011), 'a response': stun_packet(kind=0x0101), 'an error': stun_packet(kind=0x0111),
+            'Allocate': stun_packet(kind=0x0003), 'Shared Secret': stun_packet(kind=0x0002), 'nothing': b'', 'a byte': b'\0',
+            'too little': stun_packet()[:19], 'a length too long': stun_packet(length=4), 'a length too short': stun_packet((0x8022, b'name'), length=0),
+            'an odd length': stun_packet(length=3) + bytes(3), 'more than the length': stun_packet() + bytes(4),
+            'an attribute that overruns': stun_packet(length=8) + b'\x80\x22\0\x09name', 'half an attribute': stun_packet(length=4) + b'\x80\x22\0\x04',
+            'a wrong fingerprint': good[:-1] + bytes([good[-1] ^ 1]), 'a short fingerprint': stun_packet((0x8028, b'')),
+            'a fingerprint that is not last': good[:2] + b'\0\x10' + good[4:] + b'\x80\x22\0\x04name',
+            'RTP': b'\x80\x60' + bytes(30), 'DTLS': b'\x16\xfe\xfd' + bytes(61), 'channel data': b'\x40\0\0\0' + bytes(16)}
+        self.assertIsNotNone(self.answer(good))
+        self.assertEqual([], [name for name, packet in silent.items() if self.answer(packet) is not None])
+
+    def test_ten_thousand_random_packets_draw_no_error_and_no_answer_they_should_not(self):
+        chance, answers = random.Random(5769), 0
+        for number in range(10000):
+            packet = bytearray(chance.choice((STUN_REQUEST, STUN_REQUEST_LONG_TERM, stun_packet(), stun_packet((0x0003, bytes(4)), (0x8022, b'na')),
+                                              bytes(chance.getrandbits(8) for _ in range(chance.randrange(80))))))
+            for _ in range(chance.randrange(3)):
+                if packet:
+                    packet[chance.randrange(len(packet))] = chance.getrandbits(8)
+            packet = bytes(packet[:chance.randrange(len(packet) + 1)] if number % 7 == 0 else packet)
+            if self.answer(packet, chance.choice((4, 6))) is not None:
+                answers += 1
+                self.assertEqual((b'\0\1', len(packet) - 20, 0), (packet[:2], int.from_bytes(packet[2:4], 'big'), len(packet) % 4))
+        self.assertGreater(answers, 1000)
+
+    def test_each_network_and_all_of_them_get_so_many_answers(self):
+        clock = JumpingClock()
+        clock.steady = lambda: clock.skipped
+        limits = minimost.StunLimits(clock)
+
+        def count(make, tries):
+            return sum(limits.allow(ipaddress.ip_address(make % (number % 250 + 1)).packed) for number in range(tries))
+        self.assertEqual(2000, count('10.1.2.%d', 3000))
+        self.assertEqual(2000, count('fd00::1:%x', 3000))
+        self.assertEqual(250, count('10.1.3.%d', 250), 'another network')
+        clock.skipped += 0.5
+        self.assertEqual(500, count('10.1.2.%d', 3000))
+        self.assertEqual(25000, count('127.0.0.%d', 25000))
+        clock.skipped += 10
+        self.assertEqual(20000, sum(count('10.%d.7.%%d' % network, 1000) for network in range(30)), 'all together')
+        with mock.patch.object(minimost, 'STUN_NETWORKS_KEPT', 10):
+            count('10.%d.0.1', 100)
+            self.assertLessEqual(len(limits._networks), 50)
+
+
+class TheStunServer(unittest.TestCase):
+    """STUN beside a chat, by sockets of this machine."""
+
+    def serve(self, host='127.0.0.1', **settings):
+        app = minimost.App(new_folder(self), minimost.Settings(dict({'stun_port': 0}, **settings)), plain=True)
+        running = minimost.start(app, host, 0)
+        self.addCleanup(stop_once, running)
+        return running
+
+    def ask(self, host, port, packet=None, timeout=5):
+        """(the address that an answer tells, one's own); the socket is connected, so the answer came from who was asked."""
+        family = socket.AF_INET6 if ':' in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(timeout)
+            sock.connect((host, port))
+            sock.send(packet or stun_packet(fingerprint=True))
+            return stun_address(sock.recv(2048)), sock.getsockname()[:2]
+
+    def assert_answers(self, hosts, port):
+        for host in hosts:
+            told, own = self.ask(host, port)
+            self.assertEqual(own, told)
+
+    @staticmethod
+    def has_v6():
+        return minimost.listening_family('*')[1] == '::'
+
+    def test_answers_come_from_the_address_that_was_asked(self):
+        hosts = ['127.0.0.1'] + ['127.0.0.2'] * (sys.platform == 'linux') + ['::1'] * self.has_v6()
+        app = self.serve('*').app
+        self.assert_answers(hosts, app.stun.port)
+        self.assertEqual(app.stun.port, visitor(self, mock.Mock(port=app.server.server_port)).get('/welcome').data['server']['stun'])
+
+    def test_one_socket_for_each_address_serves_where_a_packet_cannot_say_whom_it_asked(self):
+        own = [one for one in map(str, minimost.own_addresses()) if not one.startswith('fe80')]
+        with mock.patch.object(minimost, 'CAN_NAME_ITS_ADDRESS', False):
+            app = self.serve('*').app
+            wait_until(lambda: set(own) <= set(app.stun._servers), 5, 'a socket for each address')
+            self.assert_answers(own, app.stun.port)
+            with mock.patch.object(minimost, 'own_addresses', lambda: [ipaddress.ip_address('127.0.0.1')]):
+                app.stun._follow_addresses()
+            self.assertEqual({'127.0.0.1'}, set(app.stun._servers))
+
+    def test_stun_is_served_only_where_the_chat_is(self):
+        port = self.serve().app.stun.port
+        self.assert_answers(['127.0.0.1'], port)
+        for host in ['127.0.0.2'] * (sys.platform == 'linux') + ['::1'] * self.has_v6():
+            with self.assertRaises(OSError):
+                self.ask(host, port, timeout=0.2)
+
+    def test_a_port_that_is_taken_is_a_warning_and_the_page_knows(self):
+        port = self.serve().app.stun.port
+        for wanted in (port, None):
+            running = self.serve(stun_port=wanted)
+            self.assertIsNone(visitor(self, running).get('/welcome').data['server']['stun'])
+            warned = [problem for problem in running.app.settings.problems if 'STUN' in problem]
+            self.assertEqual(wanted is not None, bool(warned))
+            self.assertEqual(warned, [line[15:] for line in minimost.greeting(running.app, running).splitlines() if 'STUN' in line])
+        running.stop()
+        self.assert_answers(['127.0.0.1'], port)
+
+    def test_garbage_draws_no_answer_and_does_no_harm(self):
+        port, chance = self.serve().app.stun.port, random.Random(1)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, mock.patch.object(minimost, 'report') as report:
+            sock.settimeout(5)
+            sock.connect(('127.0.0.1', port))
+            for number in range(1000):
+                sock.send(b'\x80' + bytes(chance.getrandbits(8) for _ in range(chance.randrange(100))))
+            sock.send(b'\0\1' + bytes(3000))
+            sock.send(stun_packet())
+            self.assertEqual(32, len(sock.recv(2048)))
+        self.assertFalse(report.called)
+
+    def test_a_peer_that_is_out_of_reach_does_not_end_the_thread(self):
+        app = self.serve().app
+        server = app.stun._servers['127.0.0.1']
+        with mock.patch.object(server, '_exchange', side_effect=[ConnectionResetError(10054, 'reset'), BlockingIOError()]):
+            server.answer_some()
+        with mock.patch.object(server, '_exchange', side_effect=ValueError()), mock.patch.object(minimost, 'report') as report:
+            app.stun._answer(server)
+        self.assertTrue(report.called)
+        self.assert_answers(['127.0.0.1'], app.stun.port)
+
+    @needs('turnutils_stunclient')
+    def test_the_client_of_coturn_accepts_the_answers(self):
+        for host in ['127.0.0.1'] + ['::1'] * self.has_v6():
+            status, output = run('turnutils_stunclient', '-p', str(self.serve('*').app.stun.port), host)
+            self.assertEqual(0, status, output)
+            self.assertRegex(output, r'UDP reflexive addr: \[?%s\]?:\d+' % host)
+
+    @needs('turnutils_natdiscovery')
+    def test_the_nat_discovery_of_coturn_accepts_the_answers(self):
+        status, output = run('turnutils_natdiscovery', '-m', '-p', str(self.serve().app.stun.port), '127.0.0.1')
+        self.assertIn('127.0.0.1', output)
+        self.assertNotRegex(output, '(?i)timeout')
+
+
 # ======================================================================
 # DEMO
 # ======================================================================
