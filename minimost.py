@@ -34,13 +34,13 @@ THE BOX
   21. TLS          a certificate authority of one's own
   22. JOINING      addresses and QR codes
   23. BACKUP       everything in one zip, and back
-  25. STUN         tells browsers the address they are seen from
-  26. SERVER       sockets, the lot, the crew, start and stop
-  27. COMMANDS     their table; serve, routes, settings
-  28. CONTROL      commands that a running server carries out
-  29. DEMO         a believable crew, two thousand messages, pictures drawn in code
-  30. BENCH        how fast it is here
-  31. COMMAND LINE where it all begins
+  24. STUN         tells browsers the address they are seen from
+  25. SERVER       sockets, the lot, the crew, start and stop
+  26. COMMANDS     their table; serve, routes, settings
+  27. CONTROL      commands that a running server carries out
+  28. DEMO         a believable crew, two thousand messages, pictures drawn in code
+  29. BENCH        how fast it is here
+  30. COMMAND LINE where it all begins
 """
 import argparse
 import array
@@ -7351,8 +7351,7 @@ def start_backup(request):
     return Reply(202, request.app.backups.state())
 
 
-# ---- 26. SERVER ------------------------------------------------------
-# ---- 25. STUN --------------------------------------------------------
+# ---- 24. STUN --------------------------------------------------------
 #
 # A Binding server over UDP (RFC 8489, without authentication; RFC 5389 and RFC 3489 clients included): it tells
 # browsers the address that they are seen from, without which they offer none on a network without a default route.
@@ -7634,7 +7633,7 @@ class Stun:
         server.server_close()
 
 
-# ---- 26. SERVER ------------------------------------------------------
+# ---- 25. SERVER ------------------------------------------------------
 #
 # A connection with nothing to do costs no thread: it waits in the lot. What it brings goes to a small crew of
 # workers; only what may take long, uploads, downloads and hashing, gets a thread of its own. A connection has
@@ -8723,7 +8722,7 @@ def start(app, host=None, port=None):
     return running
 
 
-# ---- 27. COMMANDS ----------------------------------------------------
+# ---- 26. COMMANDS ----------------------------------------------------
 
 COMMANDS = collections.OrderedDict()     # name: Command
 
@@ -8905,7 +8904,7 @@ def commands_table():
     return '\n'.join(rows)
 
 
-# ---- 28. CONTROL -----------------------------------------------------
+# ---- 27. CONTROL -----------------------------------------------------
 #
 # What an operator does from the command line. Only one process may write, so a command has the running server do
 # its work, whom it finds by data/control.json; where none runs, it takes the folder itself.
@@ -9145,7 +9144,7 @@ def send(options):
     carry_out(options, 'send', channel=options.channel, text=text.replace('\r\n', '\n').strip('\n'))
 
 
-# ---- 29. DEMO --------------------------------------------------------
+# ---- 28. DEMO --------------------------------------------------------
 
 DEMO_NAME = 'RV Meridian'
 
@@ -10283,7 +10282,7 @@ def demo(options):
         serve_with(options, settings)
 
 
-# ---- 30. BENCH -------------------------------------------------------
+# ---- 29. BENCH -------------------------------------------------------
 
 BENCH_PASSWORD = 'measure twice, cut once'
 
@@ -10586,7 +10585,7 @@ def bench(options):
             one.stop()
 
 
-# ---- 31. COMMAND LINE ------------------------------------------------
+# ---- 30. COMMAND LINE ------------------------------------------------
 
 def read_command_line(words):
     """The command and its options; without a command it is serve."""
