@@ -2161,7 +2161,7 @@ class Request:
         self.is_proxied = peer in app.settings.trusted_proxies
         self.is_secure = head.headers.get('x-forwarded-proto') == 'https' if self.is_proxied else is_tls
         self.keeps_alive = head.minor >= 1 and 'close' not in head.headers.get('connection', '').lower()
-        self.bears_token = head.headers.get('authorization', '')[:7].lower() == 'bearer '
+        self.bears_token = head.headers.get('authorization', '').partition(' ')[0].lower() == 'bearer'
         self.awaits_continue = 'expect' in head.headers and head.minor >= 1
         self.route = self.path_texts = self.session = self.receive = None
         self.body, self.left, self.noted = b'', 0, {}
@@ -2224,8 +2224,13 @@ class Request:
     @property
     def is_local(self):
         """Whether the person sits at this very machine, with nothing in between."""
+        return is_loopback(self.peer) and self.is_direct
+
+    @property
+    def is_direct(self):
+        """Whether nothing stands between the person and this server, as far as can be told."""
         between = any(name in self.headers for name in ('x-forwarded-for', 'forwarded', 'via', 'x-real-ip'))
-        return is_loopback(self.peer) and not self.is_proxied and not between
+        return not self.is_proxied and not between
 
     def cookie(self, name):
         return read_cookies(self.headers.get('cookie', '')).get(self.cookie_name(name), '')
@@ -5878,12 +5883,11 @@ def change_account(request, account, role: OneOf(*PEOPLE_ROLES) = None, active: 
 
 def change_profile(app, change, user_id, changes):
     """Apply (function, value) pairs where there is a value; returns the user as it is then, or was at the end."""
+    row = find_profile(change, user_id)
     for alter, value in changes:
-        row = find_profile(change, user_id)
         if value is not None:
-            alter(app, change, row, value)
-    rows = account_rows(change, 'users.id = ?', user_id)
-    return account_value(app, rows[0] if rows else row)
+            alter(app, change, find_profile(change, user_id), value)
+    return account_value(app, (account_rows(change, 'users.id = ?', user_id) or [row])[0])
 
 
 def appoint(app, change, row, role):
@@ -8933,7 +8937,7 @@ def carry_out_here(app, verb, values):
 def load_verb(request, text):
     """Only from this machine, and only with the word that stands in control.json; to all others it is not there."""
     given, expected = request.bearer.encode('utf-8'), request.app.control_token.encode('utf-8')
-    is_near = request.is_local or request.peer == request.app.settings.host
+    is_near = request.is_direct and (is_loopback(request.peer) or request.peer == request.app.settings.host)
     if not is_near or not expected or not hmac.compare_digest(given, expected) or text not in CONTROLS:
         raise not_found()
     return text

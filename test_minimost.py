@@ -6348,6 +6348,610 @@ class TheSnapshot(LiveCase):
         self.assertEqual(before, self.person('ann').get('/snapshot').data['server']['origin'])
 
 
+# ---- people, and who governs them ------------------------------------
+
+class PeopleCase(ChatCase):
+    """olga owns the place, adam is an administrator; the settings are as they were after each test."""
+
+    def setUp(self):
+        self.people('olga', 'adam')
+        self.chosen = set()
+
+    def tearDown(self):
+        if self.chosen:
+            self.choose(**dict.fromkeys(self.chosen))
+
+    def choose(self, **values):
+        self.chosen.update(values)
+        return self.expect(200, self.person('olga').patch('/admin/settings', values))['settings']
+
+    def change(self, actor, other, **values):
+        return self.person(actor).patch('/admin/users/%d' % other.user['id'], values)
+
+    def invitation(self, maker='adam', **values):
+        return self.expect(201, self.person(maker).post('/admin/invites', values))
+
+    def reset_token(self, other):
+        answer = self.expect(201, self.person('olga').post('/admin/users/%d/reset' % other.user['id']))
+        return answer['url'].rpartition('/')[2]
+
+    def log_in(self, username, password=PASSWORD):
+        return self.client().post('/login', {'username': username, 'password': password})
+
+    def bearer(self, text):
+        client = Client('127.0.0.1', self.running.port, token=text)
+        self.addCleanup(client.close)
+        return client
+
+    def audit_lines(self, event=None):
+        lines = read_text(self.app.path('audit.log')).splitlines()
+        return [line for line in lines if event is None or ' event=%s ' % event in line]
+
+
+class TheAuditLog(PeopleCase):
+
+    settings = {'max_login_attempts': 2}
+
+    def test_has_a_line_for_each_event_and_none_of_the_secrets(self):
+        olga, dora = self.person('olga'), self.newcomer()
+        name, channel = dora.user['username'], self.make_channel(olga)
+        secret = self.expect(201, dora.post('/me/tokens', {'name': 'script'}))
+        dora.delete('/me/tokens/%d' % secret['id'])
+        dora.post('/password', {'current': PASSWORD, 'new': PASSWORD + ' again'})
+        dora.post('/logout')
+        self.log_in(name, 'a wrong password'), self.log_in(name, 'a wrong password'), self.log_in(name)
+        reset = self.reset_token(dora)
+        self.expect(204, self.client().post('/reset/' + reset, {'new': PASSWORD}))
+        self.expect(200, self.log_in(name))
+        invite = self.invitation('olga')
+        self.expect(201, sign_up(self.client(), 'invited', code=invite['code']))
+        self.choose(name='Somewhere')
+        self.expect(200, self.change('olga', dora, role='admin'))
+        olga.delete('/admin/users/%d/sessions' % dora.user['id'])
+        bot = self.expect(201, olga.post('/admin/bots', {'username': 'Robot'}))
+        hook = self.expect(201, olga.post('/admin/hooks', {'channel_id': channel, 'name': 'Weather'}))
+        self.expect(204, self.client().post(hook['url'][hook['url'].index('/hooks/'):], {'text': 'sentinel text'}))
+        dora = self.client()
+        dora.post('/login', {'username': name, 'password': PASSWORD})
+        self.expect(204, dora.delete('/me', {'password': PASSWORD, 'messages': 'keep'}))
+        lines = self.audit_lines()
+        for line in lines:
+            self.assertRegex(line, r'^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ event=[a-z-]+ outcome=(success|failure)( [a-z]+=[!-~]*)*$')
+        for words in ('login outcome=failure user=%s src=127.0.0.1 reason=wrong_password', 'login outcome=success user=%s src=127.0.0.1',
+                      'login outcome=failure user=%s src=127.0.0.1 reason=locked', 'lockout outcome=failure user=%s src=127.0.0.1',
+                      'signup outcome=success user=%s', 'logout outcome=success user=%s', 'password-change outcome=success user=%s',
+                      'reset-make outcome=success user=olga src=127.0.0.1 target=%s', 'reset-use outcome=success user=%s',
+                      'account-change outcome=success user=olga src=127.0.0.1 target=%s role=admin', 'token-make outcome=success user=%s',
+                      'token-revoke outcome=success user=%s', 'session-revoke outcome=success user=olga src=127.0.0.1 target=%s',
+                      'account-delete outcome=success user=%s'):
+            self.assertTrue(any(' event=' + words % name in line for line in lines), words)
+        for event in ('settings', 'invite-make', 'invite-use', 'bot-make', 'hook-make'):
+            self.assertEqual(len(self.audit_lines(event)), 1, event)
+        text = '\n'.join(lines)
+        for secret in (secret['token'], reset, invite['code'], bot['token'], hook['url'], PASSWORD, 'sentinel', 'wrong%20password'):
+            self.assertNotIn(secret, text)
+
+    def test_cannot_be_forged_by_what_people_type(self):
+        before = len(self.audit_lines('login')) if os.path.exists(self.app.path('audit.log')) else 0
+        for name in ('eve outcome=success user=olga', 'eve\nevent=login', 'ev\u2028e', '\u00e9=%20', 'eve\tevent=x', 'eve%0Aevent=login'):
+            self.log_in(name)
+        lines = self.audit_lines('login')[before:]
+        self.assertEqual(len(lines), 6)
+        self.assertTrue(all(line.count(' event=') == line.count(' outcome=') == line.count('outcome=failure') == 1 for line in lines), lines)
+        self.assertIn(' user=eve%20outcome%3Dsuccess%20user%3Dolga ', lines[0])
+        entry = minimost.read_audit_line(lines[0])
+        self.assertEqual((entry['user'], entry['src'], entry['details']), (
+            'eve outcome=success user=olga', '127.0.0.1', {'reason': 'wrong_password'}))
+
+    def test_is_read_by_administrators_page_by_page_and_filtered(self):
+        adam = self.person('adam')
+        for number in range(120):
+            self.app.audit.note('noise', user='nobody-%d' % (number % 2), words='some  words=%d' % number)
+        first = self.expect(200, adam.get('/admin/audit?event=noise'))
+        self.assertEqual((len(first['entries']), first['more'], first['entries'][0]['details']), (100, True, {'words': 'some  words=119'}))
+        second = self.expect(200, adam.get('/admin/audit?event=noise&page=2'))
+        self.assertEqual((len(second['entries']), second['more']), (20, False))
+        self.assertLess(abs(second['entries'][-1]['at'] - time.time() * 1000), 60000)
+        self.assertEqual(len(adam.get('/admin/audit?user=NOBODY-1').data['entries']), 60)
+        self.assertEqual(len(adam.get('/admin/audit?q=words%3D77').data['entries']), 1)
+        self.expect(403, self.person('ann').get('/admin/audit'))
+
+    def test_begins_anew_by_size_and_by_age_and_keeps_so_many(self):
+        folder, clock = new_folder(self), JumpingDay()
+        os.mkdir(folder)
+        settings = minimost.Settings({'audit_log_max_size_mb': 1, 'audit_log_max_age_days': 2, 'audit_log_backups': 2})
+        audit = minimost.Audit(os.path.join(folder, 'audit.log'), settings, clock)
+        for number in range(5):
+            audit.note('day', number=number)
+            clock.days += 1
+        self.assertEqual(sorted(os.listdir(folder)), ['audit.log', 'audit.log.1', 'audit.log.2'])
+        self.assertEqual([minimost.read_audit_line(line)['details']['number'] for line in audit.lines()], list('43210'))
+        audit = minimost.Audit(audit.path, settings, clock)          # as after a restart
+        for _ in range(12):
+            audit.note('much', words='x' * 100000)
+        self.assertLessEqual(os.path.getsize(audit.path), 2 ** 20 + 200000)
+        self.assertEqual([minimost.read_audit_line(line)['event'] for line in audit.lines()].count('day'), 3)
+        audit.note('more', words='x' * 2 ** 20), audit.note('last')
+        self.assertEqual((len(os.listdir(folder)), read_text(audit.path).count('\n')), (3, 1))
+        if os.name != 'nt':
+            self.assertEqual({os.stat(path).st_mode & 0o777 for path in audit.paths()}, {0o600})
+
+    def test_that_cannot_be_written_stops_nobody(self):
+        audit = minimost.Audit(os.path.join(self.folder, 'not', 'there'), self.app.settings, self.app.clock)
+        with contextlib.redirect_stderr(io.StringIO()) as complaints:
+            audit.note('login')
+        self.assertIn('audit.log', complaints.getvalue())
+
+
+class JumpingDay(minimost.Clock):
+    days = 0
+
+    def now(self):
+        return minimost.Clock.now(self) + self.days * 86400000
+
+
+class ChangingSettings(PeopleCase):
+
+    def test_takes_effect_at_once_for_all_and_can_be_taken_back(self):
+        ann, adam = self.people('ann', 'adam')
+        cursor = ann.get('/snapshot').data['cursor']
+        answer = self.expect(200, adam.patch('/admin/settings', {'name': 'Polar Station', 'password_min_length': 20}))
+        named = {one['name']: one for one in answer['settings']}
+        self.assertEqual((named['name']['value'], named['name']['default'], named['name']['locked']), ('Polar Station', 'MiniMost', False))
+        self.assertEqual(named['registration']['choices'], ['open', 'invite', 'approve', 'closed'])
+        self.assertEqual(self.client().get('/welcome').data['name'], 'Polar Station')
+        self.expect(400, sign_up(self.client(), 'short', 'nineteen characters'), 'password')
+        notices = [event['value'] for event in ann.poll(cursor, 5).data['events'] if event['kind'] == 'notice']
+        self.assertEqual(notices[0]['settings']['name'], 'Polar Station')
+        self.expect(200, adam.patch('/admin/settings', {'name': None, 'password_min_length': None}))
+        self.assertEqual((self.app.settings.name, self.app.settings.password_min_length), ('MiniMost', 10))
+
+    def test_takes_effect_on_locks_limits_and_sessions(self):
+        ann, mallory = self.newcomer(), self.newcomer().user['username']
+        self.choose(max_login_attempts=1, lockout_duration_minutes=3)
+        self.expect(401, self.log_in(mallory, 'wrong'))
+        answer = self.log_in(mallory)
+        self.expect(423, answer)
+        self.assertLessEqual(int(answer.headers['Retry-After']), 180)
+        self.choose(rate_limit_enabled=True, rate_limits={'search': 2})
+        self.assertEqual([ann.get('/search?q=x').status for _ in range(3)], [200, 200, 429])
+        self.choose(rate_limit_enabled=False)
+        self.expect(200, ann.get('/search?q=x'))
+
+    def test_survives_a_restart(self):
+        self.choose(name='Kept', registration='closed', trusted_proxies=['10.0.0.1'])
+        self.restart()
+        settings = self.app.settings
+        self.assertEqual((settings.name, settings.registration, settings.trusted_proxies), ('Kept', 'closed', ['10.0.0.1']))
+        self.choose(name=None)
+        self.assertEqual((self.app.settings.name, self.app.settings.registration), ('MiniMost', 'closed'))
+
+    def test_refuses_what_is_wrong_or_locked_and_changes_nothing(self):
+        adam = self.person('adam')
+        for name, value, status in (('port', 7, 409), ('host', '*', 409), ('channels', [], 409), ('registration', 'all', 400),
+                                    ('max_login_attempts', 0, 400), ('trusted_proxies', 'x', 400), ('colour', 'red', 400)):
+            with self.subTest(name):
+                self.expect(status, adam.patch('/admin/settings', {'name': 'Never', name: value}), name)
+        self.expect(403, self.person('ann').patch('/admin/settings', {'name': 'Never'}))
+        self.expect(403, self.person('ann').get('/admin/settings'))
+        self.assertEqual(self.app.settings.name, 'MiniMost')
+
+
+class Joining(PeopleCase):
+
+    def test_by_invitation_gives_the_role_and_the_channel_as_often_as_said(self):
+        adam, ann = self.people('adam', 'ann')
+        channel = self.make_channel(adam, ann)
+        self.choose(registration='invite')
+        self.assertEqual(self.client().get('/welcome').data['registration'], 'invite')
+        invite = self.invitation(uses=2, role='guest', channel_id=channel)
+        self.assertTrue(invite['url'].endswith('/#/join/' + invite['code']))
+        self.expect(403, sign_up(self.client(), 'uninvited'), 'code', 'invite_needed')
+        self.expect(403, sign_up(self.client(), 'uninvited', code='ABCD-EFGH-IJKL'), 'code', 'invite_invalid')
+        for name, code in (('guest-one', invite['code']), ('guest-two', invite['code'].lower().replace('-', ' '))):
+            client = self.client()
+            self.assertEqual(self.expect(201, sign_up(client, name, code=code))['user']['role'], 'guest')
+            self.assertEqual([one['id'] for one in client.get('/channels').data['channels']], [channel])
+        self.expect(403, sign_up(self.client(), 'guest-three', code=invite['code']), 'code', 'invite_invalid')
+        self.assertEqual(self.expect(200, adam.get('/admin/invites'))['invites'], [])
+
+    def test_by_a_code_needs_a_good_name_before_it_is_used(self):
+        invite = self.invitation()
+        self.expect(409, sign_up(self.client(), 'olga', code=invite['code']), 'username')
+        self.expect(400, sign_up(self.client(), 'fine', 'short', code=invite['code']), 'password')
+        self.expect(201, sign_up(self.client(), 'fine', code=invite['code']))
+
+    def test_ends_when_the_invitation_is_revoked_or_the_doors_are_closed(self):
+        adam, invite = self.person('adam'), self.invitation(uses=9)
+        self.choose(registration='closed')
+        self.expect(403, sign_up(self.client(), 'late-one', code=invite['code']), code='registration_closed')
+        self.choose(registration='approve')
+        self.assertTrue(self.expect(201, sign_up(self.client(), 'no-wait', code=invite['code']))['user']['active'])
+        self.assertEqual([one['uses'] for one in adam.get('/admin/invites').data['invites'] if one['id'] == invite['id']], [8])
+        self.expect(204, adam.delete('/admin/invites/%d' % invite['id']))
+        self.expect(404, adam.delete('/admin/invites/%d' % invite['id']))
+        self.expect(403, sign_up(self.client(), 'late-one', code=invite['code']), code='invite_invalid')
+
+    def test_to_a_channel_is_offered_only_by_those_in_it(self):
+        hidden = self.make_channel(self.person('ann'))
+        self.expect(404, self.person('adam').post('/admin/invites', {'channel_id': hidden}))
+        public = self.make_channel(self.person('ann'), kind='public')
+        self.expect(403, self.person('adam').post('/admin/invites', {'channel_id': public}))
+        self.expect(403, self.person('ann').post('/admin/invites', {}))
+
+    def test_with_approval_waits_until_somebody_lets_one_in(self):
+        adam, ann = self.people('adam', 'ann')
+        self.choose(registration='approve')
+        cursor = ann.get('/snapshot').data['cursor']
+        client = self.client()
+        answer = sign_up(client, 'patient')
+        data = self.expect(201, answer)
+        self.assertEqual((data['waiting'], answer.headers['Set-Cookie']), (True, None))
+        self.expect(403, self.log_in('patient'), code='not_approved')
+        self.expect(401, self.log_in('patient', 'a wrong password'))
+        user_id = data['user']['id']
+        self.assertNotIn('patient', str(ann.get('/users').data) + str(ann.get('/snapshot').data) + str(ann.poll(cursor, 0).data))
+        waiting = [one for one in adam.get('/admin/users').data['users'] if not one['approved']]
+        self.assertIn((user_id, False), [(one['id'], one['active']) for one in waiting])
+        self.expect(409, adam.patch('/admin/users/%d' % user_id, {'active': True}), code='not_approved')
+        self.expect(409, adam.post('/admin/users/%d/reset' % user_id))
+        self.assertTrue(self.expect(200, adam.patch('/admin/users/%d' % user_id, {'approved': True}))['user']['active'])
+        self.assertIn('patient', str(ann.poll(cursor, 5).data))
+        self.expect(200, client.post('/login', {'username': 'patient', 'password': PASSWORD}))
+        self.assertEqual({one['name'] for one in client.get('/channels').data['channels'] if one['joined']}, {'general', 'random'})
+        self.expect(409, adam.patch('/admin/users/%d' % user_id, {'approved': False}))
+
+    def test_turned_away_one_leaves_the_name_free(self):
+        adam = self.person('adam')
+        self.choose(registration='approve')
+        user_id = self.expect(201, sign_up(self.client(), 'unwanted'))['user']['id']
+        self.expect(200, adam.patch('/admin/users/%d' % user_id, {'approved': False}))
+        self.expect(404, adam.patch('/admin/users/%d' % user_id, {'approved': True}))
+        self.choose(registration='open')
+        self.expect(201, sign_up(self.client(), 'unwanted'))
+
+    def test_a_crash_between_the_files_lets_nobody_in_who_waits(self):
+        def half(change):
+            return change.insert('accounts', username='halfway', username_key='halfway', password='', arrives_as='waiting',
+                                 created_at=change.now)
+        user_id = self.app.store.write(half)
+        self.app.store.write(lambda change: minimost.repair_accounts(self.app, change))
+        self.assertEqual(self.rows('SELECT active, approved FROM users WHERE id = ?', user_id), [(0, 0)])
+
+
+class Races(PeopleCase):
+
+    def test_one_name_is_given_once_to_twenty(self):
+        self.person('olga')
+        answers = together(20, lambda number: self.patiently(lambda: sign_up(self.client(), 'Wanted')))
+        self.assertEqual(sorted(one.status for one in answers), [201] + [409] * 19)
+
+    def test_one_invitation_lets_one_of_twenty_in(self):
+        code = self.invitation()['code']
+        self.choose(registration='invite')
+        answers = together(20, lambda number: self.patiently(lambda: sign_up(self.client(), 'racer-%d' % number, code=code)))
+        self.assertEqual(sorted(one.status for one in answers), [201] + [403] * 19)
+        self.assertEqual(len(self.rows("SELECT 1 FROM users WHERE username LIKE 'racer-%'")), 1)
+
+    def test_one_reset_link_works_for_one_of_twenty(self):
+        other = self.newcomer()
+        text = self.reset_token(other)
+        answers = together(20, lambda number: self.patiently(lambda: self.client().post(
+            '/reset/' + text, {'new': 'a new secret %d' % number})))
+        self.assertEqual(sorted(one.status for one in answers), [204] + [404] * 19)
+        winner = [one.status for one in answers].index(204)
+        self.expect(200, self.log_in(other.user['username'], 'a new secret %d' % winner))
+
+    def test_of_two_owners_who_demote_each_other_one_stays(self):
+        olga, otto = self.person('olga'), self.newcomer()
+        self.expect(200, self.change('olga', otto, role='owner'))
+        answers = self.one_after_the_other(
+            lambda: olga.patch('/admin/users/%d' % otto.user['id'], {'role': 'member'}),
+            lambda: otto.patch('/admin/users/%d' % olga.user['id'], {'role': 'member'}))
+        self.assertEqual([one.status for one in answers], [200, 403])
+
+    @staticmethod
+    def patiently(ask):
+        """The answer, once the server is not too busy with hashing."""
+        answers = []
+        wait_until(lambda: answers.append(ask()) or answers[-1].status != 503)
+        return answers[-1]
+
+
+class Roles(PeopleCase):
+
+    roles = {'adam': 'admin', 'alma': 'admin', 'gus': 'guest', 'otto': 'owner'}
+
+    def test_only_owners_make_unmake_and_touch_owners(self):
+        otto, alma, ann = self.people('otto', 'alma', 'ann')
+        cases = (('ann', ann, 403), ('gus', ann, 403), ('adam', ann, 200), ('adam', otto, 403), ('olga', otto, 200))
+        for actor, target, status in cases:
+            with self.subTest(actor, target=target.user['username']):
+                self.assertEqual(self.change(actor, target, role=target.user['role']).status, status)
+                self.assertEqual(self.change(actor, target, active=True).status, status)
+                self.assertEqual(self.person(actor).post('/admin/users/%d/reset' % target.user['id']).status, {200: 201, 403: 403}[status])
+        self.assertEqual(self.change('adam', ann, role='owner').status, 403)
+        self.assertEqual(self.person('adam').delete('/admin/users/%d/sessions' % otto.user['id']).status, 403)
+        self.assertEqual(self.change('adam', alma, role='member').status, 200)
+        self.expect(400, self.change('olga', ann, role='bot'), 'role')
+
+    def test_change_at_once_in_sessions_that_go_on(self):
+        ann = self.newcomer()
+        self.expect(403, ann.get('/admin/users'))
+        cursor = ann.get('/snapshot').data['cursor']
+        self.expect(200, self.change('adam', ann, role='admin'))
+        self.assertEqual([event['value']['role'] for event in ann.poll(cursor, 5).data['events'] if event['kind'] == 'user'], ['admin'])
+        self.expect(200, ann.get('/admin/users'))
+        self.expect(200, self.change('adam', ann, role='guest'))
+        self.expect(403, ann.get('/admin/users'))
+        self.expect(403, ann.post('/channels', {'name': 'not-mine', 'kind': 'public'}))
+
+    def test_a_guest_who_becomes_a_member_joins_the_first_channels(self):
+        gus = self.person('gus')
+        self.expect(200, self.change('adam', gus, role='member'))
+        self.assertEqual({one['name'] for one in gus.get('/channels').data['channels'] if one['joined']}, {'general', 'random'})
+        self.change('adam', gus, role='guest')
+
+    def test_the_last_owner_stays(self):
+        olga, otto = self.people('olga', 'otto')
+        self.expect(200, self.change('olga', otto, role='admin'))
+        for values in ({'role': 'admin'}, {'active': False}):
+            self.expect(409, self.change('olga', olga, **values), code='last_owner')
+        self.expect(200, self.change('olga', otto, role='owner'))
+
+    def test_a_demotion_under_way_ends_what_waits(self):
+        eve, ann = self.newcomer(), self.newcomer()
+        self.expect(200, self.change('olga', eve, role='admin'))
+        olga = self.person('olga')
+        answers = self.one_after_the_other(
+            lambda: olga.patch('/admin/users/%d' % eve.user['id'], {'role': 'member'}),
+            lambda: eve.patch('/admin/users/%d' % ann.user['id'], {'role': 'admin'}),
+            lambda: self.person(eve.user['username']).post('/admin/bots', {'username': 'back-door'}))
+        self.assertEqual([one.status for one in answers], [200, 403, 403])
+
+
+class Deactivated(PeopleCase):
+
+    def test_people_are_out_at_once_and_their_name_stays(self):
+        eve, ann = self.newcomer(), self.person('ann')
+        name = eve.user['username']
+        message = self.post(eve, 1, 'said before')
+        text = self.expect(201, eve.post('/me/tokens', {'name': 'script'}))['token']
+        program = self.bearer(text)
+        self.expect(200, program.get('/me'))
+        waiting = Waiting(self, eve, quiet_cursor(eve))
+        cursor = ann.get('/snapshot').data['cursor']
+        self.assertFalse(self.expect(200, self.change('adam', eve, active=False))['user']['active'])
+        self.assertEqual(waiting.answer().status, 401)
+        self.expect(401, eve.get('/me'))
+        self.expect(401, program.get('/me'))
+        self.expect(401, self.log_in(name))
+        told = [event['value'] for event in ann.poll(cursor, 5).data['events'] if event['kind'] == 'user']
+        self.assertEqual([(one['username'], one['active']) for one in told], [(name, False)])
+        self.assertEqual(ann.get('/messages/%d' % message['id']).data['message']['user_id'], eve.user['id'])
+        self.expect(409, sign_up(self.client(), name), 'username')
+        self.expect(409, self.person('adam').post('/admin/users/%d/reset' % eve.user['id']))
+        self.expect(200, self.change('adam', eve, active=True))
+        self.expect(200, self.log_in(name))
+        self.expect(401, program.get('/me'))
+
+    def test_sessions_alone_can_be_revoked(self):
+        eve = self.newcomer()
+        waiting = Waiting(self, eve, quiet_cursor(eve))
+        self.expect(204, self.person('adam').delete('/admin/users/%d/sessions' % eve.user['id']))
+        self.assertEqual(waiting.answer().status, 401)
+        self.expect(200, self.log_in(eve.user['username']))
+
+
+class ResetLinks(PeopleCase):
+
+    clock = JumpingClock()
+
+    def test_work_once_and_end_what_was_signed_in(self):
+        eve = self.newcomer()
+        name, program = eve.user['username'], self.bearer(self.expect(201, eve.post('/me/tokens', {'name': 'x'}))['token'])
+        cursor = quiet_cursor(eve)
+        answer = self.expect(201, self.person('adam').post('/admin/users/%d/reset' % eve.user['id']))
+        self.assertEqual(answer['expires_in'], 3600)
+        self.assertRegex(answer['url'], '^http://127.0.0.1:%d/#/reset/[A-Za-z0-9_-]{43}$' % self.running.port)
+        text = answer['url'].rpartition('/')[2]
+        events = eve.poll(cursor, 5).data['events']
+        self.assertIn('reset_link', [event['value'].get('code') for event in events] + [
+            event['value'].get('code') for event in eve.poll(cursor, 0).data['events']])
+        notebook = [one for one in eve.get('/channels').data['channels'] if one['members'] == [eve.user['id']]][0]
+        self.assertEqual(self.last_line(eve, notebook['id'])[1]['event'], 'reset_link')
+        stranger = self.client()
+        self.assertEqual(self.expect(200, stranger.get('/reset/' + text))['username'], name)
+        self.expect(400, stranger.post('/reset/' + text, {'new': 'short'}), 'new')
+        self.expect(204, stranger.post('/reset/' + text, {'new': 'a new password'}))
+        self.expect(404, stranger.post('/reset/' + text, {'new': 'another password'}), code='link_void')
+        self.expect(404, stranger.get('/reset/' + text))
+        self.assertEqual([one.get('/me').status for one in (eve, program)], [401, 401])
+        self.expect(401, self.log_in(name))
+        self.expect(200, self.log_in(name, 'a new password'))
+        with open(self.app.path('auth.db'), 'rb') as file:
+            self.assertNotIn(text.encode(), file.read())
+
+    def test_end_after_an_hour_of_service_and_with_a_newer_one(self):
+        eve = self.newcomer()
+        old, new = self.reset_token(eve), self.reset_token(eve)
+        self.expect(404, self.client().get('/reset/' + old))
+        self.expect(200, self.client().get('/reset/' + new))
+        self.clock.skipped += 3599
+        self.expect(200, self.client().get('/reset/' + new))
+        self.clock.skipped += 2
+        self.expect(404, self.client().post('/reset/' + new, {'new': PASSWORD}))
+        self.app.store.write(lambda change: minimost.sweep_expired(self.app, change))
+
+    def test_invitations_end_after_their_hours_of_service(self):
+        code = self.invitation(hours=1)['code']
+        self.clock.skipped += 3601
+        self.expect(403, sign_up(self.client(), 'tardy', code=code), code='invite_invalid')
+
+
+class Programs(PeopleCase):
+
+    def test_come_in_with_a_token_and_without_cookies_or_origin(self):
+        ann, eve = self.person('ann'), self.newcomer()
+        made = self.expect(201, ann.post('/me/tokens', {'name': 'backup script'}))
+        program = self.bearer(made['token'])
+        program.cookies = dict(eve.cookies)
+        answer = program.post('/channels/1/messages', {'text': 'by a program', 'client_id': 'program-1'}, X_MiniMost=None,
+                              Sec_Fetch_Site='cross-site')
+        self.assertEqual(self.expect(201, answer)['message']['user_id'], ann.user['id'])
+        listed = ann.get('/me/tokens').data['tokens']
+        self.assertEqual([(one['id'], one['name']) for one in listed], [(made['id'], 'backup script')])
+        self.assertNotIn(made['token'], str(listed))
+        self.expect(404, eve.delete('/me/tokens/%d' % made['id']))
+        program.user = ann.user
+        waiting = Waiting(self, program, quiet_cursor(program))
+        self.expect(204, ann.delete('/me/tokens/%d' % made['id']))
+        self.assertEqual(waiting.answer().status, 401)
+        for text in (made['token'], '', 'x', made['token'][:-1]):
+            wrong = self.bearer(text or ' ')
+            wrong.cookies = dict(ann.cookies)
+            self.expect(401, wrong.get('/me'))
+
+    def test_a_bot_has_a_token_and_no_password(self):
+        adam = self.person('adam')
+        made = self.expect(201, adam.post('/admin/bots', {'username': 'Robbie'}))
+        self.assertEqual((made['user']['role'], made['user']['username']), ('bot', 'Robbie'))
+        bot = self.bearer(made['token'])
+        self.expect(201, self.send(bot, 1, 'Danger!'))
+        self.expect(403, bot.post('/channels', {'name': 'bots', 'kind': 'public'}))
+        for password in ('', PASSWORD):
+            self.expect(401, self.log_in('Robbie', password))
+        self.expect(409, adam.post('/admin/bots', {'username': 'robbie'}), 'username')
+        self.expect(409, adam.post('/admin/bots', {'username': 'minimost'}), 'username')
+        place = '/admin/users/%d' % made['user']['id']
+        self.expect(409, adam.post(place + '/reset'))
+        self.expect(409, adam.patch(place, {'role': 'admin'}))
+        renewed = self.expect(201, adam.post('/admin/bots/%d/token' % made['user']['id']))['token']
+        self.expect(401, bot.get('/me'))
+        self.expect(200, self.bearer(renewed).get('/me'))
+        self.expect(404, adam.post('/admin/bots/%d/token' % adam.user['id']))
+        self.expect(200, adam.patch(place, {'active': False}))
+        self.expect(401, self.bearer(renewed).get('/me'))
+
+    def test_a_hook_posts_to_its_channel_until_it_is_removed(self):
+        adam, ann = self.people('adam', 'ann')
+        channel = self.make_channel(adam, ann)
+        ear = Ear(self, 'ann')
+        hook = self.expect(201, adam.post('/admin/hooks', {'channel_id': channel, 'name': 'Weather station'}))
+        path = hook['url'][hook['url'].index('/hooks/'):]
+        program = Client('127.0.0.1', self.running.port)
+        self.addCleanup(program.close)
+        for body, headers in (({'text': 'Gale from the north'}, {}), (b'Gale from the north', {'Content_Type': 'text/plain'}),
+                              (b'Gale from the north\r\n', {'Content_Type': 'application/x-www-form-urlencoded'})):
+            self.expect(204, program.post(path, body, X_MiniMost=None, **headers))
+        ear.hear_until(lambda event: ear.texts().count('Gale from the north') >= 2 or len(ear.texts()) >= 3)
+        message = self.messages(ann, channel)['messages'][-1]
+        author = [one for one in ann.get('/users').data['users'] if one['id'] == message['user_id']][0]
+        self.assertEqual((message['text'], author['display_name'], author['role']), ('Gale from the north', 'Weather station', 'bot'))
+        for body, status in (({'text': ''}, 400), ({'text': 'x' * 10001}, 400), ({'words': 'x'}, 400), (b'\xff', 400), (b' ', 400)):
+            self.expect(status, program.post(path, body))
+        self.expect(404, program.post('/hooks/' + 'x' * 43, {'text': 'x'}))
+        self.expect(404, adam.post('/admin/hooks', {'channel_id': self.make_channel(ann), 'name': 'x'}))
+        self.assertEqual([(one['id'], one['name']) for one in adam.get('/admin/hooks').data['hooks']], [(hook['id'], 'Weather station')])
+        self.expect(404, self.person('olga').delete('/admin/hooks/%d' % hook['id']))
+        self.expect(204, adam.delete('/admin/hooks/%d' % hook['id']))
+        self.expect(404, program.post(path, {'text': 'x'}))
+
+
+class Alerts(PeopleCase):
+
+    def test_reach_everybody_until_they_acknowledge_with_a_roll_call(self):
+        adam, ann, gus = self.people('adam', 'ann', 'gus')
+        ears = {name: Ear(self, name) for name in ('ann', 'gus', 'adam')}
+        alert = self.expect(201, adam.post('/admin/alerts', {'text': 'Fire in the galley', 'drill': True}))['alert']
+        for ear in ears.values():
+            ear.hear_until(lambda event: event['kind'] == 'alert' and event['value'] == alert)
+        self.assertEqual([one['acknowledged'] for one in ann.get('/snapshot').data['alerts']], [False])
+        place = '/admin/alerts/%d' % alert['id']
+        self.expect(204, ann.post('/alerts/%d/ack' % alert['id']))
+        self.expect(204, ann.post('/alerts/%d/ack' % alert['id']))
+        ears['adam'].hear_until(lambda event: event['kind'] == 'acknowledged')
+        ears['ann'].hear_until(lambda event: event['kind'] == 'acknowledged')
+        self.assertEqual(ears['adam'].values('acknowledged'), [{'alert_id': alert['id'], 'user_id': ann.user['id']}])
+        roll = self.expect(200, adam.get(place))
+        self.assertEqual((roll['alert'], roll['acknowledged']), (alert, [ann.user['id']]))
+        self.assertLessEqual({gus.user['id'], adam.user['id']}, set(roll['waiting']))
+        self.assertNotIn(ann.user['id'], roll['waiting'])
+        self.expect(403, ann.get(place))
+        self.expect(403, ann.post('/admin/alerts', {'text': 'x'}))
+        self.expect(204, adam.delete(place))
+        ears['gus'].hear_until(lambda event: event['kind'] == 'alert' and event['value']['ended_at'])
+        self.assertEqual(ears['gus'].values('acknowledged'), [])
+        self.assertEqual(gus.get('/snapshot').data['alerts'], [])
+        self.assertEqual(adam.get('/admin/alerts').data['alerts'][0]['id'], alert['id'])
+
+
+class TheOperator(unittest.TestCase):
+    """Commands, with a running server and without."""
+
+    def setUp(self):
+        self.data = new_folder(self)
+
+    def run_command(self, *words, said=''):
+        """Returns the exit status, what was said, and what was complained."""
+        process = subprocess.Popen([sys.executable, minimost.__file__] + list(words) + ['--data', self.data], stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+        output, errors = process.communicate(said, timeout=30)
+        return process.returncode, output.strip(), errors.strip()
+
+    def test_governs_a_running_server_by_its_control_file(self):
+        running = serve_folder(self, self.data)
+        ann = visitor(self, running)
+        sign_up(ann, 'ann')
+        path = os.path.join(self.data, 'control.json')
+        if os.name != 'nt':
+            self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+        cursor = quiet_cursor(ann)
+        status, said, errors = self.run_command('users', 'add', 'bob', 'admin', '--base-url', 'https://box.lan')
+        self.assertEqual((status, errors), (0, ''))
+        link = re.search(r'https://box\.lan/#/reset/(\S{43})', said).group(1)
+        self.assertEqual(visitor(self, running).post('/reset/' + link, {'new': PASSWORD}).status, 204)
+        self.assertEqual(visitor(self, running).post('/login', {'username': 'bob', 'password': PASSWORD}).data['user']['role'], 'admin')
+        self.assertEqual(self.run_command('send', 'general', said='from\nthe terminal\n')[0], 0)
+        told = str(ann.poll(cursor, 5).data)
+        self.assertIn('bob', told)
+        self.assertIn('from\\nthe terminal', told + str(ann.get('/channels/1/messages').data))
+        self.assertRegex(self.run_command('users')[1], r'(?s)ann +owner +active.*bob +admin +active.*minimost +bot')
+        self.assertEqual(self.run_command('users', 'role', 'ann', 'member')[0::2], (
+            1, 'The last owner cannot go. Make somebody else an owner first.'))
+        for words in (['users', 'role', 'ann'], ['users', 'close']):
+            self.assertEqual(self.run_command(*words)[0], 2)
+        running.stop()
+        self.assertFalse(os.path.exists(path))
+
+    def test_is_let_in_only_by_the_word_and_from_this_machine(self):
+        running = serve_folder(self, self.data, trusted_proxies=['127.0.0.9'])
+        word = minimost.read_json_object(os.path.join(self.data, 'control.json'))['token']
+        ask = dict(path='/control/users-list', body={'values': {}})
+        cases = ((word, {}, 200), ('x' + word[1:], {}, 404), ('', {}, 404), (word, {'X_Forwarded_For': '10.0.0.1'}, 404),
+                 (word, {'Via': 'x'}, 404))
+        for text, headers, status in cases:
+            client = visitor(self, running)
+            client.headers['Authorization'] = 'Bearer ' + text
+            self.assertEqual(client.post(ask['path'], ask['body'], **headers).status, status, (text, headers))
+        self.assertEqual(client.post('/control/nothing', {'values': {}}).status, 404)
+
+    def test_takes_the_folder_where_no_server_runs(self):
+        self.assertEqual(self.run_command('users')[0::2], (1, 'There is no chat in %s; --data names its folder.' % self.data))
+        self.assertEqual(self.run_command('users', 'add', 'ann', 'owner')[0], 0)
+        with open(os.path.join(self.data, 'control.json'), 'w') as file:         # as a crash leaves it
+            json.dump({'url': 'http://127.0.0.1:9', 'token': 'stale'}, file)
+        status, said, errors = self.run_command('reset-password', 'ANN', '--expires', '5', '--base-url', 'http://box:5000/')
+        self.assertEqual((status, errors), (0, ''))
+        link = re.search(r'http://box:5000/#/reset/(\S{43})', said).group(1)
+        code = re.match(r'\S+', self.run_command('invite', '--uses', '2', '--role', 'guest', '--channel', 'general')[1]).group()
+        running = serve_folder(self, self.data, registration='invite')
+        self.assertEqual(visitor(self, running).post('/reset/' + link, {'new': PASSWORD}).status, 204)
+        answer = sign_up(visitor(self, running), 'bob', code=code)
+        self.assertEqual((answer.status, answer.data['user']['role']), (201, 'guest'))
+        self.assertIn('nobody', self.run_command('reset-password', 'eve')[2])
+
+
 # ---- the store -------------------------------------------------------
 
 class Proxy:
