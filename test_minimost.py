@@ -11639,6 +11639,148 @@ class OwnProfile(FeatureCase):
         self.assertEqual(401, eve.post('/login', {'username': 'eve', 'password': PASSWORD}).status)
 
 
+class ByKeyAlone(FeatureCase):
+    """Single letters among the messages, and the list of all shortcuts."""
+
+    def load(self, *place):
+        super().load(*place)
+        self.page.wait_for("return performance.getEntriesByType('resource').some(entry => entry.name.endsWith('/selection.js'))")
+        self.page.wait_for("return document.querySelector('#jump kbd').textContent")
+
+    def leave_box(self):
+        self.page.run('document.activeElement.blur()')
+
+    def focused(self):
+        return self.page.run("return Number((document.activeElement.closest('article') || {dataset: {}}).dataset.id) || null")
+
+    def is_at(self, message):
+        wait_until(lambda: self.focused() == message)
+
+    def selected(self):
+        return self.page.run("return [...document.querySelectorAll('article.selected')].map(row => Number(row.dataset.id))")
+
+    def test_letters_move_through_the_messages_and_back_to_the_box(self):
+        ids = self.lines(60)
+        self.load(self.channel)
+        at_end(self.page)
+        self.page.keys(*'jk')
+        self.assertEqual(self.page.property('#message-text', 'value'), 'jk')
+        self.leave_box()
+        self.page.keys('j')
+        self.is_at(ids[-1])
+        self.page.keys(*'kkj')
+        self.is_at(ids[-2])
+        self.page.keys('u')
+        wait_until(lambda: self.focused() < ids[-4])
+        higher = self.focused()
+        self.page.keys('d')
+        wait_until(lambda: self.focused() > higher)
+        self.page.keys(*'gg')
+        wait_until(lambda: self.page.run("return document.activeElement === document.querySelector('#messages article')"))
+        self.page.keys('Shift+G')
+        self.is_at(ids[-1])
+        at_end(self.page)
+        self.page.keys('i')
+        self.page.wait_for('#message-text:focus')
+        self.assertEqual(self.page.property('#message-text', 'value'), 'jk')
+
+    def test_o_leads_to_the_original_and_f_searches_here(self):
+        first = self.write('The original')
+        self.post(self.bob, 'The answer', reply_to=first)
+        self.page.wait_for('.quote[href]')
+        self.leave_box()
+        self.page.keys(*'jo')
+        self.is_at(first)
+        self.page.keys('o')
+        self.page.see('This message leads nowhere.', '#toasts')
+        self.page.keys('f')
+        self.page.wait_for('#panel .search input:focus')
+        self.assertRegex(self.page.property('#panel .search input', 'value'), '^in:#room-')
+
+    def test_a_selection_outlives_news_and_copies_pins_and_deletes(self):
+        bobs = self.write('Said by bob')
+        mine = [self.write('Mine %d' % number, self.ann) for number in range(3)]
+        self.page.run(CATCH_COPIES)
+        self.leave_box()
+        self.page.keys(*'jvkk')
+        wait_until(lambda: self.selected() == mine)
+        self.page.see('3 selected', '.selection-bar')
+        news = self.write('News from bob')
+        self.assertEqual(self.selected(), mine)
+        self.page.keys('k')
+        wait_until(lambda: self.selected() == [bobs] + mine)
+        self.page.keys('c')
+        self.page.gone('.selection-bar')
+        copied = self.page.wait_for('return window.copied')
+        self.assertRegex(copied, r'^bob, .*\nSaid by bob\n\nann, .*\nMine 0\n\n')
+        self.assertNotIn('News', copied)
+        self.page.keys(*'vjp')
+        wait_until(lambda: [self.is_pinned(message) for message in (bobs, mine[0], mine[1])] == [True, True, False])
+        self.page.keys(*'jvj')
+        wait_until(lambda: self.selected() == mine[1:])
+        self.page.keys('e')
+        self.page.see('Select one message of your own', '#toasts')
+        self.page.keys('d')
+        press(self.page, 'dialog[open]', 'Delete')
+        for message in mine[1:]:
+            wait_until(lambda: self.bob.get('/messages/%d' % message).data['message']['deleted'])
+        self.assertFalse(self.bob.get('/messages/%d' % news).data['message']['deleted'])
+        self.page.keys('Shift+G', 'v')
+        wait_until(lambda: self.selected() == [news])
+        self.page.keys('Escape')
+        self.page.gone('.selection-bar')
+        self.assertEqual(self.selected(), [])
+
+    def is_pinned(self, message):
+        return bool(self.bob.get('/messages/%d' % message).data['message']['pinned'])
+
+    def test_all_shortcuts_are_listed_found_and_letters_can_be_switched_off(self):
+        only = self.write('The only one')
+        self.leave_box()
+        self.page.keys('?')
+        self.page.wait_for('.shortcut-help input[type=search]:focus')
+        listed = self.page.text('.shortcut-list')
+        for label in ('Jump to a channel or a person', 'Mark unread from here', 'Strike through', 'Half a page down'):
+            self.assertIn(label, listed)
+        self.page.keys(*'half')
+        wait_until(lambda: self.page.run("return document.querySelectorAll('.shortcut-list dt').length") == 2)
+        self.page.click('.single-keys')
+        self.page.wait_for('.shortcut-list .off')
+        self.page.keys('Escape')
+        self.page.gone('.shortcut-help')
+        wait_until(lambda: self.ann.get('/snapshot').data['preferences'].get('single_keys') is False)
+        self.leave_box()
+        self.page.keys(*'j?/')
+        self.assertIsNone(self.focused())
+        self.assertFalse(self.page.run("return Boolean(document.querySelector('dialog[open]'))"))
+        self.page.keys('Control+/')
+        self.page.click('.single-keys')
+        self.page.keys('Escape')
+        self.page.gone('.shortcut-help')
+        self.leave_box()
+        self.page.keys('j')
+        self.is_at(only)
+
+    def test_marks_go_around_what_is_selected_by_key(self):
+        self.page.click('#message-text')
+        for chord, marks in (('Control+b', '**%s**'), ('Control+i', '*%s*'), ('Control+u', '__%s__'), ('Control+s', '~~%s~~'),
+                             ('Control+Shift+C', '`%s`'), ('Control+Shift+8', '- %s')):
+            self.page.keys(*'word')
+            self.page.keys('Control+a', chord)
+            self.assertEqual(self.page.property('#message-text', 'value'), marks % 'word', chord)
+            self.page.keys('Control+a', 'Backspace')
+        self.page.keys(*'word')
+        self.page.keys('Control+a', 'Control+u', 'Enter')
+        self.page.wait_for('#messages article .text u')
+
+
+CATCH_COPIES = """
+window.copied = '';
+document.addEventListener('copy', event => { window.copied = String(event.target.value || getSelection()); });
+if (navigator.clipboard) navigator.clipboard.writeText = text => { window.copied = text; return Promise.resolve(); };
+"""
+
+
 class OnThePhone(FeatureCase):
 
     options = {'size': (390, 844), 'mobile': True}

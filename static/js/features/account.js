@@ -2,6 +2,7 @@
 import {put} from '../core/api.js';
 import {find} from '../core/dom.js';
 import {apply, state, tell} from '../core/state.js';
+import {keysWords} from '../text/keys-words.js';
 import {profileWords} from '../text/profile-words.js';
 import {words} from '../text/words.js';
 import {statusOf, untilInWords} from '../views/avatar.js';
@@ -22,6 +23,7 @@ function openOwnMenu() {
     'rule',
     {icon: 'user', label: words.ownProfile, run: () => tell('show-settings', 'profile')},
     {icon: 'gear', label: words.settings, run: () => tell('show-settings')},
+    {icon: 'list', label: keysWords.shortcuts, key: '?', run: () => tell('show-shortcuts')},
     'rule',
     {icon: 'logout', label: words.signOut, run: signOut},
   ]);

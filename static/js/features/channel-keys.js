@@ -18,10 +18,17 @@ const BY_KEY = [
   {keys: 'Alt+Shift+ArrowUp', label: keysWords.previousUnread, run: () => stepToUnread(-1)},
   {keys: 'Alt+Shift+ArrowDown', label: keysWords.nextUnread, run: () => stepToUnread(1)},
   {keys: 'Escape', label: keysWords.jumpToLatest, may: mayJumpToLatest, run: jumpToLatest},
+  {keys: 'Ctrl+/', label: keysWords.shortcuts, group: 'page', run: showHelp},
+  {keys: '?', label: keysWords.shortcuts, group: 'page', single: true, run: showHelp},
 ];
 
 for (const shortcut of BY_KEY) addShortcut({group: 'channels', ...shortcut});
 setSlot(find('#sidebar'), 'jump-key', shownKeys(SWITCHER));
+
+async function showHelp() {
+  const {openShortcutHelp} = await import('../views/shortcut-help.js');
+  openShortcutHelp();
+}
 
 const rows = () => findAll('.channel-lists a.channel');
 const isOpen = row => Number(row.dataset.id) === state.channelId;
@@ -48,7 +55,7 @@ function open(row) {
 
 /* A focused message and the panel have an Esc of their own. */
 function mayJumpToLatest({target}) {
-  return !find('#jump-to-latest').hidden && (target === messageBox() || !target.closest('article, #panel, input, textarea'));
+  return !find('#jump-to-latest').hidden && (target === messageBox() || !target.closest('article, #panel, .selection-bar, input, textarea'));
 }
 
 /* The switcher offers first where one was last. */
@@ -59,5 +66,6 @@ function noteVisit() {
   keep('recent-channels', [channelId, ...others].slice(0, RECENT_KEPT));
 }
 
+listen('show-shortcuts', showHelp);
 listen('route', noteVisit);
 noteVisit();

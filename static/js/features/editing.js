@@ -3,9 +3,11 @@ import {patch} from '../core/api.js';
 import {fill, find, isComposing, make} from '../core/dom.js';
 import {discard, outboxOf, retry} from '../core/outbox.js';
 import {mayWrite, openChannel, state, tell} from '../core/state.js';
+import {keysWords} from '../text/keys-words.js';
 import {words} from '../text/words.js';
 import {grow, isSendKey, messageBox} from '../views/composer.js';
 import {addMessageAction, onMessageDrawn} from '../views/message.js';
+import {addShortcut} from '../views/shortcuts.js';
 import {articleOf, redraw, shownMessages} from '../views/timeline.js';
 
 addMessageAction({
@@ -49,11 +51,12 @@ function wireForm(form, article, save) {
 
 function onKey(event, form, article) {
   if (isComposing(event)) return;
-  event.stopPropagation();
-  if (event.key === 'Escape') stopEditing(form, article);
-  if (!isSendKey(event)) return;
+  const cancels = event.key === 'Escape';
+  if (!cancels && !isSendKey(event)) return;
   event.preventDefault();
-  form.requestSubmit();
+  event.stopPropagation();
+  if (cancels) stopEditing(form, article);
+  else form.requestSubmit();
 }
 
 function stopEditing(form, article) {
@@ -65,15 +68,21 @@ function stopEditing(form, article) {
 
 const isMine = message => message.user_id === state.me.id && message.kind === 'text' && !message.deleted;
 
-document.addEventListener('keydown', event => {
-  if (event.defaultPrevented || event.key !== 'ArrowUp' || event.target.id !== 'message-text' || event.target.value || isComposing(event)) return;
+addShortcut({
+  keys: 'ArrowUp', label: keysWords.editLast, group: 'writing',
+  may: event => event.target === messageBox() && !event.target.value && lastOwn(), run: () => editMessage(lastOwn()),
+});
+
+function lastOwn() {
   const message = shownMessages().filter(isMine).pop();
-  const article = message && articleOf(message.id);
-  if (!article) return;
-  event.preventDefault();
+  return message && articleOf(message.id) ? message : null;
+}
+
+function editMessage(message) {
+  const article = articleOf(message.id);
   article.scrollIntoView({block: 'nearest'});
   startEditing(article, message.text, text => saveEdit(message, text));
-});
+}
 
 onMessageDrawn((article, message) => {
   if (message.id || article.classList.contains('sending')) return;

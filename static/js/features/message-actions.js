@@ -2,10 +2,11 @@
 import {remove} from '../core/api.js';
 import {copyText, find, findAll, icon, isTouch, make} from '../core/dom.js';
 import {addressOf, mayDelete} from '../core/state.js';
+import {keysWords} from '../text/keys-words.js';
 import {words} from '../text/words.js';
 import {addMessageAction, messageActions} from '../views/message.js';
 import {messageOf} from '../views/rows.js';
-import {keyName, shownKeys} from '../views/shortcuts.js';
+import {addShortcut, keyName, shownKeys} from '../views/shortcuts.js';
 import {setHidden} from '../views/timeline.js';
 import {attempt, toast} from '../views/toast.js';
 
@@ -115,6 +116,8 @@ document.addEventListener('focusin', event => {
 
 /* One tab stop for the whole list; the arrows move within it. */
 const STEPS = {ArrowUp: -1, ArrowDown: 1};
+addShortcut({keys: Object.keys(STEPS), label: keysWords.moveByArrows, group: 'message'});
+addShortcut({keys: 'Escape', label: keysWords.backToWriting, group: 'message'});
 
 document.addEventListener('keydown', event => {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;

@@ -37,7 +37,9 @@ addContributor({
 
 listen('composer-opened', drawBar);
 listen('composer-drawn', () => messageBox().addEventListener('keydown', event => {
-  if (event.key === 'Escape' && kept(nameOf(state.channelId))) stopReplying(state.channelId);
+  if (event.key !== 'Escape' || !kept(nameOf(state.channelId))) return;
+  event.preventDefault();
+  stopReplying(state.channelId);
 }));
 
 function stopReplying(channelId) {

@@ -133,6 +133,7 @@ function ownActions() {
   const theme = shown === 'dark' ? 'light' : 'dark';
   return [
     newAction('settings', 'gear', words.settings, () => tell('show-settings')),
+    newAction('shortcuts', 'key', keysWords.shortcuts, () => tell('show-shortcuts')),
     newAction('theme', theme === 'dark' ? 'moon' : 'sun', keysWords.useTheme[theme], () => choosePreference('theme', theme), keysWords.theme),
   ];
 }

@@ -17,7 +17,7 @@ export const isMac = /Mac|iP(hone|ad|od)/.test(navigator.platform);
 export const shortcuts = [];
 
 /**
- * Adds {keys, label, group, run(event)?, may(event)?, single?}; of several that fit and may, the first runs.
+ * Adds {keys, label, group, run(event)?, may(event)?, single?, mode?}; of several that fit and may, one of a `mode` runs, else the first.
  * `keys` names one way to press it or a list of ways: 'Ctrl+Shift+C' (Cmd on Macs), 'Alt+ArrowUp', '?', 'J', 'Shift+G', 'G G'.
  * `single` ones work outside text fields and can be switched off (WCAG 2.1.4). Without `run` it is listed, and heard elsewhere.
  */
@@ -67,7 +67,8 @@ document.addEventListener('keydown', event => {
 });
 
 function shortcutFor(name, event) {
-  return shortcuts.find(shortcut => shortcut.run && shortcut.keys.includes(name) && isHeard(shortcut, event) && shortcut.may(event));
+  const fit = shortcuts.filter(shortcut => shortcut.run && shortcut.keys.includes(name) && isHeard(shortcut, event) && shortcut.may(event));
+  return fit.find(shortcut => shortcut.mode) || fit[0];
 }
 
 function isHeard({single}, {target}) {
