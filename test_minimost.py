@@ -11870,6 +11870,7 @@ AXE_SCENES = (
     ('channel menu', '#channel-menu', 'dialog[open] .menu'),
     ('new channel', '#add-channel', 'dialog[open] form, dialog[open] .browse'),
     ('new direct message', '#add-direct', 'dialog[open] .people-picker'),
+    ('quick switcher', '#jump', '.switcher [role=option]'),
 )
 
 
