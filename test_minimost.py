@@ -11148,6 +11148,139 @@ class ReactionsInThePage(FeatureCase):
         wait_until(lambda: chips(self.page, message) == [])
 
 
+COMPLETIONS = """
+return [...document.querySelectorAll('.completions:not([hidden]) [role=option]')].map(
+    option => [...option.children].slice(1).map(part => part.innerText.trim()).filter(Boolean).join(' '));
+"""
+MARKED_COMPLETION = """
+const box = document.activeElement, option = document.getElementById(box.getAttribute('aria-activedescendant'));
+return [box.getAttribute('role'), box.getAttribute('aria-controls'), option && option.getAttribute('aria-selected'), option && option.innerText];
+"""
+COMPOSED_ENTER = """
+const press = new KeyboardEvent('keydown', {key: 'Enter', isComposing: true, bubbles: true, cancelable: true});
+return document.querySelector('#message-text').dispatchEvent(press);
+"""
+COMPOSED_INPUT = "document.querySelector('#message-text').dispatchEvent(new InputEvent('input', {isComposing: true, bubbles: true}))"
+
+
+class CompletionInThePage(FeatureCase):
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.carol = cls.account('carol')
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.carol.close()
+        super().tearDownClass()
+
+    def setUp(self):
+        super().setUp()
+        self.page.run("document.querySelector('#message-text').select(); document.execCommand('delete')")
+        self.page.wait_for("return document.querySelector('.completions')")
+
+    def offers(self, wanted):
+        """Wait until the list shows something that `wanted(options)` likes."""
+        wait_until(lambda: wanted(self.page.run(COMPLETIONS)), message=lambda: 'offered: %r' % self.page.run(COMPLETIONS))
+
+    def writes(self, text):
+        wait_until(lambda: self.page.property('#message-text', 'value') == text,
+                   message=lambda: '%r, not %r' % (self.page.property('#message-text', 'value'), text))
+
+    def test_offers_people_and_marks_who_is_not_here(self):
+        self.page.type('#message-text', 'Hello @')
+        self.offers(lambda options: options == ['bob @bob', 'carol @carol not in this channel', '@everyone Everybody in this channel',
+                                                '@here Everybody who is here now'])
+        self.assertEqual(self.page.run(MARKED_COMPLETION)[:3], ['combobox', 'completions', 'true'])
+        self.page.see('4 suggestions', 'body > [role=status]')
+        self.page.keys('ArrowDown')
+        self.assertIn('carol', self.page.run(MARKED_COMPLETION)[3])
+        self.page.keys('ArrowUp', 'ArrowUp')
+        self.assertIn('@here', self.page.run(MARKED_COMPLETION)[3])
+        self.page.keys('c', 'r', 'l')
+        self.offers(lambda options: options == ['carol @carol not in this channel'])
+        self.page.keys('Enter')
+        self.writes('Hello @carol ')
+        self.assertEqual(self.page.run(MARKED_COMPLETION)[0], None)
+        self.assertEqual(self.stored(), [])
+
+    def test_sends_with_enter_once_the_list_is_gone_and_the_named_one_is_told(self):
+        self.page.type('#message-text', '@bo')
+        self.offers(lambda options: options == ['bob @bob'])
+        self.page.keys('Tab')
+        self.page.keys('h', 'i', 'Enter')
+        self.stores('@bob hi')
+        self.assertEqual(self.bob.get('/channels/%d' % self.channel).data['channel']['mentions'], 1)
+
+    def test_escape_leaves_the_word_alone_until_another_begins(self):
+        self.page.type('#message-text', 'a @bo')
+        self.offers(bool)
+        self.page.keys('Escape', 'b')
+        self.writes('a @bob')
+        self.assertEqual(self.page.run(COMPLETIONS), [])
+        self.page.type('#message-text', ' @c')
+        self.offers(lambda options: options == ['carol @carol not in this channel'])
+        self.page.click('.completions [role=option]')
+        self.writes('a @bob @carol ')
+        self.page.wait_for('#message-text:focus')
+
+    def test_offers_nothing_in_addresses_code_and_while_composing(self):
+        for text in ('me@bo', '`@bo', '@@bo', 'it is 12:30', 'https:bo', '```\ue008\ue007\ue000@bo'):
+            self.page.run("document.querySelector('#message-text').select()")
+            self.page.type('#message-text', text)
+            self.assertEqual(self.page.run(COMPLETIONS), [], text)
+        self.page.run("document.querySelector('#message-text').select()")
+        self.page.type('#message-text', '@bo')
+        self.offers(bool)
+        self.assertTrue(self.page.run(COMPOSED_ENTER))
+        self.writes('@bo')
+        self.page.run(COMPOSED_INPUT)
+        self.assertEqual(self.page.run(COMPLETIONS), [])
+
+    def test_completes_channels_one_is_in_and_emoji_by_shortcode(self):
+        other = self.new_channel(name='secret-%d' % next(self.numbers), members=[self.carol.user['id']])
+        name = self.bob.get('/channels/%d' % self.channel).data['channel']['name']
+        self.page.type('#message-text', 'See #secret')
+        self.assertEqual(self.page.run(COMPLETIONS), [], other)
+        self.page.keys(*['Backspace'] * 6)
+        self.page.type('#message-text', name)
+        self.offers(lambda options: options[:1] == [name])
+        self.page.keys('Enter')
+        self.page.type('#message-text', ':rocke')
+        self.offers(lambda options: options == [':rocket:'])
+        self.page.keys('Enter')
+        self.page.type('#message-text', ':+1:, not `:tada:`')
+        self.writes('See #%s \U0001f680 \U0001f44d, not `:tada:`' % name)
+
+    def test_works_where_a_message_is_edited(self):
+        message = self.write('To be continued', self.ann)
+        self.page.click('#message-text')
+        self.page.keys('ArrowUp')
+        self.page.wait_for('.edit-form textarea:focus')
+        self.page.keys(' ', '@', 'b', 'o')
+        self.offers(lambda options: options == ['bob @bob'])
+        self.page.keys('Escape', ' ', '@', 'b', 'o')
+        self.offers(bool)
+        self.page.keys('Enter', 'Enter')
+        wait_until(lambda: self.bob.get('/messages/%d' % message).data['message']['text'] == 'To be continued @bo @bob')
+
+    def test_buttons_put_a_mention_and_an_emoji_where_the_caret_is(self):
+        self.page.type('#message-text', 'ab')
+        self.page.keys('ArrowLeft')
+        self.page.click('#insert-mention')
+        self.writes('a @b')
+        self.offers(bool)
+        self.page.keys('Enter')
+        self.writes('a @bob b')
+        self.page.click('#insert-emoji')
+        self.page.wait_for('.emoji-search input:focus')
+        self.page.type('.emoji-search input', 'anchor')
+        self.page.keys('Enter')
+        self.page.wait_for('#message-text:focus')
+        self.writes('a @bob \u2693b')
+
+
 class SearchInThePage(FeatureCase):
 
     def search(self, text):

@@ -26,6 +26,7 @@ const NEXT = [
   () => import('./features/insert.js'),
 ];
 const SOON = [
+  () => import('./features/completion.js'),
   () => import('./features/reactions.js'),
   () => import('./features/pins.js'),
   () => import('./features/forward.js'),

@@ -87,14 +87,17 @@ export function emojiOfCode(code, tone = 0) {
   return entry ? withTone(entry.emoji, tone) : null;
 }
 
-/** The entries that some words mean, best first: by shortcode, by the start of each word, by parts of words. */
+/** The entries that some words mean, best first: by shortcode (a short one before a long one), by the start of each word, by parts of words. */
 export function findEmoji(query) {
   const wanted = query.toLowerCase().trim().replace(/[\s_]+/g, '_');
   if (!wanted || !table) return [];
-  const fits = entry => ({entry, rank: rankOf(entry, wanted)});
+  const fits = entry => ({entry, rank: rankOf(entry, wanted), length: (codeFor(entry, wanted) || '').length});
   return table.groups.flatMap(group => group.entries.map(fits)).filter(({rank}) => rank < RANKS.length)
-    .sort((one, other) => one.rank - other.rank).map(({entry}) => entry);
+    .sort((one, other) => one.rank - other.rank || one.length - other.length).map(({entry}) => entry);
 }
+
+/** The shortest of an emoji's shortcodes that begin so. */
+export const codeFor = ({codes}, start) => codes.filter(code => code.startsWith(start)).sort((one, other) => one.length - other.length)[0];
 
 const RANKS = [
   (entry, wanted) => entry.codes.includes(wanted),

@@ -188,12 +188,18 @@ function goOn(picker, button) {
 /* -- what is marked, and the skin tone */
 
 function drawFoot(picker) {
-  const emoji = picker.marked && picker.marked.value;
-  const entry = emoji && emojiEntry(emoji);
-  const names = make('span', {className: 'grow'}, make('b', {className: 'ellipsis'}, emoji ? emojiName(emoji) : ''), make('small', {className: 'ellipsis'}, entry ? `:${entry.code}:` : ''));
-  const button = make('button', {type: 'button', className: 'tone-button', 'aria-expanded': 'false'}, emojiWords.skinTone, make('span', {className: 'glyph'}, withTone(HAND, tone())));
+  const emoji = picker.marked ? picker.marked.value : '';
+  const entry = emojiEntry(emoji);
+  const name = make('b', {className: 'ellipsis'}, emojiName(emoji));
+  const code = make('small', {className: 'ellipsis'}, entry ? `:${entry.code}:` : '');
+  picker.foot.replaceChildren(make('span', {className: 'glyph', 'aria-hidden': 'true'}, emoji), make('span', {className: 'grow'}, name, code), toneButton(picker));
+}
+
+function toneButton(picker) {
+  const hand = make('span', {className: 'glyph', 'aria-hidden': 'true'}, withTone(HAND, tone()));
+  const button = make('button', {type: 'button', className: 'tone-button', 'aria-expanded': 'false'}, emojiWords.skinTone, hand);
   button.addEventListener('click', () => drawTones(picker));
-  picker.foot.replaceChildren(make('span', {className: 'glyph', 'aria-hidden': 'true'}, emoji || ''), names, button);
+  return button;
 }
 
 function drawTones(picker) {
