@@ -21,6 +21,9 @@ export function listen(topic, listener) {
   listeners.get(topic).push(listener);
 }
 
+/** Whether anybody would hear a topic: what nobody hears need not be offered. */
+export const isHeard = topic => listeners.has(topic);
+
 export function tell(topic, value) {
   for (const listener of listeners.get(topic) || []) listener(value);
 }
@@ -127,6 +130,15 @@ export function channelName(channel) {
   const others = channel.members.filter(id => id !== state.me.id);
   return (others.length ? others : [state.me.id]).map(userName).join(', ');
 }
+
+/** Whom a direct channel is with: the first of the others, oneself in the notebook. */
+export function peerOf(channel) {
+  const id = channel.members.find(one => one !== state.me.id) || state.me.id;
+  return state.users.get(id) || {id};
+}
+
+/** Whether a channel is a talk with one person, or the notebook. */
+export const isPair = channel => channel.kind === 'direct' && channel.members.length < 3;
 
 export function userName(id) {
   const user = state.users.get(id);

@@ -32,7 +32,7 @@ function openOwnMenu() {
 function statusItems() {
   const status = statusOf(state.me);
   if (!status) return [{icon: 'smile', label: profileWords.setStatus, run: openStatusForm}];
-  const text = `${status.emoji} ${untilInWords(status.text, status.until)}`.trim();
+  const text = [status.emoji, untilInWords(status.text, status.until)].join(' ').trim();
   return [{icon: 'smile', label: text, run: openStatusForm}, {icon: 'x', label: profileWords.clearStatus, run: () => attempt(() => saveStatus(null))}];
 }
 

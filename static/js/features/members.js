@@ -1,7 +1,8 @@
 /** Who is in a channel: a list in the panel; adding people, removing them, writing to one of them. */
 import {ApiError, get, post, remove} from '../core/api.js';
 import {find, icon, label, make} from '../core/dom.js';
-import {apply, listen, mayInvite, mayManage, openChannel, state} from '../core/state.js';
+import {apply, isHeard, listen, mayInvite, mayManage, openChannel, state, tell} from '../core/state.js';
+import {profileWords} from '../text/profile-words.js';
 import {words} from '../text/words.js';
 import {leaveChannel} from '../views/channel.js';
 import {ask, openForm, radios} from '../views/dialog.js';
@@ -94,7 +95,12 @@ function openPerson(row, user) {
   const channel = openChannel();
   const mine = user.id === state.me.id;
   const write = {icon: 'compose', label: mine ? words.notebook : words.message, run: () => startDirect([user.id])};
-  openMenu(row, user.display_name || user.username, [write, mine ? leaving(channel) : removing(channel, user)].filter(Boolean));
+  const end = mine ? leaving(channel) : removing(channel, user);
+  openMenu(row, user.display_name || user.username, [write, isHeard('show-profile') && showing(user, row), end].filter(Boolean));
+}
+
+function showing(user, row) {
+  return {icon: 'user', label: profileWords.showProfile, run: () => tell('show-profile', {userId: user.id, anchor: row})};
 }
 
 function leaving(channel) {

@@ -1,6 +1,6 @@
 /** Tells the server whether the person is at the page: active while it is used, idle after five minutes without. */
 import {ApiError, put} from '../core/api.js';
-import {state} from '../core/state.js';
+import {listen, state} from '../core/state.js';
 import {broadcast, hear} from '../core/store.js';
 
 const PAUSE = 5 * 60 * 1000;
@@ -15,6 +15,11 @@ for (const kind of SIGNS_OF_LIFE) addEventListener(kind, onActivity, {capture: t
 /* Whoever uses one tab is not idle in the others. */
 hear('activity', waitForIdle);
 hear('presence-told', told => Object.assign(seen, {state: told, toldAt: performance.now()}));
+
+/* Nor on one device, while another one lies idle. */
+listen('presence', ({user_id: id, state: told}) => {
+  if (id === state.me.id && told === 'idle' && seen.state === 'active') tellServer('active');
+});
 
 function onActivity() {
   const now = performance.now();

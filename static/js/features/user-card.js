@@ -4,7 +4,7 @@ import {listen, localTime, state, tell, userName} from '../core/state.js';
 import {endTime} from '../text/measures.js';
 import {profileWords} from '../text/profile-words.js';
 import {words} from '../text/words.js';
-import {avatar, statusMark, statusOf, untilInWords} from '../views/avatar.js';
+import {avatar, statusLine, statusMark, untilInWords} from '../views/avatar.js';
 import {openPopover, placeAt} from '../views/menu.js';
 import {addMessageAction, onMessageDrawn} from '../views/message.js';
 import {roleTag, startDirect} from '../views/people.js';
@@ -96,7 +96,6 @@ function leave(card) {
 }
 
 function describe(card, user) {
-  const status = statusOf(user);
   const slots = {
     avatar: avatar(user, AVATAR, {presence: true}),
     name: user.display_name || user.username,
@@ -104,7 +103,7 @@ function describe(card, user) {
     role: roleTag(user),
     title: user.title,
     presence: user.active === false ? profileWords.accountClosed : presenceInWords(user),
-    status: status && [statusMark(user), make('span', {dir: 'auto'}, untilInWords(status.text, status.until))],
+    status: statusLine(user),
     bio: user.bio,
   };
   for (const [name, value] of Object.entries(slots)) setSlot(card, name, value);

@@ -55,6 +55,12 @@ export function statusOf({status}) {
 /** A status, or a state, in words with its end. */
 export const untilInWords = (text, until) => until === null ? text : words.until(text, endTime(localTime(until)));
 
+/** Somebody's status as a line, to fill a slot; null without one. */
+export function statusLine(user) {
+  const status = statusOf(user);
+  return status && [statusMark(user), make('span', {dir: 'auto'}, untilInWords(status.text, status.until))];
+}
+
 /** The emoji of somebody's status, in words for readers and as a tooltip; null without a status. */
 export function statusMark(user) {
   const status = statusOf(user);

@@ -64,10 +64,17 @@ function askForCut(cut) {
 
 function steer(canvas, cut, change) {
   const scale = () => sideOf(cut) / canvas.getBoundingClientRect().width;
-  canvas.addEventListener('pointerdown', event => canvas.setPointerCapture(event.pointerId));
-  canvas.addEventListener('pointermove', event => {
-    if (canvas.hasPointerCapture(event.pointerId)) change(-event.movementX * scale(), -event.movementY * scale());
+  let held = null;
+  canvas.addEventListener('pointerdown', event => {
+    canvas.setPointerCapture(event.pointerId);
+    held = event;
   });
+  canvas.addEventListener('pointermove', event => {
+    if (!held || event.pointerId !== held.pointerId) return;
+    change((held.clientX - event.clientX) * scale(), (held.clientY - event.clientY) * scale());
+    held = event;
+  });
+  canvas.addEventListener('lostpointercapture', () => { held = null; });
   canvas.addEventListener('wheel', event => {
     event.preventDefault();
     change(0, 0, cut.zoom - Math.sign(event.deltaY) * ZOOM.step);

@@ -1,10 +1,10 @@
 /** Lists of people: a row each, in order of presence, and a list to choose from. */
 import {post} from '../core/api.js';
-import {fill, find, icon, isComposing, label, make} from '../core/dom.js';
+import {fill, find, icon, isComposing, label, make, slot} from '../core/dom.js';
 import {addressOf, apply, goTo, state} from '../core/state.js';
 import {fitting} from '../text/fuzzy.js';
 import {words} from '../text/words.js';
-import {avatar} from './avatar.js';
+import {avatar, statusMark} from './avatar.js';
 import {attempt} from './toast.js';
 
 const MOST_SHOWN = 100;
@@ -35,6 +35,8 @@ export function personRow(user, end = null) {
   const about = [user.title, words.presence[presenceOf(user)]].filter(Boolean).join(' · ');
   const you = user.id === state.me.id ? make('span', {className: 'you'}, ` ${words.you}`) : null;
   const row = fill('person', {avatar: avatar(user, 32, {presence: true}), name: [nameOf(user), you].filter(Boolean), about, end});
+  const status = statusMark(user);
+  if (status) slot(row, 'name').append(' ', status);
   row.dataset.userId = user.id;
   return row;
 }

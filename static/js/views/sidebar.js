@@ -1,10 +1,10 @@
 /** The channels, the connection, and oneself. */
 import {fill, find, findAll, icon, isClaimed, make, setSlot, slot} from '../core/dom.js';
 import {outboxOf, outboxSize} from '../core/outbox.js';
-import {addressOf, channelName, listen, mayCreateChannels, state} from '../core/state.js';
+import {addressOf, channelName, isPair, listen, mayCreateChannels, peerOf, state} from '../core/state.js';
 import {keep, kept} from '../core/store.js';
 import {words} from '../text/words.js';
-import {avatar, statusMark, statusOf, untilInWords} from './avatar.js';
+import {avatar, statusLine, statusMark} from './avatar.js';
 
 const KIND_ICONS = {public: 'hash', private: 'lock'};
 const ofKind = kind => channel => channel.kind === kind && !channel.favourite;
@@ -55,14 +55,8 @@ function drawProfile() {
   const {me} = state;
   setSlot(profile, 'avatar', avatar({...me, presence: ownPresence()}, 34, {presence: true}));
   setSlot(profile, 'name', me.display_name || me.username);
-  setSlot(profile, 'title', ownLine(me));
+  setSlot(profile, 'title', statusLine(me) || me.title || words.roles[me.role]);
   profile.setAttribute('aria-label', words.menuOf(me.display_name || me.username));
-}
-
-function ownLine(me) {
-  const status = statusOf(me);
-  if (!status) return me.title || words.roles[me.role];
-  return [statusMark(me), ` ${untilInWords(status.text, status.until)}`];
 }
 
 /* Whoever sees this page is here, whatever the server last heard. */
@@ -134,7 +128,7 @@ const isUnread = channel => channel.unread > 0 && !isMuted(channel);
 function drawChannel(channel) {
   const name = KIND_ICONS[channel.kind];
   const row = fill('channel', {icon: name ? icon(name, 17) : peerAvatar(channel), name: channelName(channel), end: endOf(channel)});
-  const status = channel.kind === 'direct' && channel.members.length < 3 && statusMark(peerOf(channel));
+  const status = isPair(channel) && statusMark(peerOf(channel));
   if (status) slot(row, 'name').after(status);
   row.href = addressOf(channel.id);
   row.dataset.id = channel.id;
@@ -142,11 +136,6 @@ function drawChannel(channel) {
   row.classList.toggle('muted', isMuted(channel));
   if (channel.id === state.channelId) row.setAttribute('aria-current', 'page');
   return row;
-}
-
-function peerOf(channel) {
-  const other = channel.members.find(id => id !== state.me.id) || state.me.id;
-  return state.users.get(other) || {id: other};
 }
 
 const peerAvatar = channel => avatar(peerOf(channel), 20, {presence: true});

@@ -1,8 +1,8 @@
 /** The head of the open channel. */
 import {fill, find, icon, isClaimed, label, setSlot} from '../core/dom.js';
-import {channelName, listen, memberCount, openChannel, state} from '../core/state.js';
+import {channelName, isPair, listen, memberCount, openChannel, peerOf, state} from '../core/state.js';
 import {words} from '../text/words.js';
-import {avatar} from './avatar.js';
+import {avatar, statusLine} from './avatar.js';
 import {addShortcut} from './shortcuts.js';
 import {shownMessages} from './timeline.js';
 
@@ -27,10 +27,16 @@ function draw() {
   if (!channel) return setSlots(bar, {icon: null, name: words.noChannelTitle, subtitle: '', topic: ''});
   setSlots(bar, {
     icon: KIND_ICONS[channel.kind] ? icon(KIND_ICONS[channel.kind], 19) : null,
-    name: channelName(channel), topic: channel.topic,
+    name: channelName(channel), topic: topicOf(channel),
   });
   find('.topic', bar).title = channel.topic || '';
   drawMembers();
+}
+
+function topicOf(channel) {
+  if (!isPair(channel)) return channel.topic;
+  const peer = peerOf(channel);
+  return statusLine(peer) || peer.title;
 }
 
 function drawMembers() {
@@ -38,12 +44,18 @@ function drawMembers() {
   if (!channel) return;
   const members = memberCount(channel);
   const here = (channel.members || []).filter(id => !['offline', undefined].includes((state.users.get(id) || {}).presence)).length;
+  const size = [words.members(members), here && words.hereCount(here)];
   const faces = facesOf(channel).map(user => avatar(user, 22));
   setSlots(find('#topbar'), {
-    subtitle: [words.members(members), here && words.hereCount(here)].filter(Boolean).join(' · '),
+    subtitle: (isPair(channel) ? peerInWords(channel) : size).filter(Boolean).join(' · '),
     faces: faces.length ? faces : icon('users', 18), count: members,
   });
   label(find('#members'), words.showMembers(members));
+}
+
+function peerInWords(channel) {
+  const {presence = 'offline', title} = peerOf(channel);
+  return [words.presence[presence], title];
 }
 
 /* Who is in a public channel is not known here, but who wrote last is. */
