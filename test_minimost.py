@@ -10898,6 +10898,32 @@ class PlainHttp(BrowserCase):
         self.assertEqual(page.run('return window.copied'), ['So I see'])
         self.assertEqual(trouble(page), [])
 
+    def test_tabs_take_turns_so_that_hidden_ones_hear_and_one_alone_asks(self):
+        cara, page = self.person('cara'), Browser(self.driver)
+        self.addCleanup(page.quit)
+        first = page.tab()
+        page.cdp('Page.addScriptToEvaluateOnNewDocument', source=WITHHELD)
+        enter(page, self.running.url, 'cara')
+        listening = lambda: len(self.app.lot._listeners.get(cara.user['id'], ()))
+        wait_until(lambda: listening() == 1)
+        second = page.new_tab()
+        page.cdp('Page.addScriptToEvaluateOnNewDocument', source=WITHHELD)
+        page.open(self.running.url + '/#/channel/1')
+        page.wait_for('#message-text')
+        self.person('dan').post('/channels/1/messages', {'text': 'To both', 'client_id': 'to-both-tabs'})
+        for tab in (second, first):
+            page.switch(tab)
+            look_at(page, 1)
+            hears(page, 'To both')
+        wait_until(lambda: listening() == 1)
+        page.switch(second)
+        page.close_tab()
+        page.switch(first)
+        self.person('dan').post('/channels/1/messages', {'text': 'To the last', 'client_id': 'to-the-last-tab'})
+        hears(page, 'To the last')
+        self.assertEqual(listening(), 1)
+        self.assertEqual(trouble(page), [])
+
 
 class TrustedAuthority(ServerCase):
 
@@ -11915,6 +11941,205 @@ class ByKeyAlone(FeatureCase):
         self.page.keys(*'word')
         self.page.keys('Control+a', 'Control+u', 'Enter')
         self.page.wait_for('#messages article .text u')
+
+
+RECORD_ALERTS = """
+window.told = [];
+window.pitches = [];
+window.Notification = class extends EventTarget {
+    static permission = 'granted';
+    static answer = 'granted';
+    static async requestPermission() { this.permission = this.answer; }
+    constructor(title, options) {
+        super();
+        if (window.needsWorker) throw new TypeError('Illegal constructor');
+        told.push(Object.assign(this, options, {title}));
+    }
+    close() { this.closed = true; }
+};
+const make = BaseAudioContext.prototype.createOscillator;
+BaseAudioContext.prototype.createOscillator = function () {
+    const oscillator = make.call(this);
+    const set = oscillator.frequency.setValueAtTime;
+    oscillator.frequency.setValueAtTime = (pitch, at) => { pitches.push(pitch); return set.call(oscillator.frequency, pitch, at); };
+    return oscillator;
+};
+"""
+TOLD = "return told.map(notification => [notification.title, notification.body, Boolean(notification.closed)])"
+ICON = "return document.querySelector('link[rel=icon]').href.split(/[,?]/)[0].replace(location.origin, '')"
+OWN_PRESENCE = "return import('/static/js/core/state.js').then(({state}) => state.users.get(state.me.id).presence)"
+KNOWN_PREFERENCES = "return import('/static/js/core/state.js').then(({state}) => state.preferences)"
+QUIET_AT = """
+const [hours, ...times] = arguments;
+return import('/static/js/core/attention.js').then(({isQuietAt}) => times.map(time => isQuietAt(new Date(time), hours)));
+"""
+KEYWORDS = """
+const [text, ...lists] = arguments;
+return import('/static/js/core/attention.js').then(({hasKeyword}) => lists.map(list => hasKeyword(text, list)));
+"""
+MESSAGE, FOR_YOU = 587, 659      # the first pitch of each sound, in Hz
+
+
+class NotificationsInThePage(FeatureCase):
+
+    @classmethod
+    def new_browser(cls, username, **options):
+        browser = Browser(cls.driver, **options)
+        browser.cdp('Page.addScriptToEvaluateOnNewDocument', source=RECORD_ALERTS)
+        enter(browser, cls.running.url, username)
+        return browser
+
+    def setUp(self):
+        super().setUp()
+        self.elsewhere = self.new_channel()
+        self.page.wait_for('a.channel[href="#/channel/%d"]' % self.elsewhere)
+        self.page.click('#message-text')                 # a page that was touched may sound
+        self.page.wait_for("return performance.getEntriesByType('resource').some(entry => entry.name.endsWith('/notify.js'))")
+        self.addCleanup(self.read, self.elsewhere)
+        self.page.run("return Promise.all(['alerts', 'sounds'].map(name => import(`/static/js/views/${name}.js`)))")
+
+    def read(self, channel):
+        last = self.ann.get('/channels/%d' % channel).data['channel']['last_message_id']
+        self.ann.post('/channels/%d/read' % channel, {'message_id': last})
+
+    def name_of(self, channel):
+        return self.ann.get('/channels/%d' % channel).data['channel']['name']
+
+    def told(self):
+        return [body for _, body, _ in self.page.run(TOLD)]
+
+    def open_settings(self):
+        self.addCleanup(self.ann.patch, '/me', {'preferences': {}})
+        self.page.click('#open-settings')
+        self.page.wait_for('dialog.settings[open]')
+        press(self.page, '.settings-list', 'Notifications')
+
+    def test_say_what_happens_elsewhere_until_it_is_read_and_lead_there(self):
+        self.post(self.bob, 'Nobody needs telling', self.channel)
+        first = self.post(self.bob, 'Come and look', self.elsewhere)
+        title = 'bob in #' + self.name_of(self.elsewhere)
+        wait_until(lambda: self.page.run(TOLD) == [[title, 'Come and look', False]], message=lambda: self.page.run(TOLD))
+        wait_until(lambda: self.page.run('return pitches[0]') == MESSAGE)
+        wait_until(lambda: self.page.run(ICON) == 'data:image/png;base64')
+        self.page.wait_for("return document.title.startsWith('(1)')")
+        self.page.run('pitches.length = 0')
+        self.post(self.bob, 'This is for @ann', self.elsewhere)
+        wait_until(lambda: self.page.run('return pitches[0]') == FOR_YOU)
+        self.post(self.ann, 'I know', self.elsewhere)
+        self.page.run("told[0].dispatchEvent(new Event('click'))")
+        self.page.wait_for("article[data-id='%d']" % first)
+        self.assertTrue(self.page.url().endswith('#/channel/%d/message/%d' % (self.elsewhere, first)))
+        wait_until(lambda: all(closed for _, _, closed in self.page.run(TOLD)))
+        wait_until(lambda: self.page.run(ICON) == '/static/favicon.svg')
+        self.assertEqual(self.told(), ['Come and look', 'This is for @ann'])
+
+    def test_two_tabs_tell_and_sound_once_and_what_one_reads_the_other_closes(self):
+        first = self.page.tab()
+        second = self.page.new_tab()
+        self.addCleanup(self.page.switch, first)
+        self.addCleanup(self.page.close_tab)
+        self.page.cdp('Page.addScriptToEvaluateOnNewDocument', source=RECORD_ALERTS)
+        self.load(self.channel)
+        self.page.click('#message-text')
+        self.page.wait_for("return performance.getEntriesByType('resource').some(entry => entry.name.endsWith('/notify.js'))")
+        self.post(self.bob, 'Look here', self.channel)
+        self.post(self.bob, 'Once, please', self.elsewhere)
+
+        def total(script):
+            found = []
+            for tab in (first, second):
+                self.page.switch(tab)
+                found.append(self.page.run(script))
+            return sum(found)
+        wait_until(lambda: total('return told.length') and total('return pitches.length'))
+        self.assertEqual(1, total('return told.length'))
+        self.assertEqual(1, total('return pitches.filter(pitch => pitch === %d).length' % MESSAGE))
+        self.page.run("location.hash = '#/channel/%d'" % self.elsewhere)
+        hears(self.page, 'Once, please')
+        wait_until(lambda: total('return told.filter(notification => notification.closed).length'))
+
+    def test_keep_to_the_level_the_keywords_the_presence_and_the_hours(self):
+        self.addCleanup(self.ann.put, '/me/presence', {'state': 'active'})
+        self.ann.patch('/channels/%d/me' % self.elsewhere, {'notify': 'mentions'})
+        self.prefer(keywords='pump, loop B')
+        say = lambda text: self.post(self.bob, text, self.elsewhere)
+        for text in ('Nothing for ann', 'A pumpkin', 'The PUMP broke'):
+            say(text)
+        wait_until(lambda: self.told() == ['The PUMP broke'], message=self.told)
+        self.ann.put('/me/presence', {'state': 'dnd'})
+        wait_until(lambda: self.page.run(OWN_PRESENCE) == 'dnd')
+        say('@ann in vain')
+        self.page.wait_for("a.channel[href='#/channel/%d'] .badge[aria-label^='1']" % self.elsewhere)
+        self.ann.put('/me/presence', {'state': 'active'})
+        wait_until(lambda: self.page.run(OWN_PRESENCE) == 'active')
+        self.ann.patch('/channels/%d/me' % self.elsewhere, {'notify': 'none'})
+        say('@ann unheard')
+        direct = self.bob.post('/direct', {'users': [self.ann.user['id']]}).data['channel']['id']
+        self.post(self.bob, 'Between us', direct)
+        wait_until(lambda: self.told() == ['The PUMP broke', 'Between us'], message=self.told)
+        self.read(direct)
+
+    def test_know_words_and_hours(self):
+        night = {'on': True, 'start': '22:00', 'end': '07:00', 'days': [5]}          # from Friday to Saturday
+        times = ['2024-03-01T21:59', '2024-03-01T22:00', '2024-03-02T06:59', '2024-03-02T07:00', '2024-03-01T03:00', '2024-03-02T23:00']
+        self.assertEqual(self.page.run(QUIET_AT, night, *times), [False, True, True, False, False, False])
+        noon = {'on': True, 'start': '12:00', 'end': '13:00', 'days': [5]}
+        self.assertEqual(self.page.run(QUIET_AT, noon, '2024-03-01T12:30', '2024-03-01T13:00', '2024-03-02T12:30'), [True, False, False])
+        self.assertEqual(self.page.run(QUIET_AT, dict(night, on=False), '2024-03-01T23:00'), [False])
+        found = self.page.run(KEYWORDS, 'Käse im LOOP b (c++)', 'loop B', 'äse', 'kÄse', 'oop', 'C++', '', ' , ', 'x, im')
+        self.assertEqual(found, [True, False, True, False, True, False, False, True])
+
+    def test_are_asked_for_by_a_button_that_explains_and_a_refusal_can_be_undone(self):
+        self.page.run("Notification.permission = 'default'; Notification.answer = 'denied'")
+        self.open_settings()
+        self.page.see('Your browser will ask', '.notification-state')
+        press(self.page, '.notification-state', 'Turn on notifications')
+        self.page.see('To undo it', '.notification-state')
+        self.page.run("Notification.permission = 'default'; Notification.answer = 'granted'")
+        press(self.page, '.settings-list', 'Notifications')
+        press(self.page, '.notification-state', 'Turn on notifications')
+        self.page.see('Notifications are on', '.notification-state')
+        self.assertEqual(self.told(), ['This is how new messages are shown on this device.'])
+        press(self.page, '.notification-state', 'Turn off')
+        self.page.see('You turned them off', '.notification-state')
+        self.post(self.bob, 'Heard, not seen', self.elsewhere)
+        self.page.wait_for('return pitches.length')
+        self.assertEqual(len(self.told()), 1)
+        press(self.page, '.notification-state', 'Turn on')
+        self.page.see('Notifications are on', '.notification-state')
+
+    def test_say_why_they_cannot_work(self):
+        self.addCleanup(self.page.run, "localStorage.removeItem('device:notifications')")
+        self.open_settings()
+        self.page.run("window.needsWorker = true; Notification.permission = 'default';"
+                      "navigator.serviceWorker.register = async () => { throw new DOMException('', 'SecurityError'); }")
+        press(self.page, '.settings-list', 'Notifications')
+        press(self.page, '.notification-state', 'Turn on notifications')
+        self.page.see('need a trusted certificate', '.notification-state')
+        self.page.run("Object.defineProperty(window, 'isSecureContext', {value: false})")
+        press(self.page, '.settings-list', 'Notifications')
+        self.page.see('cannot work over plain HTTP', '.notification-state')
+
+    def test_sounds_differ_and_can_be_tried_and_be_turned_down(self):
+        self.ann.patch('/channels/%d/me' % self.elsewhere, {'notify': 'mentions'})
+        self.open_settings()
+        self.page.see('#' + self.name_of(self.elsewhere), '.settings-body')
+        tried = []
+        for name in ('Message', 'For you', 'Call'):
+            self.page.run('pitches.length = 0')
+            press(self.page, '.settings-body', name)
+            self.page.wait_for('return pitches.length')
+            tried.append(tuple(self.page.run('return pitches')))
+        self.assertEqual(3, len(set(tried)))
+        self.page.run(CHOOSE_SETTING, 'sound_voice', 'wood')
+        self.page.run('pitches.length = 0')
+        press(self.page, '.settings-body', 'Message')
+        self.page.wait_for('return pitches.length')
+        self.assertNotEqual(tried[0], tuple(self.page.run('return pitches')))
+        self.page.run(CHOOSE_SETTING, 'sound', None)
+        self.page.run(CHOOSE_SETTING, 'quiet_hours', None)
+        wait_until(lambda: self.ann.get('/me').data['preferences'] == {
+            'sound_voice': 'wood', 'sound': False, 'quiet_hours': {'on': True, 'start': '22:00', 'end': '07:00', 'days': list(range(7))}})
 
 
 CATCH_COPIES = """

@@ -40,6 +40,8 @@ const SOON = [
   () => import('./features/players.js'),
   () => import('./features/previews.js'),
   () => import('./features/voice.js'),
+  () => import('./features/notify.js'),
+  () => import('./features/favicon.js'),
   () => import('./views/menu.js'),
   () => import('./views/form.js'),
 ];
@@ -70,6 +72,7 @@ const ON_FIRST_USE = {
 const SETTINGS = [
   () => import('./features/settings-profile.js'),
   () => import('./features/settings-appearance.js'),
+  () => import('./features/settings-notify.js'),
   () => import('./features/settings-writing.js'),
   () => import('./features/settings-account.js'),
 ];

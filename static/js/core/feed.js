@@ -1,4 +1,4 @@
-/** One poll per browser: a lock elects the tab that asks, the others hear it from that tab. */
+/** One poll per browser: a lock, or else turns, elect the tab that asks; the others hear it from that tab. */
 import {ApiError, backOff, get} from './api.js';
 import {apply, listen, noteServer, state, takeSnapshot, tell} from './state.js';
 import {broadcast, hear, noteSignedIn} from './store.js';
@@ -7,7 +7,10 @@ const WAIT_SECONDS = 25;
 /* A link that died silently gives no error: an answer this late (ms) is none. */
 const PATIENCE = (WAIT_SECONDS + 5) * 1000;
 
-const feed = {attempt: 0, polling: null, wake: null, resume: null, early: null, leading: false, lost: false, stale: false, held: false, release: null};
+const feed = {
+  attempt: 0, polling: null, wake: null, resume: null, early: null, leading: false, lost: false, stale: false, held: false,
+  release: null, turn: null, heard: () => {},
+};
 
 /** Takes the snapshot; raises ApiError (401: nobody is signed in). */
 export async function loadSnapshot() {
@@ -35,11 +38,18 @@ export function startFeed() {
   document.addEventListener('visibilitychange', () => document.hidden || tryNow());
   setLink({status: 'on', retryAt: 0});
   if (navigator.locks) navigator.locks.request('minimost-poll', lead);
-  else lead();
+  else leadByTurns();
 }
 
 /* Must be set before the first snapshot is asked for, or news of other tabs falls between. */
-hear('news', answer => feed.early ? feed.early.push(answer) : deliver(answer));
+hear('news', answer => {
+  feed.heard();
+  if (feed.early) feed.early.push(answer);
+  else deliver(answer);
+});
+
+/** Whether this is the tab that asks for news, of those of this browser. */
+export const isLeading = () => feed.leading;
 
 /** Ends a wait between two tries, here and in the tab that polls. */
 export function tryNow() {
@@ -64,10 +74,30 @@ function doubt() {
   if (!feed.lost && feed.polling) feed.polling.abort();
 }
 
-async function lead() {
+/* Only plain HTTP needs it, so it is no part of the first load; if it cannot be had, each tab asks for itself. */
+async function leadByTurns() {
+  const turns = await import('./turns.js').catch(() => null);
+  if (!turns) return lead();
+  const end = () => {
+    feed.leading = false;
+    if (feed.polling) feed.polling.abort();
+  };
+  const begin = () => {
+    feed.leading = true;
+    if (feed.turn) feed.turn();
+  };
+  feed.heard = turns.takeTurns(begin, end);
+  return ask();
+}
+
+function lead() {
   feed.leading = true;
+  return ask();
+}
+
+async function ask() {
   for (;;) {
-    await visibleOrElected();
+    if (!feed.leading) await new Promise(resolve => { feed.turn = resolve; });
     if (feed.held) await new Promise(resolve => { feed.release = resolve; });
     try {
       await askOnce();
@@ -76,12 +106,6 @@ async function lead() {
       await afterFailure(error);
     }
   }
-}
-
-/* Without locks every tab polls for itself, so a hidden one had better rest. */
-function visibleOrElected() {
-  if (navigator.locks || !document.hidden) return null;
-  return new Promise(resolve => document.addEventListener('visibilitychange', resolve, {once: true}));
 }
 
 async function askOnce() {
@@ -124,7 +148,7 @@ async function linkIsBack() {
 }
 
 async function afterFailure(error) {
-  if (feed.held) return;
+  if (feed.held || !feed.leading) return;
   if (error.status === 401) return waitForSignIn();
   if (error.status === 429) return slowDown(error);
   if (error.refused) feed.stale = true;

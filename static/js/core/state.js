@@ -117,7 +117,8 @@ function mayMiscount(channel, message) {
 
 /* The server counts to a thousand and no further. */
 const oneMore = (count, more) => Math.min(1000, (count || 0) + (more ? 1 : 0));
-const isNews = message => message.kind === 'text' && !message.deleted && message.user_id !== state.me.id;
+/** Whether a message is something new for the reader to know: written, and by somebody else. */
+export const isNews = message => message.kind === 'text' && !message.deleted && message.user_id !== state.me.id;
 
 /** Whether a message names the person signed in. */
 export function isForMe(message) {

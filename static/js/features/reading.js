@@ -46,8 +46,7 @@ function look() {
   const looking = !document.hidden && document.hasFocus();
   if (!looking || !channel || !channel.joined || channel.id === leftUnread) return;
   if (newest > channel.read_to) noteRead(channel.id, newest);
-  clearTimeout(timer);
-  if (pending.size) timer = setTimeout(tellServer, PAUSE);
+  if (pending.size && !timer) timer = setTimeout(tellServer, PAUSE);
 }
 
 function noteRead(channelId, newest) {
@@ -56,6 +55,7 @@ function noteRead(channelId, newest) {
 }
 
 async function tellServer() {
+  timer = 0;
   const marks = [...pending];
   pending.clear();
   for (const [channelId, newest] of marks) {

@@ -34,6 +34,7 @@ function makeFormats() {
     time: make({hour: hourCycle === 'h12' ? 'numeric' : '2-digit', minute: '2-digit', hourCycle}),
     day: make({weekday: 'long', day: 'numeric', month: 'long'}),
     dayAndYear: make({weekday: 'long', day: 'numeric', month: 'long', year: 'numeric'}),
+    weekday: make({weekday: 'short'}),
     shortDay: make({day: 'numeric', month: 'short'}),
     shortDayAndYear: make({day: 'numeric', month: 'short', year: 'numeric'}),
     full: make({dateStyle: 'full', timeStyle: 'medium', hourCycle}),
@@ -60,6 +61,15 @@ export function shortDay(at) {
 
 /** A time with its day, unless that is today. */
 export const endTime = at => dayKey(at) === dayKey(Date.now()) ? clockTime(at) : `${shortDay(at)}, ${clockTime(at)}`;
+
+/** The days of the week in few letters, from Monday: {day, as `Date.getDay` counts it, and name}. */
+export function weekdays() {
+  return [1, 2, 3, 4, 5, 6, 7].map(number => {
+    /* The first of January 2024 was a Monday. */
+    const date = new Date(2024, 0, number);
+    return {day: date.getDay(), name: formats.weekday.format(date)};
+  });
+}
 
 /** Two times with the same key lie on the same day here. */
 export function dayKey(at) {

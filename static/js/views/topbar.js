@@ -81,7 +81,7 @@ function drawUnread(bar) {
 }
 
 function titleOf(channel) {
-  const unread = [...state.channels.values()].filter(other => other.joined).reduce((sum, other) => sum + other.unread, 0);
+  const unread = [...state.channels.values()].filter(other => other.joined && other.notify !== 'none').reduce((sum, other) => sum + other.unread, 0);
   const name = channel ? `${channel.kind === 'direct' ? '' : '#'}${channelName(channel)} · ` : '';
   return `${unread ? `(${unread}) ` : ''}${name}${state.settings.name || 'MiniMost'}`;
 }
