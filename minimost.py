@@ -587,7 +587,7 @@ SETTINGS = tuple(Setting(*row) for row in (
 
 
 # What is read at the start alone, or would lock everybody out of the page on which it was changed.
-SETTINGS_OF_THE_START = ('host', 'port', 'channels')
+SETTINGS_OF_THE_START = ('host', 'port', 'channels', 'stun_port')
 
 
 class Settings:
@@ -5156,6 +5156,7 @@ SIGNALS_WAIT = 10                # seconds, so that a connection which died in s
 MOST_SIGNAL = 65536              # bytes
 MOST_SIGNALS, MOST_BYTES_OF_SIGNALS = 512, 2 ** 20        # that wait for one participant
 MOST_BYTES_OF_ALL_SIGNALS = 2 ** 25
+MOST_IN_CALL = 50                # people; each page connects with all the others
 PARTICIPANTS_KEPT = 200          # of so many calls the participants are kept
 
 SEEN_BY = ('(EXISTS (SELECT 1 FROM members WHERE members.channel_id = calls.channel_id AND members.user_id = ?) OR '
@@ -5283,7 +5284,7 @@ class Calls:
             self._silent_since[seat] = self.clock.steady()
 
     def overdue(self, seats):
-        """Of those who are rung or take part, the ones who have been silent for too long; the others are forgotten."""
+        """Those of them who have been silent for too long."""
         now, seats = self.clock.steady(), set(seats)
         with self._lock:
             return [seat for seat in seats if not self._waiting[seat] and now - self._silent_since.setdefault(seat, now) >= (
@@ -5394,6 +5395,8 @@ def enter(request, change, call, device):
     before = find_participant(change, call['id'], request.user_id)
     if before and before['state'] == 'joined' and before['device'] == device:
         return
+    if len(taking_part(change, "state = 'joined' AND call_id = ? AND user_id <> ?", call['id'], request.user_id)) >= MOST_IN_CALL:
+        raise Refusal(409, 'call_full', 'There are %d people in this call already.' % MOST_IN_CALL)
     calls = request.app.calls
     set_participant(change, call, request.user_id, state='joined', device=device, session_id=request.session.id,
                     answered=1, muted=0, camera=0, sharing=0, hand=0)
@@ -7483,14 +7486,14 @@ def stun_answer(packet, octets, port):
 class StunLimits:
     """Token buckets: one for all, and one for each /24 or /64. This machine itself is not limited."""
 
-    def __init__(self, clock):
-        self.clock = clock
+    def __init__(self, settings, clock):
+        self.settings, self.clock = settings, clock
         self._networks = collections.OrderedDict()           # network: [tokens, when]
         self._all = [2 * STUN_IN_ALL, clock.steady()]
 
     def allow(self, octets):
         """Whether an address may have an answer; takes its token."""
-        if octets[0] == 127 and len(octets) == 4 or octets == LOOPBACK_OCTETS:
+        if not self.settings.rate_limit_enabled or octets == LOOPBACK_OCTETS or octets[0] == 127 and len(octets) == 4:
             return True
         now = self.clock.steady()
         network = octets[:3] if len(octets) == 4 else octets[:8]
@@ -7563,9 +7566,9 @@ class StunServer(socketserver.UDPServer):
 class Stun:
     """The STUN server of one chat: one thread for all its sockets. `port` is where it answers, or None."""
 
-    def __init__(self, clock, core, is_limited):
+    def __init__(self, settings, clock, core):
         self.clock, self.core, self.port = clock, core, None
-        self._allow = StunLimits(clock).allow if is_limited else lambda octets: True
+        self._allow = StunLimits(settings, clock).allow
         self._servers, self._versions = {}, ()           # by host; whose addresses are followed
         self._thread = None
 
@@ -8410,7 +8413,7 @@ class App:
         self.audit = Audit(self.path('audit.log'), settings, self.clock)
         self.tokens = Tokens(self.store, self.service, random_bytes)
         self.calls = Calls(self.news, self.clock)
-        self.stun = Stun(self.clock, self.core, settings.rate_limit_enabled)
+        self.stun = Stun(settings, self.clock, self.core)
         self.certificates = Certificates(folder, lambda: self.clock.now() / 1000, random_bytes)
         self.assets = Assets(os.path.join(HERE, 'static'))
         self.lot, self.crew, self.server, self.control_token = Lot(self), Crew(self), None, ''

@@ -1721,7 +1721,7 @@ class Documents(unittest.TestCase):
 
     def test_the_numbers_in_the_readme_are_those_in_force(self):
         for number, words in ((minimost.MOST_TEXT, '{:,} characters'), (minimost.MOST_FILES, '{} files'),
-                              (minimost.MOST_IN_GROUP, '{} people'), (6767, 'port {}'),
+                              (minimost.MOST_IN_GROUP, '{} people'), (minimost.MOST_IN_CALL, 'A call has up to {} people'), (6767, 'port {}'),
                               (minimost.Settings().port, 'https://127.0.0.1:{}')):
             self.assertIn(words.format(number), self.readme)
 
@@ -7454,7 +7454,10 @@ class CallsInChannels(CallCase):
         self.assertEqual([], self.cat.get('/snapshot').data['calls'])
         self.act(self.cat, call, 'join', 409, 'call_ended', device='tab')
         self.act(self.bob, call, 'leave', device='tab')
-        self.assertNotEqual(call['id'], self.start(self.bob)['id'])
+        again = self.start(self.bob)
+        self.assertNotEqual(call['id'], again['id'])
+        with mock.patch.object(minimost, 'MOST_IN_CALL', 1):
+            self.act(self.cat, again, 'join', 409, 'call_full', device='tab')
 
     def test_one_device_takes_over_from_another(self):
         call = self.start(self.ann)
@@ -8642,7 +8645,7 @@ class PiecesOfStun(unittest.TestCase):
     def test_each_network_and_all_of_them_get_so_many_answers(self):
         clock = JumpingClock()
         clock.steady = lambda: clock.skipped
-        limits = minimost.StunLimits(clock)
+        limits = minimost.StunLimits(minimost.Settings(), clock)
 
         def count(make, tries):
             return sum(limits.allow(ipaddress.ip_address(make % (number % 250 + 1)).packed) for number in range(tries))
@@ -8652,6 +8655,9 @@ class PiecesOfStun(unittest.TestCase):
         clock.skipped += 0.5
         self.assertEqual(500, count('10.1.2.%d', 3000))
         self.assertEqual(25000, count('127.0.0.%d', 25000))
+        limits.settings.rate_limit_enabled = False
+        self.assertEqual(3000, count('10.1.2.%d', 3000))
+        limits.settings.rate_limit_enabled = True
         clock.skipped += 10
         self.assertEqual(20000, sum(count('10.%d.7.%%d' % network, 1000) for network in range(30)), 'all together')
         with mock.patch.object(minimost, 'STUN_NETWORKS_KEPT', 10):
@@ -8676,6 +8682,11 @@ class TheStunServer(unittest.TestCase):
             sock.connect((host, port))
             sock.send(packet or stun_packet(fingerprint=True))
             return stun_address(sock.recv(2048)), sock.getsockname()[:2]
+
+    @staticmethod
+    def require(program):
+        if not shutil.which(program):
+            lacking('the program %s, of coturn, is not installed' % program)
 
     def assert_answers(self, hosts, port):
         for host in hosts:
@@ -8742,15 +8753,15 @@ class TheStunServer(unittest.TestCase):
         self.assertTrue(report.called)
         self.assert_answers(['127.0.0.1'], app.stun.port)
 
-    @needs('turnutils_stunclient')
     def test_the_client_of_coturn_accepts_the_answers(self):
+        self.require('turnutils_stunclient')
         for host in ['127.0.0.1'] + ['::1'] * self.has_v6():
             status, output = run('turnutils_stunclient', '-p', str(self.serve('*').app.stun.port), host)
             self.assertEqual(0, status, output)
             self.assertRegex(output, r'UDP reflexive addr: \[?%s\]?:\d+' % host)
 
-    @needs('turnutils_natdiscovery')
     def test_the_nat_discovery_of_coturn_accepts_the_answers(self):
+        self.require('turnutils_natdiscovery')
         status, output = run('turnutils_natdiscovery', '-m', '-p', str(self.serve().app.stun.port), '127.0.0.1')
         self.assertIn('127.0.0.1', output)
         self.assertNotRegex(output, '(?i)timeout')
