@@ -800,6 +800,7 @@ class ServerCase(unittest.TestCase):
 
     settings = {}
     plain = False
+    link_policy = None
 
     @classmethod
     def setUpClass(cls):
@@ -809,7 +810,8 @@ class ServerCase(unittest.TestCase):
     @classmethod
     def begin(cls):
         settings = dict({'rate_limit_enabled': False}, **cls.settings)
-        cls.app = minimost.App(os.path.join(cls.folder, 'data'), minimost.Settings(settings), plain=cls.plain)
+        cls.app = minimost.App(os.path.join(cls.folder, 'data'), minimost.Settings(settings), plain=cls.plain,
+                               link_policy=cls.link_policy)
         cls.running = minimost.start(cls.app, '127.0.0.1', 0)
 
     @classmethod
@@ -3394,7 +3396,8 @@ class ChatCase(ServerCase):
     @classmethod
     def begin(cls):
         settings = minimost.Settings(dict({'rate_limit_enabled': False}, **cls.settings))
-        cls.app = minimost.App(os.path.join(cls.folder, 'data'), settings, clock=cls.clock, plain=cls.plain)
+        cls.app = minimost.App(os.path.join(cls.folder, 'data'), settings, clock=cls.clock, plain=cls.plain,
+                               link_policy=cls.link_policy)
         cls.running = minimost.start(cls.app, '127.0.0.1', 0)
 
     def person(self, username):
@@ -5247,13 +5250,12 @@ class Pages(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def web_server(case, pages):
-    """Serve pages on loopback until the class is through; returns the server, with `port` and what was `asked`."""
+def web_server(pages):
+    """Serve pages on loopback; returns the server, with `port` and what was `asked`."""
     server = http.server.HTTPServer(('127.0.0.1', 0), Pages)
     server.pages, server.asked, server.port = pages, [], server.server_port
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
-    case.servers.append(server)
     return server
 
 
@@ -5266,9 +5268,8 @@ WIKI = ('<!doctype html><html><head><title>Plain title</title><meta property="og
 class PreviewsOfLinks(MoreCase):
 
     @classmethod
-    def begin(cls):
-        cls.servers = []
-        cls.web = web_server(cls, {
+    def setUpClass(cls):
+        cls.web = web_server({
             '/wiki': (200, HTML, WIKI), '/plain': (200, HTML, b'<title>A&nbsp;title\x00</title>' + b'x' * 200000),
             '/latin': (200, {'Content-Type': 'text/html; charset=latin-1'}, '<title>Gr\xf6\xdfe</title>'.encode('latin-1')),
             '/picture': (200, {'Content-Type': 'image/png'}, b'<title>no</title>'), '/gone': (404, HTML, WIKI),
@@ -5276,17 +5277,8 @@ class PreviewsOfLinks(MoreCase):
             '/moved': (302, {'Location': '/wiki'}, b''), '/round': (302, {'Location': '/round'}, b''),
             '/away': (302, {'Location': 'http://localhost:1/wiki'}, b''), '/file': (302, {'Location': 'file:///etc/passwd'}, b'')})
         cls.host = '127.0.0.1:%d' % cls.web.port
-        policy = LoopbackPolicy([cls.host], lambda: [])
-        settings = minimost.Settings({'rate_limit_enabled': False})
-        cls.app = minimost.App(os.path.join(cls.folder, 'data'), settings, plain=True, link_policy=policy)
-        cls.running = minimost.start(cls.app, '127.0.0.1', 0)
-
-    @classmethod
-    def tearDownClass(cls):
-        super().tearDownClass()
-        for server in cls.servers:
-            server.shutdown()
-            server.server_close()
+        cls.link_policy = LoopbackPolicy([cls.host], lambda: [])
+        super().setUpClass()
 
     def link(self, path):
         return 'http://%s%s' % (self.host, path)
@@ -12158,6 +12150,263 @@ window.copied = '';
 document.addEventListener('copy', event => { window.copied = String(event.target.value || getSelection()); });
 if (navigator.clipboard) navigator.clipboard.writeText = text => { window.copied = text; return Promise.resolve(); };
 """
+
+FAKE_MICROPHONE = ('--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream', '--autoplay-policy=no-user-gesture-required')
+CODE_SPANS = """
+const block = document.querySelector(`article[data-id='${arguments[0]}'] .code-block code`);
+return [...block.children].map(span => [span.className, span.textContent]);
+"""
+CODE_CONTRASTS = """
+const canvas = new OffscreenCanvas(1, 1).getContext('2d');
+const light = colour => {
+  canvas.fillStyle = colour;
+  canvas.fillRect(0, 0, 1, 1);
+  const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map(
+    part => part / 255 <= 0.04045 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+return ['light', 'dark'].flatMap(theme => {
+  document.documentElement.dataset.theme = theme;
+  const behind = light(getComputedStyle(document.querySelector('.code-block')).backgroundColor);
+  return [...document.querySelectorAll('.code-block code span, .code-block code')].map(element => {
+    const [low, high] = [behind, light(getComputedStyle(element).color)].sort((one, other) => one - other);
+    return [theme, element.className, (high + 0.05) / (low + 0.05)];
+  });
+}).filter(([, , ratio]) => ratio < 4.5);
+"""
+# WCAG 2.2, relative luminance and contrast ratio
+CODE_CASES = (                                     # language, text, what is coloured
+    ('python', '@cached\ndef warm(x):  # how?\n    return f"{x} é" if x > 42.8 else None',
+     ['name @cached', 'keyword def', 'comment # how?', 'keyword return', 'string f"{x} é"', 'keyword if', 'number 42.8', 'keyword else',
+      'keyword None']),
+    ('js', 'const at = `a ${1}`; // no "string"', ['keyword const', 'string `a ${1}`', 'comment // no "string"']),
+    ('c', '#include <a.h>\nint x = 0xff; /* "a" */', ['name #include', 'keyword int', 'number 0xff', 'comment /* "a" */']),
+    ('sh', 'echo "$HOME" $USER # all', ['keyword echo', 'string "$HOME"', 'name $USER', 'comment # all']),
+    ('json', '{"temp": -4.5, "on": true, "at": "12:10"}',
+     ['name "temp"', 'number -4.5', 'name "on"', 'keyword true', 'name "at"', 'string "12:10"']),
+    ('sql', "select name FROM x WHERE a = 'it''s' -- why", ['keyword select', 'keyword FROM', 'keyword WHERE', "string 'it''s'", 'comment -- why']),
+    ('diff', '--- a\n@@ -1 +1 @@\n-old = "x"\n+new\n same', ['heading --- a', 'heading @@ -1 +1 @@', 'removed -old = "x"', 'added +new']),
+    ('zig', 'const a = "b"; // c', ['keyword const', 'string "b"', 'comment // c']),
+    ('', 'time in\n12:10 31.4', ['comment time in', 'number 31.4']),
+)
+
+
+class MediaInThePage(FeatureCase):
+    """Ann's browser has a microphone that beeps."""
+
+    options = {'flags': FAKE_MICROPHONE}
+
+    def share(self, *files, text=''):
+        """Have bob post files, each (name, bytes); returns the message's id once ann sees it."""
+        ids = [self.bob.post('/files?name=' + urllib.parse.quote(name), content).data['file']['id'] for name, content in files]
+        message = self.post(self.bob, text, files=ids)
+        self.page.wait_for("article[data-id='%d']" % message)
+        return message
+
+    # -- pictures
+
+    def open_first(self, *rows):
+        messages = [self.share(*[(name, minimost.draw_picture('gauge', 1, 640, 400)) for name in names]) for names in rows]
+        self.page.click("article[data-id='%d'] a.picture" % messages[0])
+        self.page.wait_for('dialog.lightbox[open]')
+        return messages
+
+    def shown(self):
+        return self.page.property('.lightbox .stage img', 'alt')
+
+    def zoom(self):
+        return float(self.page.run("return getComputedStyle(document.querySelector('.stage img')).getPropertyValue('--zoom')"))
+
+    def test_pictures_turn_through_what_the_channel_shows_and_give_the_focus_back(self):
+        self.open_first(['one.png', 'two.png'], ['three.png'])
+        self.page.see('one.png', '.caption')
+        self.page.see('bob', '.caption')
+        self.page.see('1 of 3', '.lightbox .place')
+        self.assertEqual(self.shown(), 'Picture: one.png')
+        self.page.keys('ArrowLeft', 'ArrowRight', 'ArrowRight', 'ArrowRight')
+        self.assertEqual(self.shown(), 'Picture: three.png')
+        self.assertEqual(self.page.run("return document.querySelector('.lightbox .download').download"), 'three.png')
+        self.page.click('.turn.left')
+        self.assertEqual(self.shown(), 'Picture: two.png')
+        for _ in range(8):
+            self.page.keys('Tab')
+            self.assertTrue(self.page.run("return document.activeElement === document.body || "
+                                          "Boolean(document.activeElement.closest('.lightbox'))"))
+        self.page.keys('Escape')
+        self.page.gone('.lightbox')
+        self.page.wait_for('a.picture:focus')
+
+    def test_pictures_are_zoomed_by_keys_wheel_and_double_click_and_dragged(self):
+        self.open_first(['one.png'])
+        self.page.keys('Plus', 'Plus')
+        self.assertAlmostEqual(self.zoom(), 2.25)
+        self.page.keys('0')
+        self.assertEqual(self.zoom(), 1)
+        x, y = self.page.centre('.stage')
+        for kind, count in (('mousePressed', 1), ('mouseReleased', 1), ('mousePressed', 2), ('mouseReleased', 2)):
+            self.page.cdp('Input.dispatchMouseEvent', type=kind, x=x + 50, y=y, button='left', clickCount=count)
+        wait_until(lambda: self.zoom() > 2)
+        self.page.cdp('Input.dispatchMouseEvent', type='mouseWheel', x=x, y=y, deltaX=0, deltaY=-200)
+        wait_until(lambda: self.zoom() > 3)
+        before = self.page.run("return document.querySelector('.stage img').getBoundingClientRect().x")
+        self.page.gesture((x, y), (x + 40, y), kind='mouse')
+        self.assertAlmostEqual(self.page.run("return document.querySelector('.stage img').getBoundingClientRect().x"), before + 40, delta=2)
+        self.page.keys('Escape')
+
+    def test_pictures_open_in_a_tab_where_there_is_no_lightbox(self):
+        message = self.share(('one.png', minimost.draw_picture('gauge', 1, 64, 40)))
+        link = self.page.run("const link = document.querySelector(`article[data-id='${arguments[0]}'] a.picture`); "
+                             "return [link.getAttribute('href').startsWith('/files/'), link.target]", message)
+        self.assertEqual(link, [True, '_blank'])
+
+    # -- sound and film
+
+    def player(self, message, script):
+        return self.page.run("const player = document.querySelector(`article[data-id='${arguments[0]}'] .player`); " + script, message)
+
+    def time(self, message):
+        return self.page.text("article[data-id='%d'] .play-time" % message)
+
+    def test_sounds_play_in_place_one_at_a_time_and_can_be_sought(self):
+        first, second = self.share(('one.wav', wav(30))), self.share(('two.wav', wav(20)))
+        self.page.wait_for("article[data-id='%d'] .player" % second)
+        self.assertEqual([self.time(first), self.time(second)], ['0:00 / 0:30', '0:00 / 0:20'])
+        self.page.click("article[data-id='%d'] .play" % first)
+        wait_until(lambda: self.time(first).startswith('0:01'))
+        self.player(first, "player.querySelector('.seek').focus()")
+        self.page.keys('End')
+        wait_until(lambda: self.time(first) == '0:30 / 0:30')
+        self.page.keys('Home')
+        self.page.click("article[data-id='%d'] .play" % second)
+        wait_until(lambda: self.state(first, second) == ['Play', 'Pause'])
+        self.page.click("article[data-id='%d'] .speed" % second)
+        self.page.see('1.5×', "article[data-id='%d'] .speed" % second)
+        self.goes_on_when_drawn_anew(second)
+        self.page.click("article[data-id='%d'] .play" % first)
+        wait_until(lambda: self.state(first, second) == ['Pause', 'Play'])
+        self.page.click("article[data-id='%d'] .play" % first)
+
+    def state(self, *messages):
+        return [self.player(message, "return player.querySelector('.play').getAttribute('aria-label')") for message in messages]
+
+    def goes_on_when_drawn_anew(self, message):
+        self.player(message, "player.dataset.same = 'yes'")
+        react(self.bob, message, THUMB_UP)
+        self.page.wait_for("article[data-id='%d'] .reaction" % message)
+        self.assertEqual(self.player(message, 'return player.dataset.same'), 'yes')
+        self.assertEqual(self.state(message), ['Pause'])
+
+    def test_sounds_have_their_room_before_they_are_there(self):
+        message = self.share(('one.wav', wav(1)), ('film.mp4', mp4(1000, b'vide')), ('odd.xyz', b'\0\1\2' * 50))
+        self.page.wait_for("article[data-id='%d'] .player" % message)
+        self.page.see('XYZ · 150 B', "article[data-id='%d'] .file-card[download='odd.xyz']" % message)
+        self.page.wait_for("article[data-id='%d'] .file-card[download='film.mp4']" % message)      # it holds no film
+        height = self.page.run("const player = document.querySelector('.player'); const before = player.offsetHeight; "
+                               "const sound = document.createElement('audio'); sound.controls = true; player.replaceWith(sound); "
+                               "return [before, sound.offsetHeight]")
+        self.assertEqual(height[0], height[1])
+
+    # -- voice messages
+
+    def begin_recording(self):
+        self.page.click('#record')
+        self.page.wait_for('.recorder')
+        self.page.wait_for("return /^0:0[1-9]/.test(document.querySelector('.recorder .play-time').textContent)")
+
+    def sent(self):
+        messages = self.bob.get('/channels/%d/messages' % self.channel).data['messages']
+        return [file for message in messages for file in message['files']]
+
+    def test_voice_messages_are_recorded_listened_to_and_sent_with_their_length(self):
+        self.begin_recording()
+        self.page.click('.recorder .hold')
+        self.page.see('paused', '.recorder .record-state')
+        paused = self.page.text('.recorder .play-time')
+        self.page.keys('Enter')
+        self.page.wait_for("return document.querySelector('.recorder .play-time').textContent !== %s" % json.dumps(paused))
+        self.page.click('.recorder .listen')
+        self.page.wait_for('.recorder .player .play:focus')
+        self.page.keys('Enter')
+        self.page.wait_for(".recorder .play[aria-label='Pause']")
+        self.page.click('.recorder .send')
+        self.page.gone('.recorder')
+        self.page.wait_for('article:not(.pending) .player')
+        file, = self.sent()
+        self.assertIn(file['type'], ('audio/webm', 'audio/mp4', 'audio/ogg'))
+        self.assertTrue(1 < file['seconds'] < 20, file)
+        self.assertRegex(self.page.text('article .play-time'), r'0:00 / 0:[0-9]{2}')
+        self.page.wait_for("return new Set(document.querySelector('article .wave .rest').getAttribute('d').match(/v[0-9.]+/g)).size > 1")
+
+    def test_voice_messages_are_discarded_without_a_trace(self):
+        self.begin_recording()
+        self.page.click('.recorder .tool')
+        self.page.gone('.recorder')
+        self.page.wait_for('#message-text:focus')
+        self.assertEqual(self.sent(), [])
+
+    def test_voice_messages_stay_with_their_channel_when_one_goes_elsewhere(self):
+        other = self.new_channel()
+        self.page.wait_for('a.channel[href="#/channel/%d"]' % other)
+        self.begin_recording()
+        look_at(self.page, other)
+        self.page.gone('.recorder')
+        self.page.gone('.upload')
+        look_at(self.page, self.channel)
+        self.page.wait_for('.upload[data-status=done]')
+        self.assertEqual(self.sent(), [])
+
+    def test_voice_messages_say_why_when_the_microphone_is_refused(self):
+        self.page.run("navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('no', 'NotAllowedError'))")
+        self.page.click('#record')
+        self.page.see('not allowed', '#toasts')
+        self.page.gone('.recorder')
+
+    # -- code
+
+    def test_code_has_colours_for_each_language_and_all_can_be_read(self):
+        for language, text, expected in CODE_CASES:
+            with self.subTest(language):
+                message = self.write('```%s\n%s\n```' % (language, text))
+                wait_until(lambda: self.page.run(CODE_SPANS, message) == [one.split(' ', 1) for one in expected],
+                           message=lambda: self.page.run(CODE_SPANS, message))
+                self.assertEqual(self.page.run("return document.querySelector(`article[data-id='${arguments[0]}'] code`).textContent", message), text)
+        self.assertEqual(self.page.run(CODE_CONTRASTS), [])
+
+    def test_hostile_code_is_coloured_in_no_time(self):
+        hostile = ('"' * 1300, '/*' * 650, '`' + '\\' * 1300, '-' * 1300, '1_' * 650, 'a.' * 650, "'''" * 430)
+        for language in ('js', 'python', 'json', 'sql', 'x'):
+            with self.subTest(language):
+                begun = time.monotonic()
+                self.write('\n'.join('```%s\n%s\n```' % (language, text) for text in hostile))
+                self.assertLess(time.monotonic() - begun, 2)
+
+
+class PreviewsInThePage(FeatureCase):
+
+    @classmethod
+    def setUpClass(cls):
+        cls.web = web_server({'/wiki': (200, HTML, WIKI)})
+        cls.link_policy = LoopbackPolicy(['127.0.0.1:%d' % cls.web.port], lambda: [])
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        cls.web.shutdown()
+        cls.web.server_close()
+
+    def test_are_shown_as_text_and_taken_off_by_the_author(self):
+        link = 'http://127.0.0.1:%d/wiki' % self.web.port
+        say(self.page, 'See %s' % link)
+        self.page.wait_for('.preview')
+        self.assertEqual(self.page.text('.preview').split('\n'), ['Ship wiki', 'Loop B & its valve', 'How to <b>close</b> it.'])
+        self.assertEqual(self.page.run("const link = document.querySelector('.preview a'); return [link.href, link.rel]"),
+                         [link, 'noopener noreferrer'])
+        self.page.click('.preview button')
+        self.page.gone('.preview')
+        self.write('Mine: %s' % link)
+        self.page.wait_for('.preview')
+        self.assertEqual(self.page.find_all('.preview button'), [], 'it is another\'s')
 
 
 class OnThePhone(FeatureCase):

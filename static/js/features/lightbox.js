@@ -10,6 +10,7 @@ import {shownMessages} from '../views/timeline.js';
 import {zoomable} from '../views/zoom.js';
 
 const ZOOM_STEP = 1.5;
+const SLACK = 8;
 
 document.addEventListener('click', event => {
   const link = event.target.closest('a.picture');
@@ -35,11 +36,18 @@ function open(pictures, message, url) {
   box.zoom = zoomable(stage, find('img', stage), step => go(box, step));
   dialog.append(headOf(box), turnButton(box, -1, 'left', mediaWords.earlierPicture), turnButton(box, 1, 'right', mediaWords.laterPicture));
   dialog.addEventListener('keydown', event => onKey(box, event));
-  stage.addEventListener('click', event => event.target === stage && dialog.close());
+  closeBeside(stage, dialog);
   find('img', stage).addEventListener('error', () => dialog.classList.add('missing'));
   show(box);
   showModal(dialog);
   find('.close', dialog).focus();
+}
+
+/* A stage that follows the pointer takes all clicks for its own: where the press began tells. */
+function closeBeside(stage, dialog) {
+  let press = null;
+  stage.addEventListener('pointerdown', event => { press = event.target === stage ? event : null; });
+  stage.addEventListener('click', event => press && Math.abs(event.clientX - press.clientX) < SLACK && dialog.close());
 }
 
 function headOf(box) {
