@@ -5968,7 +5968,7 @@ def make_reset(app, change, row, minutes, maker_id=None):
     change.execute('INSERT OR REPLACE INTO resets (user_id, token_hash, expires_second) VALUES (?, ?, ?)',
                    (row['id'], digest(text), app.service.seconds() + minutes * 60))
     notebook, _ = find_direct(change, row['id'], [row['id']])
-    write_line(change, notebook, maker_id or row['id'], event='reset_link', user_id=row['id'])
+    write_line(change, notebook, maker_id or row['id'], event='reset_link', user_id=row['id'], console=maker_id is None)
     change.afterwards(lambda: app.news.pass_on('notice', {'code': 'reset_link', 'user_id': maker_id}, (row['id'],)))
     return text
 

@@ -10873,6 +10873,90 @@ Object.defineProperty(Crypto.prototype, 'subtle', {get: () => undefined, configu
 """
 
 
+class ComingIn(BrowserCase):
+    """Invitations, approval and links for new passwords, each followed by a stranger."""
+
+    plain = True
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.olga = Client('127.0.0.1', cls.running.port)
+        cls.olga.post('/signup', {'username': 'olga', 'password': PASSWORD})
+        cls.browser = Browser(cls.driver)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.browser.quit()
+        cls.olga.close()
+        super().tearDownClass()
+
+    def tearDown(self):
+        self.olga.patch('/admin/settings', {'registration': None})
+        self.assertEqual([line for line in self.browser.console() if not re.search('/(reset/|login|signup)', line)], [])
+
+    def visit(self, url, as_stranger=True):
+        """Open an address, in a browser that knows nothing or goes on as it was."""
+        self.browser.open('about:blank')
+        if as_stranger:
+            self.browser.cdp('Network.clearBrowserCookies')
+            self.browser.cdp('Storage.clearDataForOrigin', origin=self.running.url, storageTypes='local_storage')
+        self.browser.open(url)
+        return self.browser
+
+    def sign_up(self, username, code=None):
+        for name, text in (('code', code), ('username', username), ('password', PASSWORD)):
+            if text:
+                self.browser.type('form#sign-up [name=%s]' % name, text)
+        self.browser.keys('Enter')
+
+    def test_an_invitation_opens_the_door_that_is_shut_to_others(self):
+        self.olga.patch('/admin/settings', {'registration': 'invite'})
+        page = self.visit(self.running.url + '/')
+        page.click('#sign-up-tab')
+        self.sign_up('eve', 'ABCD-EFGH-IJKL')
+        page.wait_for("return /not valid/.test(document.querySelector('#sign-up .field-error')?.textContent)")
+        invite = self.olga.post('/admin/invites', {}).data
+        page = self.visit(invite['url'])
+        page.wait_for("return document.querySelector('#sign-up [name=code]')?.value === '%s'" % invite['code'])
+        self.sign_up('eve')
+        page.wait_for('#message-text')
+
+    def test_who_waits_for_approval_is_told_so_and_then_comes_in(self):
+        self.olga.patch('/admin/settings', {'registration': 'approve'})
+        page = self.visit(self.running.url + '/')
+        page.click('#sign-up-tab')
+        self.sign_up('patient')
+        page.wait_for("return /yet to let you in/.test(document.querySelector('.page-title + div')?.textContent)")
+        page = self.visit(self.running.url + '/')
+        page.wait_for('form#sign-in')
+        for word, name in (('patient', 'username'), (PASSWORD, 'password')):
+            page.type('form#sign-in [name=%s]' % name, word)
+        page.keys('Enter')
+        page.wait_for("return /yet to let you in/.test(document.querySelector('#sign-in .form-note')?.textContent)")
+        user = [one for one in self.olga.get('/admin/users').data['users'] if one['username'] == 'patient'][0]
+        self.olga.patch('/admin/users/%d' % user['id'], {'approved': True})
+        page.click('form#sign-in button.primary')
+        page.wait_for('#message-text')
+
+    def test_a_link_sets_a_new_password_once_and_signs_in(self):
+        person = self.person('forgetful')
+        url = self.olga.post('/admin/users/%d/reset' % person.user['id']).data['url']
+        page = self.visit(url)
+        page.wait_for('form#reset')
+        self.assertIn('forgetful', page.run("return document.querySelector('.page-title').textContent"))
+        page.type('form#reset [name=new]', 'short')
+        page.keys('Enter')
+        page.wait_for('form#reset .field-error')
+        page.type('form#reset [name=new]', ' but long enough now')
+        page.keys('Enter')
+        page.wait_for('#message-text')
+        self.assertEqual(person.get('/me').status, 401)
+        page = self.visit(url, as_stranger=False)
+        page.wait_for("return /been used/.test(document.querySelector('.lead')?.textContent)")
+        page.click('[data-slot=forms] button')
+        page.wait_for('#message-text')
+
 class PlainHttp(BrowserCase):
 
     plain = True

@@ -3,7 +3,7 @@ import {ApiError, get} from './core/api.js';
 import {claim, fill, find, useWords} from './core/dom.js';
 import {loadSnapshot, startFeed} from './core/feed.js';
 import {startOutbox} from './core/outbox.js';
-import {addressOf, apply, listen, readRoute, state, tell} from './core/state.js';
+import {addressOf, apply, listen, readRoute, resetToken, state, tell} from './core/state.js';
 import {keep, kept, mayBeSignedIn, noteSignedIn} from './core/store.js';
 import {words} from './text/words.js';
 import {startAppearance} from './views/appearance.js';
@@ -150,6 +150,7 @@ function loadTheRestSoon() {
 async function signIn() {
   for (;;) {
     try {
+      if (resetToken()) await (await import('./views/reset.js')).resetPage(resetToken());
       if (!mayBeSignedIn()) await greet();
       return await loadSnapshot();
     } catch (error) {
@@ -188,6 +189,7 @@ function startViews() {
 
 /** Opens what the address bar names, else the channel that was open last. */
 function route() {
+  if (resetToken()) return location.reload();
   const {channelId, messageId} = readRoute();
   if (!channelId) return goHome();
   const place = history.state && history.state.place;

@@ -189,6 +189,9 @@ export function goTo(address) {
   else location.hash = address;
 }
 
+/** The token of a link that sets a new password, whoever is signed in here; undefined where the address is another. */
+export const resetToken = () => (/^#\/reset\/([\w-]+)$/.exec(location.hash) || [])[1];
+
 export function addressOf(channelId, messageId) {
   return messageId ? `#/channel/${channelId}/message/${messageId}` : `#/channel/${channelId}`;
 }

@@ -40,7 +40,13 @@ listen('new-version', () => banner('version-banner', {
 }));
 
 /* In development the page changes under one's hands; drafts and the outbox are kept. */
-listen('notice', ({code}) => code === 'reload' && location.reload());
+const NOTICES = {
+  reload: () => location.reload(),
+  settings: ({settings}) => Object.assign(state.settings, settings),
+  reset_link: () => toast(words.resetLinkMade, {name: 'info'}),
+};
+
+listen('notice', notice => (NOTICES[notice.code] || (() => {}))(notice));
 
 /* The page and what is being written stay; only who is asking must be settled. */
 listen('signed-out', async () => {

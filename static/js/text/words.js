@@ -162,8 +162,10 @@ export const words = {
     archived: () => 'archived the channel',
     unarchived: () => 'opened the channel again',
     posting: ({to}) => to === 'admins' ? 'let only admins write here' : 'let everybody write here',
+    reset_link: ({console: byConsole}) => byConsole ? 'got a link for a new password, made at the server' : 'made a link with which you can set a new password',
   },
   systemOther: 'changed the channel',
+  resetLinkMade: 'A link was made with which your password can be changed.',
 
   sending: 'Sending',
   waiting: 'Waiting',

@@ -1,6 +1,7 @@
 /** Signing in and signing up, on a page of its own or over the page that was open. */
 import {ApiError, post} from '../core/api.js';
-import {fill, find, findAll, label, setSlot, slot} from '../core/dom.js';
+import {fill, find, findAll, label, make, setSlot, slot} from '../core/dom.js';
+import {joiningWords} from '../text/joining-words.js';
 import {words} from '../text/words.js';
 import {clearErrors, showError} from './form.js';
 
@@ -9,15 +10,26 @@ const SIGN_IN_ONLY = {owner: true, registration: 'closed', password_min_length: 
 
 /** Shows the sign-in page with what `GET /welcome` said; resolves when somebody is signed in. */
 export async function signInPage(welcome) {
-  const page = fill('sign-in-page', {title: words.signInTo(welcome.name), foot: words.version(welcome.server.version)});
+  const page = drawPage(welcome, words.signInTo(welcome.name));
+  await new Promise(resolve => {
+    setSlot(page, 'forms', buildForms(welcome, resolve));
+    chooseTab(page, welcome.owner && !(invitedWith() && mayJoin(welcome)) ? 'sign-in' : 'sign-up');
+  });
+}
+
+/** Draws the page around the forms of those who are not signed in. */
+export function drawPage(welcome, title) {
+  const page = fill('sign-in-page', {title, foot: words.version(welcome.server.version)});
   document.title = words.signInTo(welcome.name);
   slot(page, 'title').dataset.place = welcome.name;
   find('#app').replaceChildren(page);
-  await new Promise(resolve => {
-    setSlot(page, 'forms', buildForms(welcome, resolve));
-    chooseTab(page, welcome.owner ? 'sign-in' : 'sign-up');
-  });
+  return page;
 }
+
+const mayJoin = welcome => !welcome.owner || welcome.registration !== 'closed';
+
+/* The code of the invitation whose link was followed. */
+const invitedWith = () => (/^#\/join\/([\w-]+)$/.exec(location.hash) || [])[1] || '';
 
 /** Asks for the password over the page; resolves to the user who signed in. */
 export async function signInOverlay(username) {
@@ -38,11 +50,12 @@ function buildForms(welcome, done) {
     lead: welcome.owner ? words.signInLead : words.firstAccountLead,
     'password-hint': words.passwordHint(welcome.password_min_length),
   }));
-  slot(forms, 'tabs').hidden = welcome.owner && welcome.registration !== 'open';
+  slot(forms, 'tabs').hidden = welcome.owner && !mayJoin(welcome);
   if (welcome.setup_code_needed) askCode(forms);
+  if (welcome.owner) sayHowToJoin(forms, welcome);
   for (const tab of findAll('[role="tab"]', forms)) tab.addEventListener('click', () => chooseTab(forms, tab.getAttribute('aria-controls')));
   slot(forms, 'tabs').addEventListener('keydown', event => event.key.startsWith('Arrow') && switchTab(forms));
-  for (const eye of findAll('.eye', forms)) eye.addEventListener('click', () => toggleEye(eye));
+  wireEyes(forms);
   wireForm(find('#sign-in', forms), '/login', welcome, forms, done);
   wireForm(find('#sign-up', forms), '/signup', welcome, forms, done);
   return forms;
@@ -71,6 +84,22 @@ function askCode(forms) {
   slot(forms, 'code-field').hidden = false;
 }
 
+/* With an invitation one needs nothing else; where an administrator lets people in, it is as well to know. */
+function sayHowToJoin(forms, welcome) {
+  const code = invitedWith();
+  setSlot(forms, 'join-hint', welcome.registration === 'approve' && !code ? joiningWords.approveHint : '');
+  if (code) setSlot(forms, 'join-hint', joiningWords.invitedLead);
+  if (!code && welcome.registration !== 'invite') return;
+  setSlot(forms, 'code-label', joiningWords.inviteCode);
+  setSlot(forms, 'code-hint', joiningWords.inviteCodeHint);
+  askCode(forms);
+  find('[name="code"]', forms).value = code;
+}
+
+export function wireEyes(root) {
+  for (const eye of findAll('.eye', root)) eye.addEventListener('click', () => toggleEye(eye));
+}
+
 function toggleEye(eye) {
   const input = eye.parentElement.querySelector('input');
   const show = input.type === 'password';
@@ -87,14 +116,20 @@ function wireForm(form, path, welcome, forms, done) {
     try {
       clearErrors(form);
       const body = readForm(form, path, welcome);
-      const {user} = await postPatiently(form, path, body);
-      done(user);
+      const {user, waiting} = await postPatiently(form, path, body);
+      if (waiting) showWaiting(forms, user);
+      else done(user);
     } catch (error) {
       explain(form, forms, error);
     } finally {
       delete form.dataset.busy;
     }
   });
+}
+
+function showWaiting(forms, user) {
+  find('.page-title').textContent = joiningWords.waitingTitle;
+  forms.replaceChildren(make('p', {className: 'lead', role: 'status'}, joiningWords.waiting(user.username)));
 }
 
 function readForm(form, path, welcome) {
@@ -109,7 +144,7 @@ function readForm(form, path, welcome) {
 }
 
 /* Hashing is slow on purpose: a crowd that signs in together makes the server say "busy", and the wait is ours. */
-async function postPatiently(form, path, body) {
+export async function postPatiently(form, path, body) {
   for (let left = BUSY_TRIES; ; left -= 1) {
     try {
       return await post(path, body);
