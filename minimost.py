@@ -76,6 +76,7 @@ import socket
 import socketserver
 import sqlite3
 import ssl
+import stat
 import struct
 import subprocess
 import sys
@@ -2158,7 +2159,7 @@ class Request:
         self.app, self.method, self.headers, self.peer = app, head.method, head.headers, peer
         self.path, _, self.query_text = head.target.partition('?')
         self.length = int(head.headers.get('content-length', '0'))
-        self.is_proxied = peer in app.settings.trusted_proxies
+        self.is_proxied = peer == UNIX_PEER or peer in app.settings.trusted_proxies
         self.is_secure = head.headers.get('x-forwarded-proto') == 'https' if self.is_proxied else is_tls
         self.keeps_alive = head.minor >= 1 and 'close' not in head.headers.get('connection', '').lower()
         self.bears_token = head.headers.get('authorization', '').partition(' ')[0].lower() == 'bearer'
@@ -2240,6 +2241,9 @@ class Request:
 
     def at_least(self, role):
         return ROLES.index(self.role) >= ROLES.index(role)
+
+
+UNIX_PEER = 'unix'                # who comes by the Unix socket: the proxy
 
 
 def is_loopback(address):
@@ -8358,6 +8362,11 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self.address_family, host = listening_family(host)
         http.server.HTTPServer.__init__(self, (host, port), None)
 
+    @property
+    def url(self):
+        host = '127.0.0.1' if self.server_name in ('::', '0.0.0.0') else self.server_name
+        return '%s://%s:%d' % ('https' if self.app.context else 'http', '[%s]' % host if ':' in host else host, self.server_port)
+
     def server_bind(self):
         """Bind without the name look-up of HTTPServer, for IPv4 and IPv6 together where there is both."""
         if self.address_family == socket.AF_INET6:
@@ -8387,6 +8396,66 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
 
     def process_request_thread(self, function, connection):
         function(connection)
+
+
+class UnixServer(Server):
+    """Listens on a Unix socket, for a proxy on this machine that may open it as its owner or as one of a group."""
+
+    allow_reuse_address = False
+    address_family = getattr(socket, 'AF_UNIX', None)
+
+    def __init__(self, app, path, group=None):
+        self.app, self.group, self.server_name = app, group, ''
+        http.server.HTTPServer.__init__(self, path, None)
+
+    @property
+    def url(self):
+        return 'unix:' + self.server_name
+
+    def server_bind(self):
+        """Bind; until its group is set the socket is its owner's alone."""
+        path = os.path.abspath(self.server_address)
+        make_socket_folder(os.path.dirname(path), self.group)
+        remove_stale_socket(path)
+        before = os.umask(0o177)
+        try:
+            self.socket.bind(path)
+        finally:
+            os.umask(before)
+        if self.group:
+            shutil.chown(path, group=self.group)
+        os.chmod(path, 0o660)
+        self.server_name, self.server_port = path, 0
+
+    def server_close(self):
+        Server.server_close(self)
+        unlink(self.server_name)
+
+    def process_request(self, sock, address):
+        self.app.lot.adopt(sock, UNIX_PEER)
+
+
+def make_socket_folder(folder, group):
+    """A folder of the socket's own, which its group may enter; one that is there stays as it is."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder)
+        if group:
+            shutil.chown(folder, group=group)
+        os.chmod(folder, 0o750)
+
+
+def remove_stale_socket(path):
+    """Remove a socket that nobody listens on; OSError where somebody does, or where it is no socket."""
+    if not os.path.exists(path):
+        return
+    if not stat.S_ISSOCK(os.stat(path).st_mode):
+        raise OSError(errno.EEXIST, 'there is another file')
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return os.unlink(path)
+    raise OSError(errno.EADDRINUSE, 'another server listens there')
 
 
 def plain_address(address):
@@ -8519,7 +8588,7 @@ class App:
 
     def is_trusted(self, peer):
         """Whether many people may come from an address: this machine, or a proxy."""
-        return is_loopback(peer) or peer in self.settings.trusted_proxies
+        return peer == UNIX_PEER or is_loopback(peer) or peer in self.settings.trusted_proxies
 
     # -- running requests
 
@@ -8624,6 +8693,23 @@ def raise_descriptor_limit():
 
 # -- what is done now and then
 
+def tell_systemd(state):
+    """Tell the service manager how it stands, if there is one that asks (sd_notify(3))."""
+    address = os.environ.get('NOTIFY_SOCKET', '')
+    if address[:1] not in ('/', '@'):
+        return
+    with contextlib.suppress(OSError), contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as sender:
+        sender.connect('\0' + address[1:] if address[0] == '@' else address)
+        sender.send(state.encode('ascii'))
+
+
+def show_life(app):
+    """Tell the service manager that the server is alive: that its writer writes."""
+    if os.environ.get('WATCHDOG_USEC'):
+        app.store.write(lambda change: None)
+        tell_systemd('WATCHDOG=1')
+
+
 FIRST_CHORES = 60                # seconds after the start: a server that never runs for long is swept as well
 CHORES = (                       # every so many seconds: function(app)
     (1, lambda app: app.presence.tell_changes()),
@@ -8632,6 +8718,7 @@ CHORES = (                       # every so many seconds: function(app)
     (5, end_statuses),
     (10, lambda app: catch_up_index(app, 50)),
     (10, erase_departed),
+    (10, show_life),
     (30, App.refresh_certificate),
     (60, lambda app: app.store.write(app.service.note)),
     (60, lambda app: app.store.write(app.news.note)),
@@ -8673,9 +8760,7 @@ class Running:
 
     def __init__(self, app, server):
         self.app, self.server, self.keeper = app, server, Keeper(app)
-        host = '127.0.0.1' if server.server_name in ('::', '0.0.0.0') else server.server_name
-        self.port = server.server_port
-        self.url = '%s://%s:%d' % ('https' if app.context else 'http', '[%s]' % host if ':' in host else host, self.port)
+        self.port, self.url = server.server_port, server.url
         self._thread = threading.Thread(target=server.serve_forever, args=(0.1,), name='accept', daemon=True)
 
     def start(self):
@@ -8708,15 +8793,16 @@ class Running:
         self.app.close()
 
 
-def start(app, host=None, port=None):
-    """Open an app and serve it; returns the Running server."""
+def start(app, host=None, port=None, unix=None, group=None):
+    """Open an app and serve it, at a Unix socket if one is given; returns the Running server."""
     host, port = app.settings.host if host is None else host, app.settings.port if port is None else port
     threading.stack_size(512 * 1024)
     sys.setswitchinterval(0.0002)            # with the usual 5 ms one busy thread makes everybody wait
     try:
-        server = Server(app, host, port)
-    except OSError as error:
-        raise Trouble('Port %d on %s cannot be used (%s). Is something else running there?' % (port, host, error.strerror))
+        server = UnixServer(app, unix, group) if unix else Server(app, host, port)
+    except (OSError, LookupError) as error:
+        place = unix or 'Port %d on %s' % (port, host)
+        raise Trouble('%s cannot be used (%s). Is something else running there?' % (place, getattr(error, 'strerror', error)))
     try:
         app.open()
     except BaseException:
@@ -8757,7 +8843,9 @@ SETTINGS_FILE = argument('--settings', metavar='FILE', default=os.path.join(HERE
 SERVE_ARGUMENTS = (
     argument('--lan', action='store_true', help='serve every address of this machine, on port 6767'),
     argument('--host', help='the address to listen on; "*" is every address'),
-    argument('--port', type=int, help='the TCP port; 0 takes any free one'), DATA, SETTINGS_FILE,
+    argument('--port', type=int, help='the TCP port; 0 takes any free one'),
+    argument('--unix', metavar='PATH', help='listen on a Unix socket instead, for a proxy on this machine'),
+    argument('--unix-group', metavar='GROUP', help='the group that may open the socket'), DATA, SETTINGS_FILE,
     argument('--plain-http', action='store_true', help='no TLS: for tests, or behind a proxy that has it'),
     argument('--dev', action='store_true', help='start again when the script changes, reload pages when static/ does'),
     argument('--quiet', action='store_true', help='do not log requests'))
@@ -8771,12 +8859,17 @@ def serve(options):
 
 def serve_with(options, settings):
     os.umask(0o077)
-    app = App(options.data, settings, plain=options.plain_http, log=None if options.quiet else log_line)
+    if options.unix and not hasattr(socket, 'AF_UNIX'):
+        raise Trouble('There are no Unix sockets here.')
+    app = App(options.data, settings, plain=options.plain_http or bool(options.unix),
+              log=None if options.quiet else log_line)
     stopping = stop_on_signals()
-    running = start(app)
+    running = start(app, unix=options.unix, group=options.unix_group)
     keep_good_settings(options.settings, app.path('settings.last.json'))
     log_line(greeting(app, running))
+    tell_systemd('READY=1')
     changed = wait_for_end(app, stopping, options.dev)
+    tell_systemd('STOPPING=1')
     running.stop()
     if changed:
         os.execv(sys.executable, [sys.executable] + sys.argv)
@@ -8841,11 +8934,13 @@ def stamps(path):
 def greeting(app, running):
     """What a person needs to know when the server has started."""
     scheme = 'https' if app.context else 'http'
-    addresses = ['%s://%s:%d' % (scheme, host, running.port) for host in shown_hosts(app)]
+    addresses = [running.url]
+    if running.port:
+        addresses = ['%s://%s:%d' % (scheme, host, running.port) for host in shown_hosts(app)]
     lines = ['MiniMost %s serves %s.' % (VERSION, app.settings.name), ''] + ['  ' + address for address in addresses]
     if app.settings.host == '*' and addresses[1:] and sys.stdout.isatty():
         lines += ['', qr_text(addresses[0].encode(), sys.stdout.encoding)]
-    if app.settings.host != '*':
+    if app.settings.host != '*' and running.port:
         lines.append('  Only those who reach this address can join; --lan lets the whole network in.')
     lines += ['', '  Data         ' + os.path.abspath(app.folder)]
     if app.context:
@@ -8876,6 +8971,71 @@ def restore(options):
     os.umask(0o077)
     restore_backup(options.file, options.data)
     print('%s is restored. Start the chat as always.' % options.data)
+
+
+@command('systemd-unit', argument('--user', default='minimost', help='the user that the chat runs as'), DATA,
+         argument('--options', default='--lan', help='what follows the command serve'))
+def print_systemd_unit(options):
+    """Print a systemd unit for this copy of the script and its folder."""
+    command = [sys.executable, os.path.abspath(__file__), 'serve'] + options.options.split()
+    folder = os.path.abspath(options.data)
+    print(SYSTEMD_UNIT.format(command=' '.join(map(systemd_word, command + ['--quiet', '--data', folder])),
+                              user=options.user, folder=systemd_word(folder), name=VERSION), end='')
+
+
+def systemd_word(word):
+    """A word as ExecStart= reads it (systemd.service(5), command lines)."""
+    word = word.replace('%', '%%')
+    return word if re.fullmatch('[A-Za-z0-9_./:%=,*-]+', word) else '"%s"' % re.sub(r'(["\\$])', r'\\\1', word)
+
+
+SYSTEMD_UNIT = """\
+# MiniMost {name}, made by `minimost.py systemd-unit`. Save as /etc/systemd/system/minimost.service, then
+#   useradd --system {user}; install -d -o {user} -m 700 {folder}
+#   systemctl daemon-reload; systemctl enable --now minimost
+[Unit]
+Description=MiniMost team chat
+After=network.target
+
+[Service]
+Type=notify
+ExecStart={command}
+User={user}
+Restart=on-failure
+WatchdogSec=60
+TimeoutStopSec=15
+LimitNOFILE=8192
+UMask=0077
+RuntimeDirectory=minimost
+RuntimeDirectoryMode=0750
+ReadWritePaths={folder}
+ProtectSystem=strict
+ProtectHome=read-only
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+RemoveIPC=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+
+[Install]
+WantedBy=multi-user.target
+"""
 
 
 @command('routes')
@@ -8941,6 +9101,7 @@ def load_verb(request, text):
     """Only from this machine, and only with the word that stands in control.json; to all others it is not there."""
     given, expected = request.bearer.encode('utf-8'), request.app.control_token.encode('utf-8')
     is_near = request.is_direct and (is_loopback(request.peer) or request.peer == request.app.settings.host)
+    is_near = is_near or request.address == UNIX_PEER        # without a proxy in between
     if not is_near or not expected or not hmac.compare_digest(given, expected) or text not in CONTROLS:
         raise not_found()
     return text
@@ -8978,8 +9139,23 @@ def ask_server(folder, verb, values):
     return answer['said']
 
 
+class UnixConnection(http.client.HTTPConnection):
+    """A connection by a Unix socket."""
+
+    def __init__(self, path):
+        http.client.HTTPConnection.__init__(self, 'localhost', timeout=CONTROL_SECONDS)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
 def connect_to(address):
     """A connection to this machine's own server. Its certificate is not looked at: the token is good for this run alone."""
+    if address.scheme == 'unix':
+        return UnixConnection(address.path)
     if address.scheme == 'http':
         return http.client.HTTPConnection(address.hostname, address.port, timeout=CONTROL_SECONDS)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

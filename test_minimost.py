@@ -7,7 +7,7 @@ servers, real sockets, and real browsers where chromedriver is: the environment 
 leaves the browsers out, and with REQUIRE_BROWSER=1 a test that lacks its browser fails rather than being skipped.
 
 Parts: TOOLS; A SERVER FOR EACH CLASS; LAW; DOCUMENTS; HTTP; THE CHAT; REACTIONS, PINS, SAVED, READERS, SEARCH;
-ROBUSTNESS; LIVE; TLS; DEMO; JOINING; BACKUP; COMMANDS; BROWSERS; BROWSERS; BROWSERS.
+ROBUSTNESS; LIVE; TLS; DEMO; JOINING; BACKUP; SERVICES; COMMANDS; BROWSERS; BROWSERS; BROWSERS.
 """
 import array
 import ast
@@ -9092,6 +9092,192 @@ class RegularBackups(ChatCase):
             self.expect(202, olga.post('/admin/backup'))
             wait_until(lambda: self.expect(200, olga.get('/admin/backups'))['problem'])
         self.app.settings.backup_dir = self.elsewhere
+
+
+# ======================================================================
+# SERVICES: the Unix socket, nginx, systemd
+# ======================================================================
+
+def readme_block(language):
+    """A fenced block of the README."""
+    with open(os.path.join(minimost.HERE, 'README.md'), encoding='utf-8') as file:
+        return re.search(r'```%s\n(.*?)```' % language, file.read(), re.DOTALL).group(1)
+
+
+@unittest.skipUnless(hasattr(socket, 'AF_UNIX'), 'there are no Unix sockets here')
+class UnixCase(unittest.TestCase):
+    """A server at a Unix socket of its own, and who comes by it."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix='minimost-')
+        self.addCleanup(remove_folder, self.folder)
+        self.path = os.path.join(self.folder, 'run', 'socket')
+
+    def serve(self, **settings):
+        app = minimost.App(os.path.join(self.folder, 'data'), minimost.Settings(settings), plain=True)
+        running = minimost.start(app, unix=self.path)
+        self.addCleanup(stop_once, running)
+        return running
+
+    def client(self, **headers):
+        client = Client(self.path, None, headers=dict({'Host': 'chat.lan'}, **headers))
+        self.addCleanup(client.close)
+        return client
+
+
+class AtAUnixSocket(UnixCase):
+
+    def test_only_its_owner_and_its_group_may_come_in(self):
+        self.serve()
+        self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), 0o660)
+        self.assertEqual(stat.S_IMODE(os.stat(os.path.dirname(self.path)).st_mode), 0o750)
+        self.assertEqual(self.client().get('/health').status, 200)
+
+    def test_a_stale_socket_gives_way_and_one_in_use_does_not(self):
+        os.mkdir(os.path.dirname(self.path))
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as stale:
+            stale.bind(self.path)
+        self.serve()
+        other = minimost.App(os.path.join(self.folder, 'other'), minimost.Settings(), plain=True)
+        self.assertRaisesRegex(minimost.Trouble, 'another server', minimost.start, other, unix=self.path)
+        self.assertEqual(self.client().get('/health').status, 200)
+
+    def test_another_file_in_its_place_is_left_alone(self):
+        os.mkdir(os.path.dirname(self.path))
+        with open(self.path, 'w', encoding='utf-8') as file:
+            file.write('precious')
+        app = minimost.App(os.path.join(self.folder, 'data'), minimost.Settings(), plain=True)
+        self.assertRaisesRegex(minimost.Trouble, 'another file', minimost.start, app, unix=self.path)
+        with open(self.path, encoding='utf-8') as file:
+            self.assertEqual(file.read(), 'precious')
+
+    def test_is_removed_at_the_end(self):
+        self.serve().stop()
+        self.assertFalse(os.path.exists(self.path))
+
+    def test_who_comes_by_it_is_a_proxy_and_never_the_first_by_chance(self):
+        running = self.serve()
+        answer = sign_up(self.client(), 'ann')
+        self.assertEqual((answer.status, answer.data['code']), (403, 'setup_code_needed'))
+        secure = self.client(**{'X-Forwarded-Proto': 'https', 'X-Forwarded-For': '10.1.2.3'})
+        answer = sign_up(secure, 'ann', code=running.app.setup_code)
+        self.assertEqual(answer.status, 201)
+        self.assertTrue(answer.headers['Set-Cookie'].startswith('__Host-minimost='))
+        self.assertEqual(secure.get('/me/sessions').data['sessions'][0]['address'], '10.1.2.3')
+
+    def test_commands_find_the_server_by_it(self):
+        self.serve()
+        data = os.path.join(self.folder, 'data')
+        status, output = run(sys.executable, os.path.join(minimost.HERE, 'minimost.py'), 'users', 'add', 'bob', '--data', data)
+        self.assertEqual(status, 0, output)
+        self.assertIn('bob', run(sys.executable, os.path.join(minimost.HERE, 'minimost.py'), 'users', 'list', '--data', data)[1])
+
+
+class BehindNginx(UnixCase):
+    """The configuration of the README, at a port of its own."""
+
+    @unittest.skipUnless(shutil.which('nginx'), 'the program nginx is not installed')
+    def setUp(self):
+        super().setUp()
+        self.running = self.serve(rate_limit_enabled=False)
+        authority = minimost.Certificates(self.folder, time.time)
+        authority.refresh(minimost.own_addresses(), ['localhost'])
+        with contextlib.closing(socket.socket()) as probe:
+            probe.bind(('127.0.0.1', 0))
+            self.port = probe.getsockname()[1]
+        self.start_nginx()
+
+    def start_nginx(self):
+        block = readme_block('nginx').replace('listen 443 ssl', 'listen 127.0.0.1:%d ssl' % self.port)
+        for stands, put in (('/run/minimost/socket', self.path), ('/etc/nginx/chat.pem', self.folder + '/cert.pem'),
+                            ('/etc/nginx/chat.key', self.folder + '/key.pem')):
+            self.assertIn(stands, block)
+            block = block.replace(stands, put)
+        paths = ''.join('%s_temp_path %s/%s;' % (name, self.folder, name)
+                        for name in ('client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'))
+        with open(os.path.join(self.folder, 'nginx.conf'), 'w', encoding='utf-8') as file:
+            file.write('daemon off; pid %s/nginx.pid; error_log %s/errors;%s events {} http { access_log %s/log; %s %s }' % (
+                self.folder, self.folder, ' user root;' if os.getuid() == 0 else '', self.folder, paths, block))
+        process = subprocess.Popen(['nginx', '-p', self.folder, '-c', 'nginx.conf'], stderr=subprocess.DEVNULL)
+        self.addCleanup(process.wait, 10)
+        self.addCleanup(process.terminate)
+        wait_until(self.listens, message=lambda: open(self.folder + '/errors').read())
+
+    def listens(self):
+        with contextlib.closing(socket.socket()) as probe:
+            return probe.connect_ex(('127.0.0.1', self.port)) == 0
+
+    def client(self, **headers):
+        client = Client('127.0.0.1', self.port, True, headers=dict({'Host': 'chat.example.lan'}, **headers))
+        self.addCleanup(client.close)
+        return client
+
+    def test_people_talk_poll_and_share_files_and_keep_their_addresses(self):
+        ann, bob = self.client(), self.client(**{'X-Forwarded-For': '6.6.6.6'})
+        self.assertEqual(sign_up(ann, 'ann', code=self.running.app.setup_code).status, 201)
+        self.assertEqual(sign_up(bob, 'bob').status, 201)
+        self.assertIn('__Host-minimost', ann.cookies)
+        self.assertEqual([one['address'] for one in bob.get('/me/sessions').data['sessions']], ['127.0.0.1'])
+        content = os.urandom(3000000)
+        file = ann.post('/files?name=noise', content).data['file']
+        cursor, heard = bob.get('/snapshot').data['cursor'], []
+        waiting = threading.Thread(target=lambda: heard.append(bob.poll(cursor, 20).data), daemon=True)
+        waiting.start()
+        sent = ann.post('/channels/1/messages', {'text': 'Ahoy', 'client_id': 'ahoy-ahoy', 'files': [file['id']]})
+        self.assertEqual(sent.status, 201)
+        waiting.join(10)
+        told = heard[0]['events'] or bob.poll(heard[0]['cursor'], 5).data['events']
+        self.assertTrue(told)
+        self.assertEqual(bob.get(file['url']).data, content)
+        self.assertEqual(bob.get(file['url'], Range='bytes=5-9').data, content[5:10])
+
+
+@unittest.skipUnless(hasattr(socket, 'AF_UNIX'), 'there is no systemd here')
+class Systemd(unittest.TestCase):
+
+    def test_hears_that_the_chat_is_ready_alive_and_stopping(self):
+        folder = tempfile.mkdtemp(prefix='minimost-')
+        self.addCleanup(remove_folder, folder)
+        manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(manager.close)
+        manager.bind(os.path.join(folder, 'notify'))
+        manager.settimeout(20)
+        surroundings = dict(os.environ, NOTIFY_SOCKET=os.path.join(folder, 'notify'), WATCHDOG_USEC='60000000')
+        script = os.path.join(minimost.HERE, 'minimost.py')
+        process = subprocess.Popen([sys.executable, script, '--port', '0', '--plain-http', '--data', folder + '/data'],
+                                   stdout=subprocess.DEVNULL, env=surroundings)
+        self.addCleanup(process.wait, 10)
+        self.addCleanup(process.kill)
+        self.assertEqual(manager.recv(100), b'READY=1')
+        self.assertEqual(manager.recv(100), b'WATCHDOG=1')
+        process.terminate()
+        said = manager.recv(100)
+        self.assertIn(said, (b'STOPPING=1', b'WATCHDOG=1'))
+        self.assertEqual(process.wait(10), 0)
+
+    @needs('systemd-analyze')
+    def test_accepts_the_unit_and_finds_it_well_shut(self):
+        folder = tempfile.mkdtemp(prefix='minimost-')
+        self.addCleanup(remove_folder, folder)
+        script = os.path.join(minimost.HERE, 'minimost.py')
+        status, unit = run(sys.executable, script, 'systemd-unit', '--user', 'root', '--data', os.path.join(folder, 'my data'))
+        self.assertEqual(status, 0, unit)
+        path = os.path.join(folder, 'minimost.service')
+        with open(path, 'w', encoding='utf-8') as file:
+            file.write(unit)
+        status, output = run('systemd-analyze', 'verify', path)
+        self.assertEqual((status, [line for line in output.splitlines() if 'minimost' in line]), (0, []))
+        with open(path, 'w', encoding='utf-8') as file:
+            file.write(unit.replace('User=root', 'User=daemon'))
+        status, output = run('systemd-analyze', 'security', '--offline=yes', path)
+        found = float(re.search(r'Overall exposure level.*: ([0-9.]+)', output).group(1))
+        quoted = float(re.search(r'rates its exposure ([0-9.]+)', readme()).group(1))
+        self.assertAlmostEqual(found, quoted, delta=.3)          # versions of systemd differ a little
+
+
+def readme():
+    with open(os.path.join(minimost.HERE, 'README.md'), encoding='utf-8') as file:
+        return file.read()
 
 
 # ======================================================================
