@@ -11884,6 +11884,7 @@ class JumpingAbout(FeatureCase):
         self.page.keys('Escape')
         self.page.gone('.switcher')
         self.assertEqual(self.page.run('return document.activeElement.id'), 'message-text')
+        self.page.click('#message-text')
         self.switcher()
         self.assertEqual(self.marked(), ['lively-place', 'Unread'])
         self.page.keys('Enter')
@@ -12167,6 +12168,8 @@ class ByKeyAlone(FeatureCase):
         for message in mine[1:]:
             wait_until(lambda: self.bob.get('/messages/%d' % message).data['message']['deleted'])
         self.assertFalse(self.bob.get('/messages/%d' % news).data['message']['deleted'])
+        self.page.keys('j')
+        self.is_at(news)
         self.page.keys('Shift+G', 'v')
         wait_until(lambda: self.selected() == [news])
         self.page.keys('Escape')
@@ -12213,7 +12216,13 @@ class ByKeyAlone(FeatureCase):
             self.page.keys('Control+a', 'Backspace')
         self.page.keys(*'word')
         self.page.keys('Control+a', 'Control+u', 'Enter')
-        self.page.wait_for('#messages article .text u')
+        self.page.wait_for('#messages article:not(.pending) .text u')
+        self.page.keys('ArrowUp')
+        self.page.wait_for('.edit-form textarea:focus')
+        self.page.keys('Control+a', 'Control+b')
+        self.assertEqual(self.page.property('.edit-form textarea', 'value'), '**__word__**')
+        self.page.keys('Enter')
+        self.page.wait_for('#messages article .text strong u')
 
 
 RECORD_ALERTS = """
@@ -12690,6 +12699,19 @@ class OnThePhone(FeatureCase):
         self.page.wait_for("return document.querySelectorAll('.reaction-row button').length === 6")
         self.page.click('.reaction-row button')
         self.page.wait_for("article[data-id='%d'] .reaction[aria-pressed=true]" % message)
+
+    def test_the_switcher_leads_out_of_the_drawer(self):
+        other = self.new_channel(name='far-away')
+        self.page.wait_for("a.channel[href='#/channel/%d']" % other)
+        self.page.click('#open-drawer')
+        self.page.click('#jump')
+        self.page.type('.switcher input', 'far')
+        self.page.click(self.page.wait_for("return [...document.querySelectorAll('.switcher [role=option]')].find(option => option.innerText.startsWith('far-away'))"))
+        self.page.wait_for("return location.hash === '#/channel/%d'" % other)
+        self.page.wait_for("return !document.body.classList.contains('drawer-open')")
+        self.page.back()
+        self.page.wait_for("return location.hash === '#/channel/%d'" % self.channel)
+        self.assertFalse(self.page.run("return document.body.classList.contains('drawer-open')"))
 
     def test_saved_messages_fill_the_page_and_back_leaves_them(self):
         self.write('Anything at all')

@@ -138,9 +138,12 @@ export function submit() {
   tell('sent', channelId);
 }
 
+/* Marks go into a message that is edited as well. */
+const writingBox = () => find('.edit-form textarea:focus') || messageBox();
+
 /** Puts marks around what is selected, or takes them away again. */
 function wrapSelection(before, after = before) {
-  const box = messageBox();
+  const box = writingBox();
   const {selectionStart: start, selectionEnd: end, value} = box;
   const inside = value.slice(start, end);
   const wrapped = value.slice(start - before.length, start) === before && value.slice(end, end + after.length) === after;
@@ -150,15 +153,15 @@ function wrapSelection(before, after = before) {
 
 /** Puts a mark before each selected line. */
 function prefixLines(prefix) {
-  const box = messageBox();
+  const box = writingBox();
   const start = box.value.lastIndexOf('\n', box.selectionStart - 1) + 1;
   const lines = box.value.slice(start, box.selectionEnd).split('\n').map(line => prefix + line).join('\n');
   replaceText(start, box.selectionEnd, lines, start + lines.length, 0);
 }
 
 function replaceText(start, end, text, select, selected) {
-  typeOver(messageBox(), start, end, text);
-  messageBox().setSelectionRange(select, select + selected);
+  typeOver(writingBox(), start, end, text);
+  writingBox().setSelectionRange(select, select + selected);
 }
 
 const TOOLS = [
@@ -172,10 +175,10 @@ const TOOLS = [
   {name: 'link', size: 18, keys: 'Ctrl+Shift+U', run: () => wrapSelection('[', '](https://)')},
 ];
 
-const isWriting = event => event.target === messageBox();
+const isWriting = event => event.target.matches('#message-text, .edit-form textarea');
 
 function markCode() {
-  const {selectionStart, selectionEnd, value} = messageBox();
+  const {selectionStart, selectionEnd, value} = writingBox();
   const lines = value.slice(selectionStart, selectionEnd).includes('\n');
   if (lines) wrapSelection('```\n', '\n```');
   else wrapSelection('`');
