@@ -2658,6 +2658,8 @@ def lasting_status(app, row):
 
 def end_statuses(app):
     """Take away, and tell of it, the statuses whose end has come."""
+    query = 'SELECT id, status FROM users WHERE status IS NOT NULL'
+
     def has_ended(row):
         return lasting_status(app, row) is None
 
@@ -2665,7 +2667,6 @@ def end_statuses(app):
         for row in filter(has_ended, change.execute(query).fetchall()):
             change.update('users', row['id'], status=None)
             change.tell('user', row['id'])
-    query = 'SELECT id, status FROM users WHERE status IS NOT NULL'
     if any(map(has_ended, app.store.reader().execute(query))):
         app.store.write(end)
 
@@ -5090,8 +5091,12 @@ class Presence:
     def _value(self, user_id):
         """How somebody is, as it is told: with its end if it has one, of those who are gone with when they were here."""
         (state, last_seen), until = self.of(user_id), self.end_of(user_id)
-        more = {'until': until} if until is not None else {'last_seen': last_seen} if state == 'offline' else {}
-        return dict(more, user_id=user_id, state=state)
+        value = {'user_id': user_id, 'state': state}
+        if until is not None:
+            value['until'] = until
+        if state == 'offline':
+            value['last_seen'] = last_seen
+        return value
 
     def sweep(self, store):
         """Those whose pages have gone are offline; a state that had an end is over."""

@@ -11815,7 +11815,7 @@ class People(FeatureCase):
 
     def test_have_a_card_at_their_name_by_pointer_and_by_key_that_stays_true(self):
         self.bob.patch('/me', {'display_name': 'Bob Marlin', 'title': 'Bosun', 'bio': 'Knots and rust.'})
-        message = self.write('Who wrote this?')
+        message = self.write('Ask @bob who wrote this')
         name = "article[data-id='%d'] .author-name" % message
         self.page.hover(name)
         self.page.see('Knots and rust.', '.hover-card')
@@ -11832,6 +11832,11 @@ class People(FeatureCase):
         self.page.keys('Escape')
         self.page.gone('dialog')
         self.page.wait_for(name + ':focus')
+        self.page.run("document.querySelector(arguments[0]).focus()", "article[data-id='%d'] .mention" % message)
+        self.page.keys('Enter')
+        self.page.wait_for("dialog[open] .user-card")
+        self.page.keys('Escape')
+        self.page.gone('dialog')
         self.choose(message, 'Show profile')
         press(self.page, 'dialog[open] .user-card', 'Message')
         self.page.gone('dialog')
@@ -12023,15 +12028,25 @@ class OwnProfile(FeatureCase):
         press(self.page, '.settings', 'Remove the picture')
         self.watcher.gone(self.author + ' .gutter img')
 
-    def test_a_status_is_seen_by_others_and_ends_by_itself(self):
-        self.own_menu('Set a status')
-        self.page.wait_for('dialog [name=text]:focus')
-        self.page.click('.suggestions button')
-        press(self.page, 'dialog[open]', 'Save')
-        self.page.gone('dialog')
-        self.page.see('On watch until', '#profile')
+    def test_a_status_is_seen_by_others_and_ends_by_itself_though_the_servers_clock_is_a_day_off(self):
+        with mock.patch.object(self.app.clock, 'now', lambda: now() + DAY):
+            self.load(self.channel)
+            self.own_menu('Set a status')
+            self.page.wait_for('dialog [name=text]:focus')
+            self.page.keys(*'Lost')
+            self.page.run("const {ends, at} = document.querySelector('dialog form').elements;"
+                          "ends.value = 'chosen'; at.value = '2020-02-02T20:20';"
+                          "ends.dispatchEvent(new Event('change'))")
+            press(self.page, 'dialog[open]', 'Save')
+            self.page.see('still to come', 'dialog .field-error')
+            self.page.click('.suggestions button')
+            press(self.page, 'dialog[open]', 'Save')
+            self.page.gone('dialog')
+            ends = self.ann.get('/me').data['user']['status']['until']
+        self.assertAlmostEqual(ends, now() + DAY + 4 * 60 * MINUTE, delta=MINUTE)
+        hour = self.page.run('return new Date(Date.now() + 4 * 3600000).getHours()')
+        self.assertRegex(self.page.text('#profile'), r'On watch until (\d+ \w+, )?%02d:' % hour)
         self.watcher.wait_for(self.author + " .status-mark[title^='On watch until']")
-        ends = self.ann.get('/me').data['user']['status']['until']
         with mock.patch.object(self.app.clock, 'now', lambda: ends):
             minimost.end_statuses(self.app)
         self.watcher.gone(self.author + ' .status-mark')

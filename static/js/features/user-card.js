@@ -24,6 +24,7 @@ addMessageAction({
 });
 
 onMessageDrawn((article, message) => {
+  for (const mention of findAll('.mention[data-user-id]', article)) openBy(mention);
   const name = find('.author > b', article);
   const user = state.users.get(message.user_id);
   if (!name || !user) return;
@@ -32,6 +33,14 @@ onMessageDrawn((article, message) => {
   button.append(name);
   find('.gutter > .avatar', article).dataset.profile = user.id;
 });
+
+/* No button, so that the text around it flows and can be copied. */
+function openBy(mention) {
+  mention.dataset.profile = mention.dataset.userId;
+  mention.tabIndex = 0;
+  mention.setAttribute('role', 'button');
+  mention.setAttribute('aria-haspopup', 'dialog');
+}
 
 listen('show-profile', ({userId, anchor}) => openCard(userId, anchor));
 listen('presence', value => refresh(value.user_id));
@@ -45,7 +54,12 @@ document.addEventListener('click', ({target}) => {
 document.addEventListener('pointerover', follow);
 document.addEventListener('pointerdown', event => hover.card && !hover.card.contains(event.target) && hide());
 document.addEventListener('scroll', hide, {capture: true, passive: true});
-document.addEventListener('keydown', event => event.key === 'Escape' && hide());
+document.addEventListener('keydown', event => {
+  if (event.key === 'Escape') hide();
+  if (event.key !== 'Enter' || !event.target.matches('.mention[data-profile]')) return;
+  event.preventDefault();
+  openCard(Number(event.target.dataset.profile), event.target);
+});
 
 function follow({target, pointerType}) {
   if (pointerType !== 'mouse' || !target.closest) return;

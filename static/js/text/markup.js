@@ -226,7 +226,7 @@ function mention([, name]) {
   const user = [...state.users.values()].find(other => other.username.toLowerCase() === name.toLowerCase());
   if (!user) return null;
   const mine = user.id === state.me.id;
-  return make('span', {className: mine ? 'mention me' : 'mention', title: user.display_name}, `@${name}`);
+  return make('span', {className: mine ? 'mention me' : 'mention', title: user.display_name, 'data-user-id': user.id}, `@${name}`);
 }
 
 function channelLink(match) {
