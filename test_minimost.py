@@ -12977,6 +12977,131 @@ class PassingOn(FeatureCase):
         self.page.gone('dialog[open]')
 
 
+class ChannelsInThePage(FeatureCase):
+
+    def row(self, channel):
+        return '.channel-lists a.channel[data-id="%d"]' % channel
+
+    def in_menu(self, label):
+        """Open the menu of the channel and choose."""
+        self.page.click('#channel-menu')
+        menu_item(self.page, label)
+
+    def fill_form(self, name, text):
+        self.page.clear('dialog[open] [name=%s]' % name)
+        self.page.type('dialog[open] [name=%s]' % name, text)
+        self.page.keys('Enter')
+        self.page.gone('dialog[open]')
+
+    def test_name_topic_and_end_change_from_the_menu_with_a_line_each(self):
+        self.in_menu('Rename')
+        self.fill_form('name', 'ballast-%d' % self.channel)
+        self.page.see('renamed the channel', '#messages')
+        self.in_menu('Set topic')
+        self.fill_form('topic', 'What keeps us upright')
+        self.page.see('set the topic: What keeps us upright', '#messages')
+        self.page.see('What keeps us upright', '#topbar .topic')
+        self.in_menu('Archive')
+        press(self.page, 'dialog[open]', 'Archive')
+        self.page.see('archived the channel', '#messages')
+        self.page.see('archived', '#notice')
+        self.in_menu('Unarchive')
+        self.page.see('opened the channel again', '#messages')
+        self.page.wait_for('#message-text')
+
+    def test_who_writes_is_chosen_in_the_menu_and_heard_while_one_writes(self):
+        with self.new_browser('bob') as other:
+            look_at(other, self.channel)
+            other.type('#message-text', 'Half a thought')
+            self.in_menu('Admins')
+            other.see('Only admins write here', '#notice')
+            other.see('let only admins write here', '#messages')
+            self.page.keys('Escape')
+            self.page.gone('dialog[open]')
+            self.page.type('#message-text', 'I still may')
+            self.in_menu('Everybody')
+            other.wait_for("return (document.querySelector('#message-text') || {}).value === 'Half a thought'")
+            self.assertEqual(trouble(other), [])
+        self.page.keys('Escape')
+
+    def test_browsing_tells_joined_from_archived_and_a_new_channel_can_be_for_admins(self):
+        name = 'browse-%d' % self.channel
+        ids = [self.bob.post('/channels', {'name': name + end, 'kind': 'public', 'topic': 'A topic' + end}).data['channel']['id']
+               for end in ('-old', '-joined', '-open')]
+        self.bob.patch('/channels/%d' % ids[0], {'archived': True})
+        self.ann.post('/channels/%d/members' % ids[1], {'users': [self.ann.user['id']]})
+        self.page.click('#add-channel')
+        self.page.type('dialog[open] input[type=search]', name)
+        wait_until(lambda: self.page.run("return document.querySelector('.browse-list').innerText.split('\\n')") == [
+            name + '-open', '1 member · A topic-open', 'Join', name + '-joined', 'Joined · 2 members · A topic-joined', 'Open',
+            'Archived', name + '-old', '1 member · A topic-old', 'Open'], message=lambda: self.page.text('.browse-list'))
+        self.page.click('dialog[open] [name=create]')
+        self.page.type('#create-channel [name=name]', name + '-notices')
+        self.page.click('#create-channel label:has([name=posting][value=admins])')
+        self.page.type('#create-channel [name=topic]', 'Orders\n')
+        self.page.see(name + '-notices', '#topbar h1')
+        found = [one for one in self.bob.get('/channels').data['channels'] if one['name'] == name + '-notices']
+        self.assertEqual([one['posting'] for one in found], ['admins'])
+
+    def test_a_hidden_conversation_comes_back_with_the_next_message(self):
+        direct = self.ann.post('/direct', {'users': [self.bob.user['id']]}).data['channel']['id']
+        self.page.click(self.row(direct))
+        self.page.see('bob', '#topbar h1')
+        self.in_menu('Hide')
+        self.page.gone(self.row(direct))
+        self.post(self.bob, 'Are you there?', direct)
+        self.page.wait_for(self.row(direct) + '.unread .badge')
+
+    def test_a_channel_can_be_muted_and_made_a_favourite(self):
+        self.in_menu('None')
+        self.page.keys('Escape')
+        self.page.wait_for(self.row(self.channel) + '.muted')
+        self.in_menu('Add to favourites')
+        self.page.see('Favourites', '.channel-lists .channel-section')
+        self.page.wait_for('.channel-section:first-child a.channel[data-id="%d"]' % self.channel)
+
+    def test_one_can_write_notes_to_oneself_and_empty_sections_say_what_to_do(self):
+        with Browser(self.driver) as page:
+            self.account('nell')
+            enter(page, self.running.url, 'nell')
+            press(page, '.channel-lists', 'Write to somebody')
+            page.type('dialog[open] input', 'nell\n')
+            press(page, 'dialog[open]', 'Start')
+            page.see('Only you can read what you write here', '.channel-start')
+            self.assertEqual(trouble(page), [])
+
+    def test_unread_channels_out_of_sight_are_pointed_at(self):
+        self.ann.post('/me/read', {'message_id': 1 << 40})
+        rooms = [self.new_channel(name='shelf-%02d' % number) for number in range(25)]
+        self.page.wait_for(self.row(rooms[-1]))
+        self.page.run("document.querySelector('.channel-lists').scrollTop = 0")
+        self.post(self.bob, 'Down here', rooms[-1])
+        self.page.see('1 more unread', '.unread-hint.below')
+        self.page.click('.unread-hint.below')
+        self.page.gone('.unread-hint.below')
+        self.page.click(self.row(rooms[-1]))
+        self.page.see('Down here', '#messages')
+
+    def test_signing_out_wipes_what_waits_and_what_was_kept(self):
+        with Browser(self.driver) as page:
+            self.account('olaf')
+            enter(page, self.running.url, 'olaf')
+            page.run(REFUSE_SENDING)
+            say(page, 'Never sent')
+            page.wait_for('article.message.failed')
+            page.type('#message-text', 'Hardly begun')
+            page.wait_for("return JSON.stringify(localStorage).includes('Hardly begun')")
+            page.click('#profile')
+            menu_item(page, 'Sign out')
+            press(page, 'dialog[open]', 'Sign out')
+            page.wait_for('form#sign-in')
+            self.assertNotIn('Hardly begun', page.run('return JSON.stringify(localStorage)'))
+            self.assertEqual(page.run(
+                "return new Promise(resolve => { indexedDB.open('minimost').onsuccess = event => "
+                "event.target.result.transaction('outbox').objectStore('outbox').count().onsuccess = count => "
+                "resolve(count.target.result); })"), 0)
+
+
 # ======================================================================
 # BROWSERS: without a feature
 # ======================================================================

@@ -150,11 +150,17 @@ export function openChannel() {
   return state.channels.get(state.channelId) || null;
 }
 
-const isAdmin = () => ['admin', 'owner'].includes(state.me.role);
+/** Whether the person signed in administers this place. */
+export const isAdmin = () => ['admin', 'owner'].includes(state.me.role);
 
 /** Rename, topic, archive: the creator, an admin or the owner, when in the channel. */
 export function mayManage(channel) {
   return Boolean(channel) && channel.joined && channel.kind !== 'direct' && (channel.created_by === state.me.id || isAdmin());
+}
+
+/** Saying who writes: those who will then write themselves; opening it again, whoever manages the channel. */
+export function mayRestrict(channel) {
+  return mayManage(channel) && !channel.archived && (isAdmin() || channel.posting === 'admins');
 }
 
 export function mayWrite(channel) {

@@ -1,7 +1,8 @@
 /** What one can do with the open channel: how one hears of it, its name and topic, archiving, leaving. */
 import {ApiError} from '../core/api.js';
 import {find} from '../core/dom.js';
-import {mayManage, memberCount, openChannel} from '../core/state.js';
+import {mayManage, mayRestrict, memberCount, openChannel} from '../core/state.js';
+import {channelWords} from '../text/channel-words.js';
 import {words} from '../text/words.js';
 import {changeChannel, changeMembership, leaveChannel} from '../views/channel.js';
 import {ask, field, openForm} from '../views/dialog.js';
@@ -31,11 +32,16 @@ function openChannelMenu(button) {
   const channel = openChannel();
   const items = ACTIONS.filter(action => action.may(channel))
     .map(action => ({...action, label: action.label(channel), run: () => action.run(channel)}));
-  openMenu(button, words.channelMenu, channel.joined ? [hearing(channel), 'rule', ...items] : items);
+  const rows = [channel.joined && hearing(channel), mayRestrict(channel) && writing(channel)].filter(Boolean);
+  openMenu(button, words.channelMenu, rows.length ? [...rows, 'rule', ...items] : items);
 }
 
 function hearing(channel) {
   return choices(words.notify, words.notifyLevels, channel.notify, notify => changeMembership(channel, {notify}));
+}
+
+function writing(channel) {
+  return choices(channelWords.whoWrites, channelWords.writers, channel.posting, posting => attempt(() => changeChannel(channel, {posting})));
 }
 
 function favour(channel) {

@@ -1,7 +1,8 @@
 /** Finding, joining and making channels. */
 import {ApiError, get, post} from '../core/api.js';
 import {fill, icon, make} from '../core/dom.js';
-import {addressOf, apply, goTo, mayCreateChannels, state} from '../core/state.js';
+import {addressOf, apply, goTo, isAdmin, mayCreateChannels, state} from '../core/state.js';
+import {channelWords} from '../text/channel-words.js';
 import {fitting} from '../text/fuzzy.js';
 import {words} from '../text/words.js';
 import {joinChannel} from '../views/channel.js';
@@ -45,11 +46,11 @@ function showView(body, name, content) {
 async function showBrowse(body, dialog) {
   const list = make('div', {className: 'browse-list'}, make('p', {className: 'muted'}, words.loading));
   const filter = make('input', {type: 'search', placeholder: words.filterChannels, 'aria-label': words.filterChannels});
-  showView(body, 'browse', make('div', {className: 'stack'}, make('span', {className: 'input'}, filter), list));
+  showView(body, 'browse', make('div', {className: 'stack'}, make('span', {className: 'input'}, icon('search', 17), filter), list));
   filter.focus();
   const answer = await attempt(() => get('/channels'));
   if (!answer) return dialog.close();
-  const channels = answer.channels.filter(channel => channel.kind === 'public' && !(channel.archived && !channel.joined));
+  const channels = answer.channels.filter(channel => channel.kind === 'public');
   const draw = () => drawList(list, channels, filter.value, dialog);
   filter.addEventListener('input', draw);
   draw();
@@ -58,21 +59,29 @@ async function showBrowse(body, dialog) {
 function drawList(list, channels, wanted, dialog) {
   channels.sort((one, other) => Number(one.joined) - Number(other.joined) || one.name.localeCompare(other.name));
   const found = fitting(wanted, channels, channel => `${channel.name} ${channel.topic}`);
-  list.replaceChildren(...found.map(channel => drawEntry(channel, dialog)));
+  const archived = found.filter(channel => channel.archived);
+  const title = archived.length ? [make('h3', {className: 'people-head'}, channelWords.archived)] : [];
+  list.replaceChildren(...found.filter(channel => !channel.archived).map(channel => drawEntry(channel, dialog)),
+    ...title, ...archived.map(channel => drawEntry(channel, dialog)));
   if (!found.length) list.append(make('p', {className: 'muted'}, words.noChannelsFound));
 }
 
 function drawEntry(channel, dialog) {
-  const about = [words.members(channel.member_count), channel.topic].filter(Boolean).join(' · ');
-  const className = `button small ${channel.joined ? 'secondary' : 'primary'}`;
-  const button = make('button', {type: 'button', className}, channel.joined ? words.open : words.join);
-  const entry = fill('browse', {icon: icon('hash', 17), name: channel.name, about, action: button});
+  const mayJoin = !channel.joined && !channel.archived;
+  const button = make('button', {type: 'button', className: `button small ${mayJoin ? 'primary' : 'secondary'}`}, mayJoin ? words.join : words.open);
+  const entry = fill('browse', {icon: icon(channel.archived ? 'lock' : 'hash', 17), name: channel.name, about: aboutChannel(channel), action: button});
   button.addEventListener('click', async () => {
-    if (!channel.joined && !await joinChannel(channel.id)) return;
+    if (mayJoin && !await joinChannel(channel.id)) return;
     dialog.close();
     goTo(addressOf(channel.id));
   });
   return entry;
+}
+
+function aboutChannel(channel) {
+  const mark = channel.joined ? make('span', {className: 'joined-mark'}, icon('check', 13), channelWords.joined, ' · ') : '';
+  const admins = channel.posting === 'admins' && channelWords.adminsWrite;
+  return [mark, [words.members(channel.member_count), admins, channel.topic].filter(Boolean).join(' · ')];
 }
 
 const showCreatePrivate = (body, dialog) => showCreate(body, dialog, 'private');
@@ -96,13 +105,14 @@ function createFields(kind, picker) {
     field('name', words.name, {hint: words.nameHint, maxLength: 80, autocomplete: 'off', autocapitalize: 'none'}),
     field('topic', words.topic, {hint: words.topicHint, maxLength: 250, autocomplete: 'off'}),
     radios('kind', words.kind, words.kinds, kind),
+    isAdmin() ? radios('posting', channelWords.whoWrites, channelWords.writers, 'all') : null,
     people,
-  ];
+  ].filter(Boolean);
 }
 
-async function create({name, topic, kind}, members) {
+async function create({name, topic, kind, posting = 'all'}, members) {
   if (!name.trim()) throw new ApiError(400, {error: words.nameMissing, field: 'name'});
-  const {channel} = await post('/channels', {name: name.trim(), kind, members, topic: topic.trim()});
+  const {channel} = await post('/channels', {name: name.trim(), kind, posting, members, topic: topic.trim()});
   apply({kind: 'channel', value: {...channel, joined: true}});
   goTo(addressOf(channel.id));
 }

@@ -10,7 +10,7 @@ const MOST_OTHERS = 11;
 document.addEventListener('click', event => event.target.closest('#add-direct, #new-message') && choosePeople());
 
 function choosePeople() {
-  const picker = peoplePicker(everybodyBut([state.me.id]), {most: MOST_OTHERS});
+  const picker = peoplePicker([...everybodyBut([state.me.id]), state.me], {most: MOST_OTHERS});
   openForm(words.newDirect, [picker.element], words.startDirect, async () => {
     if (!picker.chosen().length) throw new ApiError(400, {error: words.chooseSomebody});
     await startDirect(picker.chosen());

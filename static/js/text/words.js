@@ -54,6 +54,8 @@ export const words = {
   favourites: 'Favourites',
   muted: 'Muted',
   moreUnread: count => `${count} more unread`,
+  findChannel: 'Find a channel',
+  writeToSomebody: 'Write to somebody',
   newDirect: 'New direct message',
   startDirect: 'Start',
   presence: {active: 'online', idle: 'idle', dnd: 'do not disturb', offline: 'offline'},

@@ -10,9 +10,9 @@ const KIND_ICONS = {public: 'hash', private: 'lock'};
 const ofKind = kind => channel => channel.kind === kind && !channel.favourite;
 const SECTIONS = [
   {name: 'favourites', title: words.favourites, holds: channel => channel.favourite},
-  {name: 'public', title: words.channels, holds: ofKind('public'), always: true, add: {id: 'add-channel', label: words.addChannel, may: () => true}},
+  {name: 'public', title: words.channels, holds: ofKind('public'), always: true, empty: words.findChannel, add: {id: 'add-channel', label: words.addChannel, may: () => true}},
   {name: 'private', title: words.privateChannels, holds: ofKind('private'), add: {id: 'add-private', label: words.addPrivate, may: mayCreateChannels}},
-  {name: 'direct', title: words.directMessages, holds: ofKind('direct'), always: true, add: {id: 'add-direct', label: words.newDirect, may: () => true}},
+  {name: 'direct', title: words.directMessages, holds: ofKind('direct'), always: true, empty: words.writeToSomebody, add: {id: 'add-direct', label: words.newDirect, may: () => true}},
 ];
 const EDGES = ['above', 'below'];
 const REDRAW_ON = ['snapshot', 'channel', 'mine', 'message', 'outbox', 'drafts', 'route', 'user', 'presence'];
@@ -100,12 +100,20 @@ function drawSection(section) {
   const button = section.add && section.add.may() ? addButton(section.add) : null;
   const folded = kept(`folded:${section.name}`);
   const shown = folded ? channels.filter(staysInView) : channels;
-  const element = fill('channel-section', {title: section.title, button, rows: shown.map(drawChannel)});
+  const rows = channels.length || folded || !button ? shown.map(drawChannel) : [emptyRow(section, button)];
+  const element = fill('channel-section', {title: section.title, button, rows});
   const fold = find('.fold', element);
   fold.setAttribute('aria-expanded', String(!folded));
   fold.dataset.section = section.name;
   fold.addEventListener('click', () => toggleSection(section.name));
   return element;
+}
+
+/* Where there is nothing yet, the row says what to do. */
+function emptyRow({empty}, button) {
+  const row = make('button', {type: 'button', className: 'channel'}, icon('plus', 17), make('span', {}, empty));
+  row.addEventListener('click', () => button.click());
+  return row;
 }
 
 /* A folded section still shows where one is and what is new. */
