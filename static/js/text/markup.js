@@ -49,6 +49,7 @@ export const isOnlyEmoji = text => text.length <= LONGEST_EMOJI && ONLY_EMOJI.te
 export function plainLine(text) {
   const holder = make('div', {}, ...markup(text));
   for (const tools of holder.querySelectorAll('.code-tools')) tools.remove();
+  for (const end of holder.querySelectorAll('br, li, td, th')) end.after(' ');
   return [...holder.children].map(element => element.textContent).join(' ').replace(/\s+/g, ' ').trim();
 }
 
