@@ -8948,6 +8948,8 @@ def greeting(app, running):
     if app.settings.host != '*' and running.port:
         lines.append('  Only those who reach this address can join; --lan lets the whole network in.')
     lines += ['', '  Data         ' + os.path.abspath(app.folder)]
+    if app.stun.port:
+        lines.append('  Calls        ask for their address at UDP port %d' % app.stun.port)
     if app.context:
         lines.append('  Certificate  SHA-256 ' + app.certificates.fingerprint())
         if app.certificates.ours:

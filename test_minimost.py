@@ -7450,6 +7450,9 @@ class CallsInChannels(CallCase):
         self.assertNotEqual(call['id'], again['id'])
         with mock.patch.object(minimost, 'MOST_IN_CALL', 1):
             self.act(self.cat, again, 'join', 409, 'call_full', device='tab')
+        with mock.patch.object(minimost, 'PARTICIPANTS_KEPT', 0):
+            self.app.store.write(minimost.prune_participants)
+        self.assertEqual(({}, {self.bob.user['id']: 'joined'}), (self.states(call), self.states(again)))
 
     def test_one_device_takes_over_from_another(self):
         call = self.start(self.ann)
@@ -7520,6 +7523,9 @@ class RingingCalls(CallCase):
         self.assertEqual({'joined', 'ringing'}, {one['state'] for one in rung['participants']})
         ear.hear_until(lambda event: event == {'kind': 'call', 'value': rung})
         self.assertEqual([rung], self.eve.get('/snapshot').data['calls'])
+        stranger = self.person('dora')
+        self.assertEqual([], stranger.get('/snapshot').data['calls'])
+        self.act(stranger, call, 'join', 404, device='tab')
         self.expect(404, self.eve.get('/channels/%d' % self.place))
         self.join(self.eve, call)
         self.expect(204, self.signal(self.eve, call, self.ann, 'hello'))
