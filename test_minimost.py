@@ -10890,6 +10890,12 @@ class Access(PageCase):
         self.assertEqual(self.page.run(moving), 0)
         self.assertEqual(self.page.run("return getComputedStyle(document.querySelector('#timeline')).scrollBehavior"),
             'auto')
+        self.page.media()
+        self.prefer(reduce_motion=True)
+        self.load(self.channel)
+        self.page.run(jump, address)
+        self.page.wait_for('article.marked')
+        self.assertEqual(self.page.run(moving), 0)
 
     def test_forced_colours_keep_frames(self):
         file = self.bob.post('/files?name=log.txt', b'log').data['file']
@@ -10911,13 +10917,14 @@ class Looks(PageCase):
         self.page.media(prefers_color_scheme='dark')
         until(self.page, ground + ' !== "%s"' % bright, 'dark by the system')
         dark = self.page.run(ground)
-        self.page.click('#profile')
-        menu_item(self.page, 'Light')
+        open_settings(self.page, 'Appearance')
+        self.page.run(CHOOSE_SETTING, 'theme', 'light')
         until(self.page, ground + ' === "%s"' % bright, 'light by choice')
+        wait_until(lambda: self.ann.get('/me').data['preferences'].get('theme') == 'light')
         self.load(self.channel)
         self.assertEqual(self.page.run(ground), bright)
-        self.page.click('#profile')
-        menu_item(self.page, 'Auto')
+        open_settings(self.page, 'Appearance')
+        self.page.run(CHOOSE_SETTING, 'theme', 'auto')
         until(self.page, ground + ' === "%s"' % dark, 'dark again')
 
     def test_texts_stand_out_in_light_and_dark(self):
@@ -10938,6 +10945,30 @@ class Looks(PageCase):
             with self.subTest(scheme + ', menu'):
                 self.assertEqual(self.page.run(CONTRAST), [])
             self.page.keys('Escape')
+            for section in ('Appearance', 'Notifications', 'Writing'):
+                open_settings(self.page, section)
+                with self.subTest('%s, settings, %s' % (scheme, section)):
+                    self.assertEqual(self.page.run(CONTRAST), [])
+            self.page.keys('Escape')
+
+    def test_settings_fit_at_320_px_and_at_200_percent_with_larger_text(self):
+        self.addCleanup(self.page.resize, 1280, 800)
+        self.prefer(text_size=20)
+        cut = ("return [...document.querySelectorAll('.settings-body *')].filter(one => one.checkVisibility() && "
+               "!one.closest('svg, .switch') && one.getBoundingClientRect().right > innerWidth).map(one => one.outerHTML.slice(0, 80))")
+        for width, height in ((320, 640), (640, 400)):
+            self.page.resize(width, height)
+            self.load(self.channel)
+            for section in ('Appearance', 'Notifications', 'Writing'):
+                with self.subTest('%d px, %s' % (width, section)):
+                    open_settings(self.page, section)
+                    self.assertEqual(self.page.run(cut), [])
+                    self.page.run("[...document.querySelectorAll('.settings-body .setting')].pop().scrollIntoView()")
+                    self.assertLessEqual(self.page.run("return [...document.querySelectorAll('.settings-body .setting')].pop()"
+                                                       ".getBoundingClientRect().bottom"), height)
+            self.page.click('.settings .back')
+            self.page.keys('Escape')
+            self.page.gone('dialog')
 
     def test_nothing_is_lost_at_320_px_and_with_larger_text(self):
         self.lines(3)
@@ -11200,7 +11231,7 @@ class PlainHttp(BrowserCase):
         page.switch(first)
         self.person('dan').post('/channels/1/messages', {'text': 'To the last', 'client_id': 'to-the-last-tab'})
         hears(page, 'To the last')
-        self.assertEqual(listening(), 1)
+        wait_until(lambda: listening() == 1)
         self.assertEqual(trouble(page), [])
 
 
@@ -11747,13 +11778,19 @@ input.dispatchEvent(new Event('change', {bubbles: true}));
 """
 
 
+def open_settings(page, section):
+    """Open the settings, where they are not open yet, at a section."""
+    page.run("document.querySelector('dialog.settings') || document.querySelector('#open-settings').click()")
+    page.wait_for('dialog.settings[open]')
+    page.run("const back = document.querySelector('.settings .back'); back.checkVisibility() && back.click()")
+    press(page, '.settings-list', section)
+
+
 class SettingsInThePage(FeatureCase):
 
     def open_settings(self, section):
         self.addCleanup(self.ann.patch, '/me', {'preferences': {}})
-        self.page.click('#open-settings')
-        self.page.wait_for('dialog.settings[open]')
-        press(self.page, '.settings-list', section)
+        open_settings(self.page, section)
 
     def preferences(self):
         return self.ann.get('/me').data['preferences']
@@ -12313,9 +12350,7 @@ class NotificationsInThePage(FeatureCase):
 
     def open_settings(self):
         self.addCleanup(self.ann.patch, '/me', {'preferences': {}})
-        self.page.click('#open-settings')
-        self.page.wait_for('dialog.settings[open]')
-        press(self.page, '.settings-list', 'Notifications')
+        open_settings(self.page, 'Notifications')
 
     def test_say_what_happens_elsewhere_until_it_is_read_and_lead_there(self):
         self.post(self.bob, 'Nobody needs telling', self.channel)
@@ -12712,6 +12747,19 @@ class PreviewsInThePage(FeatureCase):
 class OnThePhone(FeatureCase):
 
     options = {'size': (390, 844), 'mobile': True}
+
+    def test_settings_are_a_list_then_a_section_and_back_returns(self):
+        self.page.click('#open-drawer')
+        self.page.wait_for("return document.querySelector('#sidebar').getBoundingClientRect().left === 0")
+        self.page.click('#open-settings')
+        self.page.wait_for('dialog.settings[open]')
+        press(self.page, '.settings-list', 'Appearance')
+        self.page.see('Message density', '.settings-body')
+        self.page.keys('Escape')
+        self.page.see('Notifications', '.settings-list')
+        self.assertEqual(self.page.run("return document.activeElement.textContent"), 'Appearance')
+        self.page.keys('Escape')
+        self.page.gone('dialog')
 
     def test_a_long_press_offers_a_row_of_six(self):
         message = self.write('Press me long')
