@@ -2727,7 +2727,15 @@ def sign_up(request, username: Username, password: Password, code: Line(0, 64) =
         app.forget_setup_code()
     if invite:
         app.audit.note('invite-use', user=username, src=request.address, invite=invite['id'])
-    return Reply(201, {'user': user}, headers=cookies) if cookies else Reply(201, {'user': user, 'waiting': True})
+    if cookies:
+        return Reply(201, {'user': user}, headers=cookies)
+    app.news.pass_on('notice', {'code': 'waiting', 'username': username}, governors(app.news, request.db))
+    return Reply(201, {'user': user, 'waiting': True})
+
+
+def governors(news, db):
+    """The ids of administrators and owners."""
+    return news.with_role(db, 'admin') | news.with_role(db, 'owner')
 
 
 def check_registration(request, db, code):
@@ -2995,8 +3003,8 @@ def finish_departures(app, change):
     """Remove the accounts of those who are leaving; at the start as well, for a crash may have come between."""
     for user_id in departures(change):
         shut_out(app, change, user_id)
-        for table in ('devices', 'resets'):
-            change.execute('DELETE FROM %s WHERE user_id = ?' % table, (user_id,))
+        change.execute('DELETE FROM devices WHERE user_id = ?', (user_id,))
+        void_papers(change, user_id)
         change.execute('DELETE FROM accounts WHERE id = ?', (user_id,))
         for depart in DEPARTURES:
             depart(app, change, user_id)
@@ -3012,6 +3020,12 @@ def shut_out(app, change, user_id):
     """End every session and every token of a user."""
     app.sessions.end(change, 'user_id = ?', user_id)
     app.tokens.end(change, 'user_id = ?', user_id)
+
+
+def void_papers(change, user_id):
+    """What gave more or less than a new standing does ends with the old one: invitations made, a link for the password."""
+    change.execute('DELETE FROM invites WHERE created_by = ?', (user_id,))
+    change.execute('DELETE FROM resets WHERE user_id = ?', (user_id,))
 
 
 def erase_departed(app):
@@ -5649,11 +5663,11 @@ def show_alert(app, db, event):
     return alert_value(find_alert(db, event.ref))
 
 
-def oneself_and_admins(news, db, event):
-    return {event.user_id} | news.with_role(db, 'admin') | news.with_role(db, 'owner')
+def oneself_and_governors(news, db, event):
+    return {event.user_id} | governors(news, db)
 
 
-@show('acknowledged', oneself_and_admins)
+@show('acknowledged', oneself_and_governors)
 def show_acknowledgement(app, db, event):
     return {'alert_id': event.ref, 'user_id': event.user_id}
 
@@ -5910,6 +5924,7 @@ def appoint(app, change, row, role):
     if row['role'] == 'owner':
         require_another_owner(change, row['id'])
     change.update('users', row['id'], role=role)
+    void_papers(change, row['id'])
     if not row['approved']:
         return
     change.tell('user', row['id'])
@@ -5941,7 +5956,7 @@ def activate(app, change, row, active):
         if row['role'] == 'owner':
             require_another_owner(change, row['id'])
         shut_out(app, change, row['id'])
-        change.execute('DELETE FROM resets WHERE user_id = ?', (row['id'],))
+        void_papers(change, row['id'])
     change.update('users', row['id'], active=int(active))
     change.tell('user', row['id'])
 
@@ -9116,7 +9131,7 @@ def load_verb(request, text):
 
 @route('POST', '/control/<verb>', public=True, limit='login', lane='thread')
 def run_control(request, verb, values: SmallObject(MOST_JSON)):
-    """What the commands of this machine have the running server do."""
+    """What the commands of this machine, and nobody else, have the running server do."""
     return Reply(200, {'said': carry_out_here(request.app, verb, values)})
 
 

@@ -6476,6 +6476,8 @@ class TheAuditLog(PeopleCase):
 
 
 class JumpingDay(minimost.Clock):
+    """A clock of which days can be skipped."""
+
     days = 0
 
     def now(self):
@@ -6574,9 +6576,9 @@ class Joining(PeopleCase):
     def test_with_approval_waits_until_somebody_lets_one_in(self):
         adam, ann = self.people('adam', 'ann')
         self.choose(registration='approve')
-        cursor = ann.get('/snapshot').data['cursor']
-        client = self.client()
+        cursor, client, ear = ann.get('/snapshot').data['cursor'], self.client(), Ear(self, 'adam')
         answer = sign_up(client, 'patient')
+        ear.hear_until(lambda event: event['kind'] == 'notice' and event['value'] == {'code': 'waiting', 'username': 'patient'})
         data = self.expect(201, answer)
         self.assertEqual((data['waiting'], answer.headers['Set-Cookie']), (True, None))
         self.expect(403, self.log_in('patient'), code='not_approved')
@@ -6690,6 +6692,18 @@ class Roles(PeopleCase):
         for values in ({'role': 'admin'}, {'active': False}):
             self.expect(409, self.change('olga', olga, **values), code='last_owner')
         self.expect(200, self.change('olga', otto, role='owner'))
+
+    def test_what_one_gave_out_as_administrator_ends_with_the_role(self):
+        eve, ann = self.newcomer(), self.newcomer()
+        self.expect(200, self.change('olga', eve, role='admin'))
+        code = self.expect(201, eve.post('/admin/invites', {'role': 'admin'}))['code']
+        link = self.expect(201, eve.post('/admin/users/%d/reset' % ann.user['id']))['url'].rpartition('/')[2]
+        self.expect(200, self.client().get('/reset/' + link))
+        self.expect(200, self.change('olga', eve, role='member'))
+        self.expect(200, self.change('olga', ann, role='owner'))
+        self.expect(403, sign_up(self.client(), 'back-again', code=code), code='invite_invalid')
+        self.expect(404, self.client().get('/reset/' + link))
+        self.expect(200, self.change('olga', ann, role='member'))
 
     def test_a_demotion_under_way_ends_what_waits(self):
         eve, ann = self.newcomer(), self.newcomer()

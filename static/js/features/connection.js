@@ -43,6 +43,7 @@ listen('new-version', () => banner('version-banner', {
 const NOTICES = {
   reload: () => location.reload(),
   settings: ({settings}) => Object.assign(state.settings, settings),
+  waiting: ({username}) => toast(words.waitsForApproval(username), {name: 'info'}),
   reset_link: () => toast(words.resetLinkMade, {name: 'info'}),
 };
 

@@ -167,6 +167,7 @@ export const words = {
     reset_link: ({console: byConsole}) => byConsole ? 'got a link for a new password, made at the server' : 'made a link with which you can set a new password',
   },
   systemOther: 'changed the channel',
+  waitsForApproval: name => `${name} waits to be let in.`,
   resetLinkMade: 'A link was made with which your password can be changed.',
 
   sending: 'Sending',
