@@ -49,7 +49,7 @@ export function placeAt(popover, button) {
   const at = button.getBoundingClientRect();
   const {width, height} = popover.getBoundingClientRect();
   const below = at.bottom + 4 + height < innerHeight;
-  const y = below ? at.bottom + 4 : Math.max(8, at.top - 4 - height);
+  const y = below ? at.bottom + 4 : Math.max(8, Math.min(at.top - 4, innerHeight - 8) - height);
   const x = Math.max(8, Math.min(innerWidth - width - 8, at.left + width > innerWidth - 8 ? at.right - width : at.left));
   popover.style.setProperty('--x', `${Math.round(x)}px`);
   popover.style.setProperty('--y', `${Math.round(y)}px`);

@@ -13,8 +13,8 @@ const FACES = 3;
 export function startTopbar() {
   find('#topbar').replaceChildren(fill('topbar'));
   addShortcut({keys: '/', label: words.searchMessages, group: 'finding', single: true, run: () => find('#search').click()});
-  for (const topic of ['snapshot', 'channel', 'mine', 'message', 'route', 'user']) listen(topic, draw);
-  for (const topic of ['timeline-moved', 'presence']) listen(topic, drawMembers);
+  for (const topic of ['snapshot', 'channel', 'mine', 'message', 'route', 'user', 'presence']) listen(topic, draw);
+  listen('timeline-moved', drawMembers);
   draw();
 }
 
@@ -35,8 +35,7 @@ function draw() {
 
 function topicOf(channel) {
   if (!isPair(channel)) return channel.topic;
-  const peer = peerOf(channel);
-  return statusLine(peer) || peer.title;
+  return statusLine(peerOf(channel)) || peerInWords(channel);
 }
 
 function drawMembers() {
@@ -47,7 +46,7 @@ function drawMembers() {
   const size = [words.members(members), here && words.hereCount(here)];
   const faces = facesOf(channel).map(user => avatar(user, 22));
   setSlots(find('#topbar'), {
-    subtitle: (isPair(channel) ? peerInWords(channel) : size).filter(Boolean).join(' · '),
+    subtitle: isPair(channel) ? peerInWords(channel) : size.filter(Boolean).join(' · '),
     faces: faces.length ? faces : icon('users', 18), count: members,
   });
   label(find('#members'), words.showMembers(members));
@@ -55,7 +54,7 @@ function drawMembers() {
 
 function peerInWords(channel) {
   const {presence = 'offline', title} = peerOf(channel);
-  return [words.presence[presence], title];
+  return [words.presence[presence], title].filter(Boolean).join(' · ');
 }
 
 /* Who is in a public channel is not known here, but who wrote last is. */
