@@ -4756,15 +4756,16 @@ class NoPreview(Exception):
 
 
 class LinkPolicy:
-    """Which hosts may be asked, and which addresses never, whatever name leads there."""
+    """Which hosts may be asked, and which addresses never, whatever name leads there; both are functions."""
 
     def __init__(self, hosts, own_addresses):
-        self.hosts, self.own_addresses = frozenset(hosts), own_addresses
+        self.hosts, self.own_addresses = hosts, own_addresses
 
     def names(self, target):
         """Whether the operator named a host: with its port, or alone where that is the usual one."""
         host = '[%s]' % target.host if ':' in target.host else target.host
-        return '%s:%d' % (host, target.port) in self.hosts or target.port == USUAL_PORTS[target.scheme] and host in self.hosts
+        usual = [host] if target.port == USUAL_PORTS[target.scheme] else []
+        return any(name in self.hosts() for name in usual + ['%s:%d' % (host, target.port)])
 
     def allows(self, address):
         return address not in self.own_addresses() and not any(address in network for network in NEVER_ASKED)
@@ -4783,7 +4784,7 @@ def link_target(url):
 def links_to_ask(policy, text):
     """The first links outside of code whose hosts are named."""
     found = []
-    for link in WEB_ADDRESS.findall(CODE.sub(' ', text)) if policy.hosts else ():
+    for link in WEB_ADDRESS.findall(CODE.sub(' ', text)) if policy.hosts() else ():
         bare = link.rstrip(AFTER_ADDRESS)
         link = bare + ')' if '(' in bare and link.startswith(bare + ')') else bare
         with contextlib.suppress(ValueError):
@@ -4937,16 +4938,12 @@ def tame_words(text, limit):
 # -- with messages
 
 class Previewer:
-    """The thread that looks at links, apart from all requests; without named hosts there is none."""
+    """Looks at links in a thread apart from all requests, which begins with the first that may be asked."""
 
     def __init__(self, app, policy):
         self.app, self.policy, self.ending = app, policy, False
         self.waiting = queue.Queue(MOST_WAITING)
         self.thread = threading.Thread(target=self._run, name='previewer', daemon=True)
-
-    def start(self):
-        if self.policy.hosts:
-            self.thread.start()
 
     def stop(self):
         """Take no further message; a page that is being asked is not waited for."""
@@ -4954,9 +4951,11 @@ class Previewer:
         self.expect(None)
 
     def expect(self, message):
-        """Queue a message as (id, text, links)."""
+        """Queue a message as (id, text, links); called by the thread that writes."""
         with contextlib.suppress(queue.Full):
             self.waiting.put_nowait(message)
+        if self.thread.ident is None and not self.ending:
+            self.thread.start()
 
     def _run(self):
         self.app.core.leave()
@@ -5816,15 +5815,9 @@ class SettingField(Field):
 SETTING_FIELDS = collections.OrderedDict((setting.name, SettingField(setting)) for setting in SETTINGS)
 
 
-def put_in_force(app, values):
-    app.settings.replace(values)
-    if 'link_preview_hosts' in values:
-        app.previewer.policy.hosts = frozenset(app.settings.link_preview_hosts)
-
-
 def read_stored_settings(app, change):
     """At the start: put in force what was changed in the page, which wins over settings.json."""
-    put_in_force(app, {row['name']: json.loads(row['value']) for row in change.execute('SELECT * FROM settings')})
+    app.settings.replace({row['name']: json.loads(row['value']) for row in change.execute('SELECT * FROM settings')})
 
 
 STARTS.insert(0, read_stored_settings)
@@ -5857,7 +5850,7 @@ def change_settings(request, **values: SETTING_FIELDS):
             change.execute('DELETE FROM settings WHERE name = ?', (name,))
             if value is not None:
                 change.insert('settings', name=name, value=json.dumps(value))
-        change.afterwards(lambda: put_in_force(app, values))
+        change.afterwards(lambda: app.settings.replace(values))
     app.store.write(store)
     app.news.pass_on('notice', {'code': 'settings', 'settings': page_settings(app)}, EVERYBODY)
     return get_settings(request)
@@ -8506,7 +8499,7 @@ class App:
         self.certificates = Certificates(folder, lambda: self.clock.now() / 1000, random_bytes)
         self.assets = Assets(os.path.join(HERE, 'static'))
         self.lot, self.crew, self.server, self.control_token = Lot(self), Crew(self), None, ''
-        self.previewer = Previewer(self, link_policy or LinkPolicy(settings.link_preview_hosts, own_addresses))
+        self.previewer = Previewer(self, link_policy or LinkPolicy(lambda: settings.link_preview_hosts, own_addresses))
         self._long, self._long_lock = collections.Counter(), threading.Lock()
 
     # -- opening and closing
@@ -8786,7 +8779,6 @@ class Running:
     def start(self):
         self.app.lot.start()
         self.app.crew.start()
-        self.app.previewer.start()
         self.keeper.start()
         self._thread.start()
         self._leave_address()

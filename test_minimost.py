@@ -5277,7 +5277,7 @@ class PreviewsOfLinks(MoreCase):
             '/moved': (302, {'Location': '/wiki'}, b''), '/round': (302, {'Location': '/round'}, b''),
             '/away': (302, {'Location': 'http://localhost:1/wiki'}, b''), '/file': (302, {'Location': 'file:///etc/passwd'}, b'')})
         cls.host = '127.0.0.1:%d' % cls.web.port
-        cls.link_policy = LoopbackPolicy([cls.host], lambda: [])
+        cls.link_policy = LoopbackPolicy(lambda: [cls.host], lambda: [])
         super().setUpClass()
 
     def link(self, path):
@@ -5338,7 +5338,7 @@ class PreviewsOfLinks(MoreCase):
         self.assertLessEqual(sum(path == '/round' for path, _ in self.web.asked), minimost.MOST_REDIRECTS + 1)
 
     def test_ask_no_other_port_and_no_name_that_was_not_given(self):
-        policy = minimost.LinkPolicy(minimost.link_hosts(['Wiki.local', 'log.local:8080', '[fd00::5]']), lambda: [])
+        policy = minimost.LinkPolicy(lambda: minimost.link_hosts(['Wiki.local', 'log.local:8080', '[fd00::5]']), lambda: [])
         cases = (('http://wiki.local/', True), ('https://WIKI.LOCAL/a', True), ('http://wiki.local:8080/', False),
                  ('http://log.local:8080/', True), ('http://log.local/', False), ('http://[fd00::5]/', True),
                  ('http://wiki.local.evil.test/', False), ('http://evil.test/wiki.local', False))
@@ -5351,7 +5351,7 @@ class PreviewsOfLinks(MoreCase):
 
     def test_never_come_from_this_machine_or_a_cloud(self):
         own = ipaddress.ip_address('10.0.0.7')
-        policy = minimost.LinkPolicy(['named.test'], lambda: [own])
+        policy = minimost.LinkPolicy(lambda: ['named.test'], lambda: [own])
         for address in ('10.0.0.5', '192.168.1.9', '172.16.0.1', 'fd12::1', '203.0.113.9', '2a00::1'):
             with self.subTest(address):
                 self.assertTrue(policy.allows(ipaddress.ip_address(address)))
@@ -5381,7 +5381,7 @@ class PreviewsOfLinks(MoreCase):
             connection.connect(('127.0.0.1', self.web.port))
             return connection
         rows = [(socket.AF_INET, socket.SOCK_STREAM, 6, '', ('10.1.2.3', 80))]
-        policy = minimost.LinkPolicy(['named.test'], lambda: [])
+        policy = minimost.LinkPolicy(lambda: ['named.test'], lambda: [])
         with mock.patch('socket.getaddrinfo', return_value=rows) as resolve, mock.patch('socket.create_connection', to_web):
             self.assertEqual(self.fetch('http://named.test/wiki', policy), 'Loop B & its valve')
         self.assertEqual((asked, resolve.call_count), ([('10.1.2.3', 80)], 1))
@@ -5395,7 +5395,7 @@ class PreviewsOfLinks(MoreCase):
         threading.Thread(target=self.drip, args=(dripping,), daemon=True).start()
         begun = time.monotonic()
         with mock.patch.object(minimost, 'PREVIEW_SECONDS', 0.4):
-            self.assertIsInstance(self.fetch('http://%s/' % host, LoopbackPolicy([host], lambda: [])), minimost.NoPreview)
+            self.assertIsInstance(self.fetch('http://%s/' % host, LoopbackPolicy(lambda: [host], lambda: [])), minimost.NoPreview)
         self.assertLess(time.monotonic() - begun, 2)
 
     @staticmethod
@@ -5407,7 +5407,7 @@ class PreviewsOfLinks(MoreCase):
                 time.sleep(0.02)
 
     def test_find_links_where_the_page_shows_them(self):
-        policy = minimost.LinkPolicy(['a.test'], lambda: [])
+        policy = minimost.LinkPolicy(lambda: ['a.test'], lambda: [])
         cases = (('see http://a.test/x.', ['http://a.test/x']), ('(http://a.test/x)', ['http://a.test/x']),
                  ('http://a.test/x_(y)', ['http://a.test/x_(y)']), ('[it](https://a.test/x), too', ['https://a.test/x']),
                  ('`http://a.test/`', []), ('```\nhttp://a.test/\n```', []), ('http://b.test/', []),
@@ -5435,6 +5435,12 @@ class NoPreviewsUnlessNamed(MoreCase):
         self.assertEqual({address[0] for address in reached} - {'127.0.0.1'}, set(), 'only the test itself connects')
         self.assertFalse(self.app.previewer.thread.is_alive())
         self.assertEqual(self.app.previewer.waiting.qsize(), 0)
+
+    def test_hosts_named_while_it_runs_are_asked_from_then_on(self):
+        policy = self.app.previewer.policy
+        for hosts in (['a.test'], []):
+            self.app.settings.replace({'link_preview_hosts': hosts})
+            self.assertEqual(minimost.links_to_ask(policy, 'http://a.test/'), ['http://a.test/'] * len(hosts))
 
     def test_a_bad_list_names_nobody(self):
         for bad in ('wiki.local', [5], ['http://wiki.local'], ['wiki local'], ['-x'], ['*'], ['a/b'], {'a': 1}, ['x:y']):
@@ -10302,6 +10308,15 @@ class Attaching(PageCase):
         self.page.click('.upload .remove')
         self.page.gone('.upload')
 
+    def test_a_full_disk_is_said_before_the_file_is_read(self):
+        with mock.patch.object(minimost, 'require_space', side_effect=minimost.storage_refusal('full')), \
+                mock.patch.object(minimost, 'receive_file') as receive:
+            self.page.upload('#file-input', self.file('late.bin', 900000))
+            self.page.see('storage is full', '.upload[data-status=failed] small')
+        self.assertEqual(receive.call_count, 0)
+        self.page.click('.upload button:not(.remove)')
+        self.page.wait_for('.upload[data-status=done]')
+
     def test_a_message_waits_for_its_upload(self):
         self.slow(200000)
         self.page.upload('#file-input', self.file('slow.bin', 300000))
@@ -11107,6 +11122,7 @@ for (const name of ['locks', 'clipboard', 'mediaDevices', 'serviceWorker',
     'storage']) Object.defineProperty(Navigator.prototype, name, {get: () => undefined, configurable: true});
 Object.defineProperty(Crypto.prototype, 'randomUUID', {value: undefined, configurable: true});
 Object.defineProperty(Crypto.prototype, 'subtle', {get: () => undefined, configurable: true});
+Object.defineProperty(window, 'isSecureContext', {get: () => false, configurable: true});
 """
 
 
@@ -11220,6 +11236,8 @@ class PlainHttp(BrowserCase):
         menu_item(page, 'Copy text')
         page.see('Copied', '#toasts')
         self.assertEqual(page.run('return window.copied'), ['So I see'])
+        page.click('#record[aria-disabled=true]')
+        page.see('https', '#toasts')
         self.assertEqual(trouble(page), [])
 
     def test_tabs_take_turns_so_that_hidden_ones_hear_and_one_alone_asks(self):
@@ -12536,10 +12554,23 @@ CODE_CASES = (                                     # language, text, what is col
     ('json', '{"temp": -4.5, "on": true, "at": "12:10"}',
      ['name "temp"', 'number -4.5', 'name "on"', 'keyword true', 'name "at"', 'string "12:10"']),
     ('sql', "select name FROM x WHERE a = 'it''s' -- why", ['keyword select', 'keyword FROM', 'keyword WHERE', "string 'it''s'", 'comment -- why']),
-    ('diff', '--- a\n@@ -1 +1 @@\n-old = "x"\n+new\n same', ['heading --- a', 'heading @@ -1 +1 @@', 'removed -old = "x"', 'added +new']),
+    ('diff', '--- a\n@@ -1 +1 @@\n-old = "x"\n+new\n same', ['place --- a', 'place @@ -1 +1 @@', 'removed -old = "x"', 'added +new']),
     ('zig', 'const a = "b"; // c', ['keyword const', 'string "b"', 'comment // c']),
     ('', 'time in\n12:10 31.4', ['comment time in', 'number 31.4']),
 )
+
+
+FILM = """
+const canvas = document.createElement('canvas');
+const draw = setInterval(() => canvas.getContext('2d').fillRect(Math.random() * 300, 0, 9, 9), 20);
+const recorder = new MediaRecorder(canvas.captureStream(30), {mimeType: 'video/webm'});
+recorder.ondataavailable = async ({data}) => {
+  clearInterval(draw);
+  arguments[0](btoa(String.fromCharCode(...new Uint8Array(await data.arrayBuffer()))));
+};
+recorder.start();
+setTimeout(() => recorder.stop(), 700);
+"""
 
 
 class MediaInThePage(FeatureCase):
@@ -12657,6 +12688,18 @@ class MediaInThePage(FeatureCase):
                                "return [before, sound.offsetHeight]")
         self.assertEqual(height[0], height[1])
 
+    def test_films_go_on_when_their_message_is_drawn_anew(self):
+        film = base64.b64decode(self.page.run_async(FILM))
+        message = self.share(('film.webm', film))
+        self.page.run("const film = document.querySelector('video'); film.muted = film.loop = film.same = true; film.play()")
+        self.page.wait_for("return document.querySelector('video').currentTime > 0")
+        react(self.bob, message, THUMB_UP)
+        self.page.wait_for("article[data-id='%d'] .reaction" % message)
+        self.assertEqual(self.page.run("const film = document.querySelector('video'); return [film.same, film.paused]"), [True, False])
+        sound = self.share(('one.wav', wav(5)))
+        self.page.click("article[data-id='%d'] .play" % sound)
+        self.page.wait_for("return document.querySelector('video').paused")
+
     # -- voice messages
 
     def begin_recording(self):
@@ -12737,7 +12780,7 @@ class PreviewsInThePage(FeatureCase):
     @classmethod
     def setUpClass(cls):
         cls.web = web_server({'/wiki': (200, HTML, WIKI)})
-        cls.link_policy = LoopbackPolicy(['127.0.0.1:%d' % cls.web.port], lambda: [])
+        cls.link_policy = LoopbackPolicy(lambda: ['127.0.0.1:%d' % cls.web.port], lambda: [])
         super().setUpClass()
 
     @classmethod

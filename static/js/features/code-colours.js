@@ -50,7 +50,7 @@ const GRAMMARS = [
       + 'exists explain false foreign from full group having if in index inner insert into is join key left like limit not null offset on or order '
       + 'outer pragma primary references right rollback select set table then trigger true union unique update using values view when where with',
   },
-  {names: 'diff patch', parts: {heading: /^(?:@@|diff |index |--- |\+\+\+ )[^\n]*/.source, added: /^\+[^\n]*/.source, removed: /^-[^\n]*/.source}, words: ''},
+  {names: 'diff patch', parts: {place: /^(?:@@|diff |index |--- |\+\+\+ )[^\n]*/.source, added: /^\+[^\n]*/.source, removed: /^-[^\n]*/.source}, words: ''},
   {
     names: 'yaml yml toml ini conf cfg env rb ruby perl pl r',
     parts: {comment: HASHED, string: QUOTED, name: /^[ \t-]*[\w.-]+(?=\s*[:=])/.source},
