@@ -3647,8 +3647,12 @@ PARTS = []                       # what messages carry: column that says whether
 POSTINGS = []                    # functions(app, change, row), called for every new message of a person
 REWORDINGS = []                  # functions(app, change, row) before and after the words of a message change
 
-CODE = re.compile(r'```.*?(?:```|\Z)|`[^`\n]*`', re.DOTALL)
-MENTION = re.compile(r'(?<![\w@])@([A-Za-z0-9_-]{1,32})')
+CODE = re.compile(                                      # as static/js/text/markup.js reads it
+    r'^[^\S\n]*```[^\S\n]*[A-Za-z0-9_+#.-]*[^\S\n]*$.*?(?:^[^\S\n]*```[^\S\n]*$|\Z)'     # a block
+    r'|^>[^\S\n]*```[^\S\n]*[A-Za-z0-9_+#.-]*$(?:\n>(?!\s*```).*?$)*'                     # a block in a quote
+    r'|\\[\\`*_~\[\]#>|@-]'                                                          # a letter that stands for itself
+    r'|(`{1,2})(?!`)[^\n]+?\1(?!`)', re.DOTALL | re.MULTILINE)                       # within a line
+MENTION = re.compile(r'(?<![^\W_])https?://[^\s<>"]+|(?<![^\W_])(?<!@)@([A-Za-z0-9_-]{1,32})')    # none within an address
 
 
 def find_message(db, user_id, role, message_id):
@@ -3721,14 +3725,16 @@ def message_reply(db, status, event):
 # -- mentions
 
 def find_mentions(db, text, channel_id, may_call_all):
-    """Who is named in a text, outside of code: ids of members, "everyone", "here"."""
-    names = {name.lower() for name in MENTION.findall(CODE.sub(' ', text))}
-    called = [name for name in ('everyone', 'here') if name in names and may_call_all]
+    """Who is named in a text, outside of code and addresses: ids of members, "everyone", "here"."""
+    names = {name.lower() for name in MENTION.findall(CODE.sub(' ', text)) if name}
+    called = [name for name in ('everyone', 'here') if may_call_all and name in {one.rstrip('-_') for one in names}]
     names = sorted(names)[:100]
-    rows = db.execute('SELECT id FROM accounts JOIN members ON members.user_id = accounts.id '
-                      'WHERE channel_id = ? AND username_key IN (%s) ORDER BY id' % ', '.join('?' * len(names)),
-                      [channel_id] + names) if names else ()
-    return [row['id'] for row in rows] + called
+    keys = sorted({*names, *(name.rstrip('-_') for name in names)})
+    rows = db.execute('SELECT id, username_key FROM accounts JOIN members ON members.user_id = accounts.id '
+                      'WHERE channel_id = ? AND username_key IN (%s)' % ', '.join('?' * len(keys)), [channel_id] + keys)
+    ids = {row['username_key']: row['id'] for row in rows}
+    named = {ids.get(name) or ids.get(name.rstrip('-_')) for name in names}      # a dash may end the sentence, not the name
+    return sorted(named - {None}) + called
 
 
 def store_mentions(change, message_id, channel_id, mentions):

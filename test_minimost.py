@@ -4755,21 +4755,29 @@ class LateJoiners(ChatCase):
             self.assertNotIn('sentinel', str(self.late.get(path).data))
 
 
+# What names whom: read so by the server, and drawn so by the page.
+MENTION_CASES = (
+    ('hello @bob', ['bob']), ('@BOB!', ['bob']), ('(@bob)', ['bob']), ('@bob, @ann.', ['ann', 'bob']), ('@bob @bob', ['bob']),
+    ('**@bob**', ['bob']), ('_@bob_', ['bob']), ('~~@bob~~', ['bob']), ('*to @bob*', ['bob']), ('> @bob', ['bob']), ('- @bob', ['bob']),
+    ('@mary-jane_2', ['mary-jane_2']), ('@mary-jane_2\'s', ['mary-jane_2']), ('@bob-', ['bob']), ('@bob_ and @ann--', ['ann', 'bob']),
+    ('@bobby', []), ('bob', []), ('me@bob', []), ('a.b@bob.example', []), ('@@bob', []), ('@ bob', []), ('\xfc@bob', []),
+    ('\\@bob', []), ('https://host.example/@bob', []), ('see https://a.example/x?@bob @ann', ['ann']), ('[@bob](https://a.example/@ann)', ['bob']),
+    ('`@bob`', []), ('``@bob``', []), ('`a` @bob `b`', ['bob']), ('\\`@bob`', ['bob']), ('`open @bob', ['bob']), ('`a\n@bob`', ['bob']),
+    ('```\n@bob\n```', []), ('```\n@bob', []), ('  ```python\n@bob\n  ```\n@ann', ['ann']), ('``` @bob ``` @ann', ['ann']),
+    ('what is ``` for, @bob', ['bob']), ('> ```\n> @bob\n> ```\n@ann', ['ann']), ('> ```\n> @bob\n@ann', ['ann']),
+    ('@everyone', ['everyone']), ('@Here @bob', ['bob', 'here']), ('`@everyone`', []), ('@everyone @here', ['everyone', 'here']),
+    ('@everyone-', ['everyone']), ('@everyones', []))
+
+
 class Mentions(ChatCase):
 
     def test_are_read_from_the_text_outside_of_code(self):
         ann, bob, hyphen = self.people('ann', 'bob', 'mary-jane_2')
         channel_id = self.make_channel(ann, bob, hyphen)
-        a, b, h = ann.user['id'], bob.user['id'], hyphen.user['id']
-        cases = (
-            ('hello @bob', [b]), ('@BOB!', [b]), ('(@bob)', [b]), ('@bob, @ann.', [a, b]), ('@bob @bob', [b]), ('**@bob**', [b]),
-            ('@mary-jane_2', [h]), ('@bobby', []), ('bob', []), ('me@bob', []), ('@@bob', []), ('@ bob', []), ('ü@bob', []),
-            ('`@bob`', []), ('`a` @bob `b`', [b]), ('```\n@bob\n```', []), ('```\n@bob', []), ('``` @bob ``` @ann', [a]),
-            ('`open @bob', [b]), ('`a\n@bob`', [b]), ('@everyone', ['everyone']), ('@Here @bob', [b, 'here']),
-            ('`@everyone`', []), ('@everyone @here', ['everyone', 'here']), ('@everyones', []))
-        for text, expected in cases:
+        ids = {person.user['username']: person.user['id'] for person in (ann, bob, hyphen)}
+        for text, names in MENTION_CASES:
             with self.subTest(text):
-                self.assertEqual(expected, self.post(ann, channel_id, text)['mentions'])
+                self.assertEqual([ids.get(name, name) for name in names], self.post(ann, channel_id, text)['mentions'])
 
     def test_name_only_those_who_are_there(self):
         ann, bob = self.people('ann', 'bob')
@@ -11437,6 +11445,11 @@ class ReactionsInThePage(FeatureCase):
     def reactions_of(self, message):
         return self.bob.get('/messages/%d' % message).data['message']['reactions']
 
+    def test_of_any_emoji_are_read_out_by_name(self):
+        message = self.write('Who is there?')
+        react(self.bob, message, '\U0001f419')
+        wait_until(lambda: chips(self.page, message) == [['\U0001f419', 'octopus, 1: bob', 'false']])
+
     def test_show_at_once_before_the_server_has_answered(self):
         message = self.write('Who is slow today?')
         self.page.run(HOLD_REACTIONS)
@@ -11529,6 +11542,69 @@ const press = new KeyboardEvent('keydown', {key: 'Enter', isComposing: true, bub
 return document.querySelector('#message-text').dispatchEvent(press);
 """
 COMPOSED_INPUT = "document.querySelector('#message-text').dispatchEvent(new InputEvent('input', {isComposing: true, bubbles: true}))"
+
+
+DRAWN_MENTIONS = """
+const names = [...arguments[0].querySelectorAll('.text .mention')].map(name => name.textContent.slice(1).toLowerCase());
+return [...new Set(names)].sort();
+"""
+
+class NamesInThePage(FeatureCase):
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.mary = cls.account('mary-jane_2')
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.mary.close()
+        super().tearDownClass()
+
+    def test_are_drawn_just_where_the_server_reads_them(self):
+        for text, _ in MENTION_CASES:
+            last = self.post(self.bob, text)
+        self.page.wait_for("article[data-id='%d']" % last)
+        rows = self.page.find_all('article.message:not(.system)')
+        self.assertEqual(len(rows), len(MENTION_CASES))
+        for row, (text, names) in zip(rows, MENTION_CASES):
+            with self.subTest(text):
+                self.assertEqual(self.page.run(DRAWN_MENTIONS, row), sorted(names))
+
+    def test_of_oneself_stand_out_and_those_of_others_lead_to_them(self):
+        message = self.write('Ask @mary-jane_2, not @ann or @nobody')
+        names = "return [...document.querySelectorAll('article[data-id=\"%d\"] .mention')].map(one => one.className + one.textContent)" % message
+        self.assertEqual(self.page.run(names), ['mention@mary-jane_2', 'mention me@ann'])
+        self.page.click("article[data-id='%d'] .mention[data-user-id='%d']" % (message, self.mary.user['id']))
+        self.page.see('mary-jane_2', '.user-card')
+        self.page.keys('Escape')
+        self.page.gone('.user-card')
+
+    def test_of_channels_are_links_where_one_may_see_them_and_words_elsewhere(self):
+        secret = 'hidden-%d' % next(self.numbers)
+        self.new_channel(name=secret, members=[self.mary.user['id']])
+        name = self.bob.get('/channels/%d' % self.channel).data['channel']['name']
+        message = self.write('Not in #%s, but in #%s. Or #general' % (secret, name))
+        links = "return [...document.querySelectorAll('article[data-id=\"%d\"] a.mention')].map(link => link.textContent)" % message
+        self.assertEqual(self.page.run(links), ['#' + name, '#general'])
+        self.page.click("article[data-id='%d'] a.mention:last-of-type" % message)
+        self.page.wait_for("return location.hash === '#/channel/1'")
+
+    def test_of_everybody_that_the_server_did_not_take_are_words(self):
+        message = self.write('@everyone look')
+        self.page.wait_for("article[data-id='%d'] .mention" % message)
+        self.app.store.write(lambda change: change.execute("UPDATE messages SET mentions = '[]' WHERE id = ?", (message,)))
+        self.load(self.channel)
+        self.page.wait_for("return !document.querySelector('article[data-id=\"%d\"] .mention')" % message)
+
+    def test_of_emoji_are_drawn_as_emoji_and_larger_alone(self):
+        drawn = "return document.querySelector('article[data-id=\"%d\"] .text').innerText.trim()"
+        for text, shown, larger in ((':tada::+1:', '\U0001f389\U0001f44d', True), ('\U0001f44d\U0001f3fd \U0001f1f3\U0001f1f4', None, True),
+                                    ('\U0001f680' * 4, None, False), ('done :rocket:!', 'done \U0001f680!', False), ('12:100:30 std::x::y :nope:', None, False),
+                                    ('1', None, False), ('`:tada:`', ':tada:', False)):
+            message = self.write(text)
+            wait_until(lambda: self.page.run(drawn % message) == (shown or text), message=lambda: self.page.run(drawn % message))
+            self.assertEqual(bool(self.page.run("return document.querySelector('article[data-id=\"%d\"].only-emoji')" % message)), larger, text)
 
 
 class CompletionInThePage(FeatureCase):

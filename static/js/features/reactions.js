@@ -2,12 +2,13 @@
 import {put, remove} from '../core/api.js';
 import {find, icon, isPhone, make, slot} from '../core/dom.js';
 import {apply, openChannel, state, userName} from '../core/state.js';
-import {emojiName, isEmojiLoaded, loadEmoji} from '../text/emoji.js';
+import {emojiName} from '../text/emoji.js';
 import {laterWords} from '../text/later-words.js';
 import {words} from '../text/words.js';
+import {learnEmoji} from '../views/emoji-names.js';
 import {firstEmoji, noteEmoji, pickEmoji} from '../views/emoji-picker.js';
 import {addMessageAction, onMessageDrawn} from '../views/message.js';
-import {articleOf, redraw, shownMessages} from '../views/timeline.js';
+import {articleOf, shownMessages} from '../views/timeline.js';
 import {attempt} from '../views/toast.js';
 
 const IN_TOOLBAR = [0, 1, 2];
@@ -43,13 +44,8 @@ onMessageDrawn((article, message) => {
   const chips = reactions.map(([emoji, users]) => chip(message, emoji, users, may));
   slot(article, 'below').append(make('div', {className: 'reactions'}, ...chips, may ? addButton(message) : null));
   keepFocus(article);
-  if (reactions.some(([emoji]) => emojiName(emoji) === emoji)) learnNames();
+  if (reactions.some(([emoji]) => emojiName(emoji) === emoji)) learnEmoji();
 });
-
-/* Names are drawn once they are here; without them an emoji is read out as itself. */
-function learnNames() {
-  if (!isEmojiLoaded()) loadEmoji().then(redraw, () => {});
-}
 
 function chip(message, emoji, users, may) {
   const who = namesOf(users);

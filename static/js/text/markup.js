@@ -36,15 +36,6 @@ export function markup(text, depth = 0) {
   return elements;
 }
 
-/* One emoji: a flag, a keycap, or pictures joined into one, in any tone (Unicode TS 51, 1.4.9). */
-const PICTURE = String.raw`(?:\p{Emoji_Presentation}|\p{Emoji_Modifier_Base}(?=\p{Emoji_Modifier})|\p{Emoji}\uFE0F)[\p{Emoji_Modifier}\u{E0020}-\u{E007F}]*`;
-const ONE_EMOJI = String.raw`(?:\p{RI}{2}|[0-9#*]\uFE0F?\u20E3|${PICTURE}(?:\u200D(?:${PICTURE}|\p{Emoji}))*)`;
-const ONLY_EMOJI = new RegExp(`^\\s*(?:${ONE_EMOJI}\\s*){1,3}$`, 'u');
-const LONGEST_EMOJI = 100;
-
-/** Whether a text is one to three emoji and nothing else. */
-export const isOnlyEmoji = text => text.length <= LONGEST_EMOJI && ONLY_EMOJI.test(text);
-
 /** The same text without marks, on one line, for quotes and announcements. */
 export function plainLine(text) {
   const holder = make('div', {}, ...markup(text));
@@ -188,7 +179,7 @@ function inline(text, depth = 0) {
 
 function matchAt(text, at, depth) {
   for (const rule of RULES_BY_FIRST.get(text[at]) || []) {
-    if (rule.atWord && at && /[\p{L}\p{N}]/u.test(text[at - 1])) continue;
+    if (rule.atWord && at && /[\p{L}\p{N}@]/u.test(text[at - 1])) continue;
     rule.pattern.lastIndex = at;
     const match = rule.pattern.exec(text);
     const node = match && rule.build(match, depth);
@@ -222,17 +213,29 @@ function bareLink(match) {
   return linkTo(address, address);
 }
 
-function mention([, name]) {
-  if (['everyone', 'here'].includes(name.toLowerCase())) return make('span', {className: 'mention'}, `@${name}`);
-  const user = [...state.users.values()].find(other => other.username.toLowerCase() === name.toLowerCase());
-  if (!user) return null;
-  const mine = user.id === state.me.id;
-  return make('span', {className: mine ? 'mention me' : 'mention', title: user.display_name, 'data-user-id': user.id}, `@${name}`);
+/* A dash or an underscore may end the sentence and not the name. */
+function mention(match) {
+  for (const name of [match[1], match[1].replace(/[-_]+$/, '')]) {
+    const node = mentionOf(name);
+    match.used = name.length + 1;
+    if (node) return node;
+  }
+  return null;
 }
 
+function mentionOf(name) {
+  const wanted = name.toLowerCase();
+  if (['everyone', 'here'].includes(wanted)) return make('span', {className: 'mention', 'data-call': wanted}, `@${name}`);
+  const user = [...state.users.values()].find(other => other.username.toLowerCase() === wanted);
+  if (!user) return null;
+  const className = user.id === state.me.id ? 'mention me' : 'mention';
+  return make('span', {className, title: user.display_name, 'data-user-id': user.id}, `@${name}`);
+}
+
+/* Only channels one can see are known here, so that no name is given away. */
 function channelLink(match) {
   const name = match[1].replace(/[.-]+$/, '');
   match.used = name.length + 1;
-  const channel = [...state.channels.values()].find(other => other.kind === 'public' && other.name === name);
+  const channel = [...state.channels.values()].find(other => other.kind !== 'direct' && other.name.toLowerCase() === name.toLowerCase());
   return channel ? make('a', {className: 'mention', href: addressOf(channel.id)}, `#${name}`) : null;
 }

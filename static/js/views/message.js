@@ -1,7 +1,7 @@
 /** How a message looks, everywhere; features add actions to it and fill what lies below it. */
 import {fill, icon, make, setSlot, slot} from '../core/dom.js';
 import {addressOf, isForMe, state, userName} from '../core/state.js';
-import {isOnlyEmoji, markup} from '../text/markup.js';
+import {markup} from '../text/markup.js';
 import {clockTime, fileKind, fullTime, sizeInWords} from '../text/measures.js';
 import {words} from '../text/words.js';
 import {avatar} from './avatar.js';
@@ -9,6 +9,12 @@ import {avatar} from './avatar.js';
 const PICTURE = {width: 360, height: 260};
 const SYSTEM_ICONS = {renamed: 'edit', topic: 'edit', archived: 'lock', left: 'logout', removed: 'logout'};
 const UNKNOWN = {id: 0, username: '?', display_name: '?'};
+
+/* One emoji: a flag, a keycap, or pictures joined into one, in any tone (Unicode TS 51, 1.4.9). */
+const SYMBOL = String.raw`(?:\p{Emoji_Presentation}|\p{Emoji_Modifier_Base}(?=\p{Emoji_Modifier})|\p{Emoji}\uFE0F)[\p{Emoji_Modifier}\u{E0020}-\u{E007F}]*`;
+const ONE_EMOJI = String.raw`(?:\p{RI}{2}|[0-9#*]\uFE0F?\u20E3|${SYMBOL}(?:\u200D(?:${SYMBOL}|\p{Emoji}))*)`;
+const ONLY_EMOJI = new RegExp(`^\\s*(?:${ONE_EMOJI}\\s*){1,3}$`, 'u');
+const LONGEST_EMOJI = 100;
 
 /**
  * What one can do with a message: {name, icon, label, key?, danger?, quick?, order, may(message), run(message, article)}.
@@ -18,6 +24,7 @@ const UNKNOWN = {id: 0, username: '?', display_name: '?'};
 export const messageActions = [];
 
 const finishers = [];
+let edition = 0;
 
 /** Registers an action of the toolbar, the menu and the sheet. */
 export function addMessageAction(action) {
@@ -28,10 +35,16 @@ export function addMessageAction(action) {
 /** Calls `finish(article, message)` after each drawing, to fill the slots `quote` and `below`. */
 export function onMessageDrawn(finish) {
   finishers.push(finish);
+  outdateMessages();
 }
 
-/** How many finishers there are: rows drawn before the last came must be drawn again. */
-export const finisherCount = () => finishers.length;
+/** Says that a finisher draws differently now: the next `redraw` draws every row again. */
+export function outdateMessages() {
+  edition += 1;
+}
+
+/** Rows of an earlier edition must be drawn again. */
+export const messageEdition = () => edition;
 
 /** One message as an article; `grouped` leaves out the author, `entry` is its place in the outbox. */
 export function drawMessage(message, {grouped = false, entry = null} = {}) {
@@ -70,8 +83,19 @@ function timeOf(message) {
 }
 
 function textOf(message) {
-  return message.deleted ? make('p', {className: 'gone'}, words.deletedMessage) : markup(message.text);
+  if (message.deleted) return make('p', {className: 'gone'}, words.deletedMessage);
+  const elements = markup(message.text);
+  if (message.id) for (const element of elements) forgetCalls(element, message.mentions || []);
+  return elements;
 }
+
+/* A call to everybody that the server did not take, such as a guest's, is but a word. */
+function forgetCalls(element, mentions) {
+  for (const call of element.querySelectorAll('.mention[data-call]')) if (!mentions.includes(call.dataset.call)) call.replaceWith(call.textContent);
+}
+
+/** Whether a text is one to three emoji and nothing else. */
+export const isOnlyEmoji = text => text.length <= LONGEST_EMOJI && ONLY_EMOJI.test(text);
 
 function editedNote({edited_at: at, deleted}) {
   return at && !deleted ? make('span', {title: fullTime(at)}, `(${words.edited})`) : null;

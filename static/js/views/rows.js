@@ -4,7 +4,7 @@ import {outboxOf} from '../core/outbox.js';
 import {channelName, mayInvite, mayManage, state} from '../core/state.js';
 import {dateForm, dayKey, dayName} from '../text/measures.js';
 import {words} from '../text/words.js';
-import {drawMessage, finisherCount} from './message.js';
+import {drawMessage, messageEdition} from './message.js';
 
 const GROUP_TIME = 5 * 60 * 1000;
 const MARKED_TIME = 2400;
@@ -78,7 +78,7 @@ function messageRow(message, entry, grouped) {
   const {id, client_id: clientId, user_id: userId} = message;
   return {
     key: clientId ? `${userId} ${clientId}` : String(id),
-    stamp: [...(entry ? [entry, state.link.status] : [message, lookOf(userId)]), grouped, dateForm(), finisherCount()],
+    stamp: [...(entry ? [entry, state.link.status] : [message, lookOf(userId)]), grouped, dateForm(), messageEdition()],
     draw: () => drawMessage(message, {grouped, entry}),
     message,
   };
