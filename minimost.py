@@ -5224,6 +5224,10 @@ def find_participant(db, call_id, user_id):
     return db.execute('SELECT * FROM participants WHERE call_id = ? AND user_id = ?', (call_id, user_id)).fetchone()
 
 
+def seat_of(row):
+    return Seat(row['call_id'], row['user_id'], row['device'])
+
+
 def require_part(db, call, user_id, device):
     """One who acts in a call must be in it, with this very device."""
     require_going_on(call)
@@ -5433,10 +5437,18 @@ def enter(request, change, call, device):
     change.afterwards(functools.partial(calls.wake, request.user_id))
 
 
-def part(app, change, call, user_id, state):
-    """Somebody takes part no more, or will not; the last one who goes ends the call."""
+def stand_up(app, change, call, user_id, state):
+    """Take somebody's seat away, the signals that wait there included."""
+    row = find_participant(change, call['id'], user_id)
+    if row:
+        change.afterwards(functools.partial(app.calls.forget, [seat_of(row)]))
     set_participant(change, call, user_id, state=state, device=None, muted=0, camera=0, sharing=0, hand=0)
     change.afterwards(functools.partial(app.calls.wake, user_id))
+
+
+def part(app, change, call, user_id, state):
+    """Somebody takes part no more, or will not; the last one who goes ends the call."""
+    stand_up(app, change, call, user_id, state)
     if change.execute("SELECT 1 FROM participants WHERE call_id = ? AND state = 'joined'", (call['id'],)).fetchone():
         tell_call(change, call)
     else:
@@ -5448,8 +5460,7 @@ def end_call(app, change, call):
     parting = change.execute("SELECT * FROM participants WHERE call_id = ? AND state IN ('ringing', 'joined')",
                              (call['id'],)).fetchall()
     for row in parting:
-        set_participant(change, call, row['user_id'], state='left' if row['state'] == 'joined' else 'missed', device=None)
-        change.afterwards(functools.partial(app.calls.wake, row['user_id']))
+        stand_up(app, change, call, row['user_id'], 'left' if row['state'] == 'joined' else 'missed')
     change.update('calls', call['id'], ended_at=change.now)
     tell_call(change, call)
     row = change.execute('SELECT * FROM calls WHERE id = ?', (call['id'],)).fetchone()
@@ -5471,10 +5482,6 @@ def taking_part(db, condition, *values):
     """The participants, of calls going on, who are rung or in them: rows that also hold the channel."""
     return db.execute("SELECT participants.*, call_id AS id, channel_id FROM participants JOIN calls ON calls.id = call_id "
                       "WHERE state IN ('ringing', 'joined') AND ended_at IS NULL AND " + condition, values).fetchall()
-
-
-def seat_of(row):
-    return Seat(row['call_id'], row['user_id'], row['device'])
 
 
 def put_out(app, change, rows):
@@ -5566,11 +5573,11 @@ def join_call(request, call, device: Device):
 
 
 def stop_taking_part(request, call, state, is_concerned):
-    """Go, or do not come, where that concerns the participant as it stands; else nothing changes."""
+    """Go, or do not come, where that makes sense for the participant's row, which may be None; else nothing changes."""
     def stop(change):
-        row = find_participant(change, call['id'], request.user_id)
-        if row and is_concerned(row):
-            part(request.app, change, call, request.user_id, state)
+        before = find_call(change, request.user_id, call['id'])
+        if before['ended_at'] is None and is_concerned(find_participant(change, call['id'], request.user_id)):
+            part(request.app, change, before, request.user_id, state)
         return call_reply(request, change, call['id'])
     return request.app.store.write(stop)
 
@@ -5578,13 +5585,13 @@ def stop_taking_part(request, call, state, is_concerned):
 @route('POST', '/calls/<call>/leave', limit='change')
 def leave_call(request, call, device: Device):
     """Leave a call that one is in with this device."""
-    return stop_taking_part(request, call, 'left', lambda row: row['state'] == 'joined' and row['device'] == device)
+    return stop_taking_part(request, call, 'left', lambda row: row and row['state'] == 'joined' and row['device'] == device)
 
 
 @route('POST', '/calls/<call>/decline', limit='change')
 def decline_call(request, call, device: Device):
-    """Say that one does not come to a call that rings."""
-    return stop_taking_part(request, call, 'declined', lambda row: row['state'] == 'ringing')
+    """Say that one does not come to a call, whether it rings or not."""
+    return stop_taking_part(request, call, 'declined', lambda row: row is None or row['state'] == 'ringing')
 
 
 @route('POST', '/calls/<call>/invite', limit='change')
