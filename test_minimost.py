@@ -6683,6 +6683,18 @@ class Roles(PeopleCase):
         self.assertEqual(self.change('adam', alma, role='member').status, 200)
         self.expect(400, self.change('olga', ann, role='bot'), 'role')
 
+    def test_below_administrators_no_role_reaches_any_route_of_theirs(self):
+        bot = self.bearer(self.expect(201, self.person('adam').post('/admin/bots', {'username': 'nosy'}))['token'])
+        routes = [one for one in minimost.ROUTES if one.pattern.startswith('/admin/')]
+        self.assertGreater(len(routes), 20)
+        self.assertEqual([route_name(one) for one in routes if minimost.ROLES.index(one.role) < minimost.ROLES.index('admin')], [])
+        for one in routes:
+            path = re.sub('<[a-z]+>', '1', one.pattern)
+            statuses = [person.request(one.method, path).status for person in (bot, *self.people('gus', 'ann'), self.client())]
+            self.assertEqual(statuses, [403, 403, 403, 401], route_name(one))
+            if one.method == 'GET' and path == one.pattern:
+                self.assertEqual([person.get(path).status for person in self.people('adam', 'olga')], [200, 200], path)
+
     def test_change_at_once_in_sessions_that_go_on(self):
         ann = self.newcomer()
         self.expect(403, ann.get('/admin/users'))
@@ -6853,6 +6865,15 @@ class Programs(PeopleCase):
         self.expect(200, adam.patch(place, {'active': False}))
         self.expect(401, self.bearer(renewed).get('/me'))
 
+    def assert_not_logged(self, path, ask):
+        """What is asked of a secret address leaves no trace of it in the terminal."""
+        lines = []
+        self.app.log_line = lines.append
+        self.addCleanup(setattr, self.app, 'log_line', None)
+        ask()
+        self.assertEqual(len(lines), 3)
+        self.assertNotIn(path.rpartition('/')[2], ''.join(lines))
+
     def test_a_hook_posts_to_its_channel_until_it_is_removed(self):
         adam, ann = self.people('adam', 'ann')
         channel = self.make_channel(adam, ann)
@@ -6872,6 +6893,7 @@ class Programs(PeopleCase):
             self.expect(status, program.post(path, body))
         self.expect(404, program.post('/hooks/' + 'x' * 43, {'text': 'x'}))
         self.expect(404, adam.post('/admin/hooks', {'channel_id': self.make_channel(ann), 'name': 'x'}))
+        self.assert_not_logged(path, lambda: (program.get(path), program.post(path, {}), program.get(path.replace('hooks', 'reset'))))
         self.assertEqual([(one['id'], one['name']) for one in adam.get('/admin/hooks').data['hooks']], [(hook['id'], 'Weather station')])
         self.expect(404, self.person('olga').delete('/admin/hooks/%d' % hook['id']))
         self.expect(204, adam.delete('/admin/hooks/%d' % hook['id']))
