@@ -10774,10 +10774,12 @@ const all = [...(document.querySelector('dialog[open]')
 const hits = (element, x, y) => { const found = document.elementFromPoint(Math.min(Math.max(x, 1), innerWidth - 1),
     Math.min(Math.max(y, 1), innerHeight - 1)); return found && (found === element || element.contains(found)
     || found.contains(element) && found.matches('label')); };
+const cut = element => { const list = element.closest('.channel-lists'), at = element.getBoundingClientRect();
+    const edges = list && list.getBoundingClientRect(); return list && (at.bottom > edges.bottom || at.top < edges.top); };
 const small = [];
 for (const element of all) {
     const {left, top, width, height} = element.getBoundingClientRect(), x = left + width / 2, y = top + height / 2;
-    if (element.closest('#messages .text, .author, .gutter, .skip-link, [inert]') || !element.checkVisibility()
+    if (element.closest('#messages .text, .author, .gutter, .skip-link, [inert]') || !element.checkVisibility() || cut(element)
         || x < 0 || x > innerWidth || y < 0 || y > innerHeight || !hits(element, x, y)) continue;
     const reach = 21;
     if (![[x - reach, y], [x + reach, y], [x, y - reach], [x, y + reach]].every(([a, b]) => hits(element, a,
@@ -12954,6 +12956,33 @@ class OnThePhone(FeatureCase):
         self.page.wait_for('#panel[hidden]')
         self.page.wait_for("return !document.body.classList.contains('drawer-open')")
         self.assertFalse(self.page.run("return Boolean(history.state && history.state.drawer)"))
+
+    def test_what_is_opened_over_the_channel_takes_one_step_back(self):
+        other = self.new_channel()
+        self.page.wait_for('.channel-lists a.channel[data-id="%d"]' % other)
+        for button in ('mentions', 'unread'):
+            message = self.post(self.bob, 'Over here, @ann: ' + button, other)
+            self.page.click('#open-drawer')
+            self.page.click('#' + button)
+            self.page.see('Over here, @ann: ' + button, '#panel')
+            self.page.click('#panel .card')
+            self.page.wait_for("return location.hash === '#/channel/%d/message/%d'" % (other, message))
+            self.page.wait_for('#panel[hidden]')
+            self.back_to_the_channel()
+        self.page.click('#open-drawer')
+        self.page.wait_for("return document.querySelector('#sidebar').getBoundingClientRect().left === 0")
+        self.page.click('#add-direct')
+        self.page.type('dialog[open] input', 'bob\n')
+        press(self.page, 'dialog[open]', 'Start')
+        self.page.see('bob', '#topbar h1')
+        self.back_to_the_channel()
+
+    def back_to_the_channel(self):
+        self.page.back()
+        self.page.wait_for("return location.hash === '#/channel/%d'" % self.channel)
+        self.page.wait_for('article.message, .channel-start')
+        self.assertTrue(self.page.run("return document.querySelector('#panel').hidden && !history.state"))
+        self.page.gone('body.drawer-open')
 
 
 # ---- The page as axe-core sees it, https://github.com/dequelabs/axe-core --------------------------------------------
