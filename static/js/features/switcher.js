@@ -12,7 +12,7 @@ import {attempt} from '../views/toast.js';
 
 /* Few where actions follow that fit too. */
 const MOST_PLACES = 40;
-const MOST_FITTING = 8;
+const MOST_FITTING = 6;
 const MOST_ACTIONS = 6;
 /* A first letter that says what kind of thing is meant. */
 const KINDS = {'#': 'channel', '@': 'person', '>': 'action'};

@@ -9,6 +9,8 @@ import {avatar} from './avatar.js';
 import {everybodyBut, startDirect} from './people.js';
 
 const KIND_ICONS = {public: 'hash', private: 'lock', direct: 'users'};
+/* For buttons that show faces. */
+const FACE_ICONS = {members: 'users', profile: 'user'};
 const BUTTONS = '#new-message, #add-channel, #search, .places > *, #topbar button:not(#open-drawer), #profile';
 
 /** Channels and people as {key, kind, group, name, text, about, sign, channel, go}; `others` are public channels one has not joined. */
@@ -72,7 +74,7 @@ export function actions() {
 function asAction(button) {
   const name = (find('[data-word]', button) || {}).textContent || button.getAttribute('aria-label') || button.textContent;
   const use = find('svg.icon use', button);
-  return newAction(button.id || name, use ? use.getAttribute('href').replace('#icon-', '') : 'users', name, () => button.click());
+  return newAction(button.id || name, use ? use.getAttribute('href').replace('#icon-', '') : FACE_ICONS[button.id] || 'info', name, () => button.click());
 }
 
 /** One thing to do. */

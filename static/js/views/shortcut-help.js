@@ -56,9 +56,9 @@ function drawGroup(name, found) {
 }
 
 function drawShortcut({keys, label, single}) {
-  const ways = keys.flatMap((way, index) => [index ? ` ${keysWords.or} ` : null, ...drawWay(way)]).filter(Boolean);
+  const ways = keys.flatMap((way, index) => [index ? keysWords.or : null, drawWay(way)]);
   const off = single && !areSingleKeysOn();
   return make('div', {className: off ? 'off' : ''}, make('dt', {}, label), make('dd', {}, ...ways, off ? make('small', {}, keysWords.off) : null));
 }
 
-const drawWay = way => keyCaps(way).map(cap => make('kbd', {}, cap));
+const drawWay = way => make('span', {className: 'way'}, ...keyCaps(way).map(cap => make('kbd', {}, cap)));
