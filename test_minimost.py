@@ -12285,8 +12285,7 @@ class ByKeyAlone(FeatureCase):
 
     def load(self, *place):
         super().load(*place)
-        self.page.wait_for("return performance.getEntriesByType('resource').some(entry => entry.name.endsWith('/selection.js'))")
-        self.page.wait_for("return document.querySelector('#jump kbd').textContent")
+        wait_until(lambda: self.page.run(HEARS_KEYS))
 
     def leave_box(self):
         self.page.run('document.activeElement.blur()')
@@ -12620,6 +12619,9 @@ class NotificationsInThePage(FeatureCase):
             'sound_voice': 'wood', 'sound': False, 'quiet_hours': {'on': True, 'start': '22:00', 'end': '07:00', 'days': list(range(7))}})
 
 
+HEARS_KEYS = """
+return import('/static/js/views/shortcuts.js')
+    .then(({shortcuts}) => ['J', 'V', '?'].every(key => shortcuts.some(({keys}) => keys.includes(key))))"""
 CATCH_COPIES = """
 window.copied = '';
 document.addEventListener('copy', event => { window.copied = String(event.target.value || getSelection()); });
