@@ -10778,6 +10778,7 @@ const cut = element => { const list = element.closest('.channel-lists'), at = el
     const edges = list && list.getBoundingClientRect(); return list && (at.bottom > edges.bottom || at.top < edges.top); };
 const small = [];
 for (const element of all) {
+    if (element.closest('.channel-lists')) element.scrollIntoView({block: 'center'});
     const {left, top, width, height} = element.getBoundingClientRect(), x = left + width / 2, y = top + height / 2;
     if (element.closest('#messages .text, .author, .gutter, .skip-link, [inert]') || !element.checkVisibility() || cut(element)
         || x < 0 || x > innerWidth || y < 0 || y > innerHeight || !hits(element, x, y)) continue;
