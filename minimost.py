@@ -8776,6 +8776,7 @@ class Keeper(threading.Thread):
         self.app, self.ending = app, threading.Event()
 
     def run(self):
+        self.app.store.reader()              # opened while there are descriptors for it
         due = [(self.app.clock.steady() + min(seconds, FIRST_CHORES), number)
                for number, (seconds, chore) in enumerate(CHORES)]
         while not self.ending.wait(max(0, min(due)[0] - self.app.clock.steady())):
