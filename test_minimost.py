@@ -11542,6 +11542,7 @@ class ReactionsInThePage(FeatureCase):
         self.page.click('.emoji-tabs [aria-label="Flags"]')
         self.page.wait_for("return document.querySelector('.emoji-tabs [aria-label=Flags]').getAttribute('aria-current') === 'true'")
         self.page.see('chequered flag', '.emoji-foot')
+        self.assertEqual(self.page.run(CONTRAST), [])
         self.assertGreater(self.page.run("return document.querySelectorAll('.emoji-grid button').length"), 1600)
         self.page.click('.emoji-search input')
         self.page.keys('ArrowUp')
@@ -12949,6 +12950,27 @@ class OnThePhone(FeatureCase):
         self.page.back()
         self.page.wait_for("return location.hash === '#/channel/%d'" % self.channel)
         self.assertFalse(self.page.run("return document.body.classList.contains('drawer-open')"))
+
+    def test_emoji_come_in_a_sheet_and_go_where_the_caret_is(self):
+        self.page.type('#message-text', 'Aye')
+        for width in (320, 390):
+            self.page.resize(width, 844)
+            self.page.click('#insert-emoji')
+            self.page.wait_for('.bottom-sheet .emoji-grid button')
+            self.page.wait_for("return !document.getAnimations().length")
+            self.assertEqual(self.page.run(OVERFLOW), 0, width)
+            self.assertEqual([one for one in self.page.run(TARGETS) if not one.startswith('emoji-')], [], width)
+            self.page.click('.emoji-grid button:nth-child(2)')
+            self.page.gone('.bottom-sheet')
+        wait_until(lambda: self.page.property('#message-text', 'value') == 'Aye' + '\u2705' * 2)
+
+    def test_the_list_of_names_is_wide_enough_for_fingers(self):
+        self.page.type('#message-text', '@b')
+        self.page.wait_for('.completions [role=option]')
+        self.assertGreaterEqual(self.page.run("return document.querySelector('.completions [role=option]').offsetHeight"), 44)
+        self.assertEqual(self.page.run(OVERFLOW), 0)
+        self.page.gesture(self.page.centre('.completions [role=option]'))
+        wait_until(lambda: self.page.property('#message-text', 'value') == '@bob ')
 
     def test_saved_messages_fill_the_page_and_back_leaves_them(self):
         self.write('Anything at all')
