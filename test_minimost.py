@@ -11441,6 +11441,13 @@ class FeatureCase(PageCase):
         self.page.wait_for("article[data-id='%d']" % message)
         return message
 
+    def share(self, *files, text=''):
+        """Have bob post files, each (name, bytes); returns the message's id once ann sees it."""
+        ids = [self.bob.post('/files?name=' + urllib.parse.quote(name), content).data['file']['id'] for name, content in files]
+        message = self.post(self.bob, text, files=ids)
+        self.page.wait_for("article[data-id='%d']" % message)
+        return message
+
     def menu(self, message):
         """Open the menu of a message."""
         self.page.wait_for("return document.querySelector('#messages') && performance.getEntriesByType('resource')"
@@ -12688,13 +12695,6 @@ class MediaInThePage(FeatureCase):
 
     options = {'flags': FAKE_MICROPHONE}
 
-    def share(self, *files, text=''):
-        """Have bob post files, each (name, bytes); returns the message's id once ann sees it."""
-        ids = [self.bob.post('/files?name=' + urllib.parse.quote(name), content).data['file']['id'] for name, content in files]
-        message = self.post(self.bob, text, files=ids)
-        self.page.wait_for("article[data-id='%d']" % message)
-        return message
-
     # -- pictures
 
     def open_first(self, *rows):
@@ -12841,6 +12841,13 @@ class MediaInThePage(FeatureCase):
         self.assertRegex(self.page.text('article .play-time'), r'0:00 / 0:[0-9]{2}')
         self.page.wait_for("return new Set(document.querySelector('article .wave .rest').getAttribute('d').match(/v[0-9.]+/g)).size > 1")
 
+    def test_voice_messages_end_by_themselves_after_five_minutes(self):
+        self.begin_recording()
+        self.page.run("const now = performance.now.bind(performance); performance.now = () => now() + 300000")
+        self.page.wait_for('.recorder .player')
+        self.page.click('.recorder .tool')
+        self.page.gone('.recorder')
+
     def test_voice_messages_are_discarded_without_a_trace(self):
         self.begin_recording()
         self.page.click('.recorder .tool')
@@ -12929,6 +12936,33 @@ class OnThePhone(FeatureCase):
         self.assertEqual(self.page.run("return document.activeElement.textContent"), 'Appearance')
         self.page.keys('Escape')
         self.page.gone('dialog')
+
+    def test_pictures_are_pinched_and_swiped(self):
+        picture = minimost.draw_picture('gauge', 1, 640, 400)
+        message = self.share(('one.png', picture), ('two.png', picture))
+        self.page.click("article[data-id='%d'] a.picture" % message)
+        self.page.wait_for('dialog.lightbox[open]')
+        zoom = "return Number(getComputedStyle(document.querySelector('.stage img')).getPropertyValue('--zoom'))"
+        for kind, spread in (('touchStart', 30), ('touchMove', 60), ('touchMove', 90), ('touchEnd', None)):
+            points = [{'x': 195 + sign * spread, 'y': 450, 'id': sign + 1} for sign in (-1, 1)] if spread else []
+            self.page.cdp('Input.dispatchTouchEvent', type=kind, touchPoints=points)
+        wait_until(lambda: self.page.run(zoom) > 2)
+        self.page.keys('0')
+        self.assertEqual(self.page.run('return document.documentElement.scrollWidth'), 390)
+        self.page.gesture((300, 450), (120, 455))
+        self.page.see('two.png', '.lightbox .caption')
+        self.page.gesture((8, 450), (220, 455))
+        self.page.see('one.png', '.lightbox .caption')
+        self.assertTrue(self.page.run("return document.querySelector('#sidebar').getBoundingClientRect().right <= 0"))
+        self.page.click('.lightbox .close')
+        self.page.gone('.lightbox')
+
+    def test_voice_messages_stand_where_send_would(self):
+        self.page.wait_for('#record')
+        self.page.gone('#send')
+        self.page.type('#message-text', 'Words')
+        self.page.gone('#record')
+        self.page.wait_for("return document.querySelector('#send').getClientRects().length")
 
     def test_a_long_press_offers_a_row_of_six(self):
         message = self.write('Press me long')

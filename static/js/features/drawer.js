@@ -52,7 +52,7 @@ let touch = null;
 
 document.addEventListener('touchstart', event => {
   const {clientX: x, clientY: y} = event.touches[0];
-  touch = event.touches.length === 1 && (isOpen() || x < EDGE) ? {x, y} : null;
+  touch = event.touches.length === 1 && !find('dialog[open]') && (isOpen() || x < EDGE) ? {x, y} : null;
 }, {passive: true});
 
 document.addEventListener('touchmove', event => {

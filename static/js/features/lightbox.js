@@ -30,7 +30,7 @@ function picturesOf(message) {
 const isPicture = file => file.type.startsWith('image/') && file.width && file.height;
 
 function open(pictures, message, url) {
-  const stage = make('div', {className: 'stage'}, make('img', {decoding: 'async', draggable: false}));
+  const stage = make('div', {className: 'stage'}, make('img', {decoding: 'async', draggable: false}), make('p', {}, words.missingPicture));
   const dialog = make('dialog', {className: 'lightbox'}, stage);
   const box = {pictures, dialog, index: pictures.findIndex(one => one.message === message && one.file.url === url)};
   box.zoom = zoomable(stage, find('img', stage), step => go(box, step));

@@ -1,13 +1,16 @@
 /** Sound and film in messages: players that go on while their message is drawn anew. */
 import {find, findAll} from '../core/dom.js';
-import {listen} from '../core/state.js';
+import {listen, state} from '../core/state.js';
 import {drawPlayer, playAlone} from '../views/player.js';
 import {drawCard, onMessageDrawn} from '../views/message.js';
 
 /* What has been drawn in the open channel, by message and file. */
 const drawn = new Map();
+let channelId = null;
 
 listen('route', () => {
+  if (channelId === state.channelId) return;
+  channelId = state.channelId;
   playAlone(null);
   drawn.clear();
 });

@@ -87,6 +87,9 @@ export function sizeInWords(bytes) {
   return `${step && size < 100 ? size.toFixed(1) : Math.round(size)} ${SIZES[step]}`;
 }
 
+/** Files whose names begin like this were spoken into the page. */
+export const VOICE_NAME = 'voice-message';
+
 /** The letters on a file's badge. */
 export function fileKind(name) {
   const [, ending] = /\.(\w{1,4})$/.exec(name) || [];

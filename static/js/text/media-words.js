@@ -1,4 +1,5 @@
 /** The words of pictures, sound, film, voice messages and previews. */
+import {VOICE_NAME} from './measures.js';
 
 const clock = seconds => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, '0')}`;
 
@@ -40,7 +41,7 @@ export const mediaWords = {
   fileName: (at, ending) => {
     const two = number => String(number).padStart(2, '0');
     const day = [at.getFullYear(), two(at.getMonth() + 1), two(at.getDate())].join('-');
-    return `voice-message ${day} ${two(at.getHours())}-${two(at.getMinutes())}.${ending}`;
+    return `${VOICE_NAME} ${day} ${two(at.getHours())}-${two(at.getMinutes())}.${ending}`;
   },
   nothingHeard: 'Nothing was recorded.',
 

@@ -2,7 +2,7 @@
 import {fill, icon, make, setSlot, slot} from '../core/dom.js';
 import {addressOf, isForMe, state, userName} from '../core/state.js';
 import {markup} from '../text/markup.js';
-import {clockTime, fileKind, fullTime, sizeInWords} from '../text/measures.js';
+import {clockTime, fileKind, fullTime, sizeInWords, VOICE_NAME} from '../text/measures.js';
 import {words} from '../text/words.js';
 import {avatar} from './avatar.js';
 
@@ -148,7 +148,7 @@ function drawMedia(file, family) {
   return figure;
 }
 
-const isVoice = file => file.name.startsWith('voice-message ');
+const isVoice = file => file.name.startsWith(VOICE_NAME);
 
 /** A file as a card with its name, type and size. */
 export function drawCard(file) {

@@ -15,13 +15,13 @@ export function playAlone(media) {
   now.playing = media;
 }
 
-/** The element of a player for {url, seconds, size, read?()}; `read` gives the bytes where the address cannot be fetched. */
-export function drawPlayer({url, seconds, size, read = () => fetchBytes(url)}, onFailure = () => {}) {
+/** The element of a player for {name, url, seconds, size, read?()}; `read` gives the bytes where the address cannot be fetched. */
+export function drawPlayer({name, url, seconds, size, read = () => fetchBytes(url)}, onFailure = () => {}) {
   const sound = new Audio();
   const play = make('button', {type: 'button', className: 'play'});
   const seek = make('input', {type: 'range', min: 0, max: 1, step: 'any', value: 0, className: 'seek', 'aria-label': mediaWords.position});
   const frame = make('span', {className: 'wave-frame'}, drawWave(flatBars()), seek);
-  const element = make('div', {className: 'player'}, play, frame, make('span', {className: 'play-time'}), speedButton(sound));
+  const element = make('div', {className: 'player', role: 'group', 'aria-label': name}, play, frame, make('span', {className: 'play-time'}), speedButton(sound));
   const player = {element, sound, seconds: seconds || 0};
   Object.assign(sound, {preload: 'none', src: url});
   play.addEventListener('click', () => toggle(sound));

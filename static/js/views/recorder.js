@@ -32,6 +32,7 @@ export async function startRecording(longest, onSend, onDiscard) {
 
 function listenTo(take) {
   take.context = new AudioContext();
+  take.context.resume();
   take.analyser = take.context.createAnalyser();
   take.samples = new Float32Array(take.analyser.fftSize);
   take.context.createMediaStreamSource(take.stream).connect(take.analyser);
@@ -111,7 +112,7 @@ async function preview(take) {
   const file = await finish(take);
   if (!file) return send(take);
   take.address = URL.createObjectURL(file);
-  take.element.replaceChildren(discardTool(take), drawPlayer({url: take.address, seconds: take.seconds, size: file.size, read: () => file.arrayBuffer()}), sendTool(take));
+  take.element.replaceChildren(discardTool(take), drawPlayer({name: file.name, url: take.address, seconds: take.seconds, size: file.size, read: () => file.arrayBuffer()}), sendTool(take));
   find('.play', take.element).focus();
 }
 
