@@ -6934,8 +6934,15 @@ class TheOperator(unittest.TestCase):
     def setUp(self):
         self.data = new_folder(self)
 
-    def run_command(self, *words, said=''):
-        """Returns the exit status, what was said, and what was complained."""
+    def run_command(self, *words):
+        """Runs a command in this process; returns the exit status, what was said, and what was complained."""
+        self.addCleanup(os.umask, os.umask(0o077))
+        with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.redirect_stderr(io.StringIO()) as errors:
+            status = minimost.main(list(words) + ['--data', self.data])
+        return status, output.getvalue().strip(), errors.getvalue().strip()
+
+    def run_process(self, *words, said=''):
+        """Runs a command in a process of its own; returns the same."""
         process = subprocess.Popen([sys.executable, minimost.__file__] + list(words) + ['--data', self.data], stdin=subprocess.PIPE,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
         output, errors = process.communicate(said, timeout=30)
@@ -6954,7 +6961,7 @@ class TheOperator(unittest.TestCase):
         link = re.search(r'https://box\.lan/#/reset/(\S{43})', said).group(1)
         self.assertEqual(visitor(self, running).post('/reset/' + link, {'new': PASSWORD}).status, 204)
         self.assertEqual(visitor(self, running).post('/login', {'username': 'bob', 'password': PASSWORD}).data['user']['role'], 'admin')
-        self.assertEqual(self.run_command('send', 'general', said='from\nthe terminal\n')[0], 0)
+        self.assertEqual(self.run_process('send', 'general', said='from\nthe terminal\n')[0], 0)
         told = str(ann.poll(cursor, 5).data)
         self.assertIn('bob', told)
         self.assertIn('from\\nthe terminal', told + str(ann.get('/channels/1/messages').data))
@@ -6978,12 +6985,23 @@ class TheOperator(unittest.TestCase):
             self.assertEqual(client.post(ask['path'], ask['body'], **headers).status, status, (text, headers))
         self.assertEqual(client.post('/control/nothing', {'values': {}}).status, 404)
 
+    def test_reaches_a_server_over_https_and_hears_when_it_is_gone(self):
+        running = minimost.start(minimost.App(self.data, minimost.Settings()), '127.0.0.1', 0)
+        self.addCleanup(stop_once, running)
+        status, said, _ = self.run_process('users', 'add', 'ann')
+        self.assertEqual((status, running.url.startswith('https:')), (0, True))
+        self.assertIn('%s/#/reset/' % running.url, said)
+        os.unlink(os.path.join(self.data, 'control.json'))
+        status, _, errors = self.run_command('users')
+        self.assertEqual((status, errors.count('\n')), (1, 0))
+        self.assertIn('already running', errors)
+
     def test_takes_the_folder_where_no_server_runs(self):
         self.assertEqual(self.run_command('users')[0::2], (1, 'There is no chat in %s; --data names its folder.' % self.data))
         self.assertEqual(self.run_command('users', 'add', 'ann', 'owner')[0], 0)
         with open(os.path.join(self.data, 'control.json'), 'w') as file:         # as a crash leaves it
             json.dump({'url': 'http://127.0.0.1:9', 'token': 'stale'}, file)
-        status, said, errors = self.run_command('reset-password', 'ANN', '--expires', '5', '--base-url', 'http://box:5000/')
+        status, said, errors = self.run_process('reset-password', 'ANN', '--expires', '5', '--base-url', 'http://box:5000/')
         self.assertEqual((status, errors), (0, ''))
         link = re.search(r'http://box:5000/#/reset/(\S{43})', said).group(1)
         code = re.match(r'\S+', self.run_command('invite', '--uses', '2', '--role', 'guest', '--channel', 'general')[1]).group()
@@ -7229,6 +7247,24 @@ class Starting(unittest.TestCase):
                     self.assertRegex(self.damaged(name, damage), '(?i)backup')
         running = serve_folder(self, self.folder)
         self.assertEqual(200, visitor(self, running).post('/login', {'username': 'ann', 'password': PASSWORD}).status)
+
+    def test_brings_the_databases_of_the_first_version_up_to_date(self):
+        folder = new_folder(self)
+        os.mkdir(folder)
+        newest = minimost.MIGRATIONS
+        self.addCleanup(setattr, minimost, 'MIGRATIONS', newest)
+        minimost.MIGRATIONS = {schema: scripts[:1] for schema, scripts in newest.items()}
+        store = minimost.Store(folder, minimost.Clock(), minimost.Core())
+        store.open()
+        hashed = minimost.Passwords(os.urandom).hash(PASSWORD)
+        store.write(lambda change: change.insert('accounts', username='ann', username_key='ann', password=hashed, created_at=1))
+        store.close()
+        minimost.MIGRATIONS = newest
+        running = serve_folder(self, folder)
+        answer = visitor(self, running).post('/login', {'username': 'ann', 'password': PASSWORD})
+        self.assertEqual((answer.status, answer.data['user']['role']), (200, 'owner'))
+        kept = {name.partition('.before')[0] for name in os.listdir(os.path.join(folder, 'backups'))}
+        self.assertLessEqual({'auth.db', 'messages.db'}, kept)
 
     def test_is_refused_when_a_newer_version_wrote_the_database(self):
         for schema, name, _ in minimost.DATABASES[:2]:
