@@ -8,6 +8,7 @@ import {words} from '../text/words.js';
 import {statusOf, untilInWords} from '../views/avatar.js';
 import {signOut} from '../views/leaving.js';
 import {openMenu} from '../views/menu.js';
+import {showShortcuts} from '../views/shortcuts.js';
 import {endAfter, openStatusForm, saveStatus} from '../views/status-form.js';
 import {attempt} from '../views/toast.js';
 
@@ -23,7 +24,7 @@ function openOwnMenu() {
     'rule',
     {icon: 'user', label: words.ownProfile, run: () => tell('show-settings', 'profile')},
     {icon: 'gear', label: words.settings, run: () => tell('show-settings')},
-    {icon: 'list', label: keysWords.shortcuts, key: '?', run: () => tell('show-shortcuts')},
+    {icon: 'list', label: keysWords.shortcuts, key: '?', run: showShortcuts},
     'rule',
     {icon: 'logout', label: words.signOut, run: signOut},
   ]);

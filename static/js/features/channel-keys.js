@@ -4,7 +4,7 @@ import {addressOf, listen, state} from '../core/state.js';
 import {keep, kept} from '../core/store.js';
 import {keysWords} from '../text/keys-words.js';
 import {messageBox} from '../views/composer.js';
-import {addShortcut, shownKeys} from '../views/shortcuts.js';
+import {addShortcut, showShortcuts, shownKeys} from '../views/shortcuts.js';
 import {jumpToLatest} from '../views/timeline.js';
 import {toast} from '../views/toast.js';
 
@@ -18,17 +18,12 @@ const BY_KEY = [
   {keys: 'Alt+Shift+ArrowUp', label: keysWords.previousUnread, run: () => stepToUnread(-1)},
   {keys: 'Alt+Shift+ArrowDown', label: keysWords.nextUnread, run: () => stepToUnread(1)},
   {keys: 'Escape', label: keysWords.jumpToLatest, may: mayJumpToLatest, run: jumpToLatest},
-  {keys: 'Ctrl+/', label: keysWords.shortcuts, group: 'page', run: showHelp},
-  {keys: '?', label: keysWords.shortcuts, group: 'page', single: true, run: showHelp},
+  {keys: 'Ctrl+/', label: keysWords.shortcuts, group: 'page', run: showShortcuts},
+  {keys: '?', label: keysWords.shortcuts, group: 'page', single: true, run: showShortcuts},
 ];
 
 for (const shortcut of BY_KEY) addShortcut({group: 'channels', ...shortcut});
 setSlot(find('#sidebar'), 'jump-key', shownKeys(SWITCHER));
-
-async function showHelp() {
-  const {openShortcutHelp} = await import('../views/shortcut-help.js');
-  openShortcutHelp();
-}
 
 const rows = () => findAll('.channel-lists a.channel');
 const isOpen = row => Number(row.dataset.id) === state.channelId;
@@ -66,6 +61,5 @@ function noteVisit() {
   keep('recent-channels', [channelId, ...others].slice(0, RECENT_KEPT));
 }
 
-listen('show-shortcuts', showHelp);
 listen('route', noteVisit);
 noteVisit();

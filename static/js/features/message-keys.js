@@ -9,7 +9,7 @@ import {jumpToLatest} from '../views/timeline.js';
 import {toast} from '../views/toast.js';
 
 /* What a message may lead to, the likeliest first. */
-const OPENABLE = ['.quote[href]', '.attachments a', '.text a[href]'];
+const OPENABLE = ['.quote[href]', '.attachments :is(a, button)', '.text a[href]'];
 
 const BY_KEY = [
   {keys: 'J', label: keysWords.nextMessage, run: () => move(1)},

@@ -7,7 +7,7 @@ import {keysWords} from '../text/keys-words.js';
 import {words} from '../text/words.js';
 import {actions, byName, destinations, drawPlace, idOf, newAction} from '../views/destinations.js';
 import {closeOnBackdrop, showModal} from '../views/dialog.js';
-import {keyName} from '../views/shortcuts.js';
+import {keyName, showShortcuts} from '../views/shortcuts.js';
 import {attempt} from '../views/toast.js';
 
 /* Few where actions follow that fit too. */
@@ -72,7 +72,7 @@ function wire(close) {
 const KEYS = {
   ArrowDown: () => move(1),
   ArrowUp: () => move(-1),
-  'Ctrl+K': () => switcher.dialog.close(),
+  'Ctrl+K': event => event.repeat || switcher.dialog.close(),
   Enter: event => event.target === switcher.field ? choose(switcher.shown[markedAt()]) : event.target.click(),
 };
 
@@ -133,7 +133,7 @@ function ownActions() {
   const theme = shown === 'dark' ? 'light' : 'dark';
   return [
     newAction('settings', 'gear', words.settings, () => tell('show-settings')),
-    newAction('shortcuts', 'key', keysWords.shortcuts, () => tell('show-shortcuts')),
+    newAction('shortcuts', 'key', keysWords.shortcuts, showShortcuts),
     newAction('theme', theme === 'dark' ? 'moon' : 'sun', keysWords.useTheme[theme], () => choosePreference('theme', theme), keysWords.theme),
   ];
 }

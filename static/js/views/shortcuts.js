@@ -53,6 +53,12 @@ export const keyCaps = keys => keys.split(/[+ ]/).map(key => (isMac ? MAC_CAPS :
 /** The same in one line, for tooltips. */
 export const shownKeys = keys => keyCaps(keys).join(isMac || keys.includes(' ') ? ' ' : '+');
 
+/** Shows the list of all shortcuts, which is fetched when it is first wanted. */
+export async function showShortcuts() {
+  const {openShortcutHelp} = await import('./shortcut-help.js');
+  openShortcutHelp();
+}
+
 const first = {name: '', at: 0};
 
 document.addEventListener('keydown', event => {
