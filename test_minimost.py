@@ -12501,6 +12501,19 @@ KEYWORDS = """
 const [text, ...lists] = arguments;
 return import('/static/js/core/attention.js').then(({hasKeyword}) => lists.map(list => hasKeyword(text, list)));
 """
+RECORD_WORKER = """
+window.needsWorker = true;
+const show = ServiceWorkerRegistration.prototype.showNotification;
+ServiceWorkerRegistration.prototype.showNotification = async function (...about) {
+    await show.apply(this, about);
+    window.shown = true;
+};
+"""
+SHOWN_BY_WORKER = """
+return navigator.serviceWorker.getRegistration('/static/js/features/notify-worker.js')
+    .then(registration => registration ? registration.getNotifications() : [])
+    .then(shown => shown.map(notification => [notification.body, notification.data.address]));
+"""
 MESSAGE, FOR_YOU = 587, 659      # the first pitch of each sound, in Hz
 
 
@@ -12588,6 +12601,8 @@ class NotificationsInThePage(FeatureCase):
         for text in ('Nothing for ann', 'A pumpkin', 'The PUMP broke'):
             say(text)
         wait_until(lambda: self.told() == ['The PUMP broke'], message=self.told)
+        self.post(self.bob, 'Mind the pump', self.channel)
+        self.page.wait_for('#messages .mentions-me')
         self.ann.put('/me/presence', {'state': 'dnd'})
         wait_until(lambda: self.page.run(OWN_PRESENCE) == 'dnd')
         say('@ann in vain')
@@ -12612,8 +12627,14 @@ class NotificationsInThePage(FeatureCase):
         self.assertEqual(found, [True, False, True, False, True, False, False, True])
 
     def test_are_asked_for_by_a_button_that_explains_and_a_refusal_can_be_undone(self):
-        self.page.run("Notification.permission = 'default'; Notification.answer = 'denied'")
-        self.open_settings()
+        self.addCleanup(self.page.run, "localStorage.removeItem('device:offered')")
+        self.page.run("Notification.permission = 'default'; Notification.answer = 'denied';"
+                      "Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
+        self.post(self.bob, 'Where is @ann', self.elsewhere)
+        self.page.wait_for("return localStorage.getItem('device:offered')")
+        self.page.run("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+        self.page.see('while you were away', '#toasts')
+        press(self.page, '#toasts', 'Notify me')
         self.page.see('Your browser will ask', '.notification-state')
         press(self.page, '.notification-state', 'Turn on notifications')
         self.page.see('To undo it', '.notification-state')
@@ -12622,6 +12643,7 @@ class NotificationsInThePage(FeatureCase):
         press(self.page, '.notification-state', 'Turn on notifications')
         self.page.see('Notifications are on', '.notification-state')
         self.assertEqual(self.told(), ['This is how new messages are shown on this device.'])
+        self.page.run('pitches.length = 0')
         press(self.page, '.notification-state', 'Turn off')
         self.page.see('You turned them off', '.notification-state')
         self.post(self.bob, 'Heard, not seen', self.elsewhere)
@@ -12629,6 +12651,17 @@ class NotificationsInThePage(FeatureCase):
         self.assertEqual(len(self.told()), 1)
         press(self.page, '.notification-state', 'Turn on')
         self.page.see('Notifications are on', '.notification-state')
+
+    def test_a_worker_shows_them_where_nothing_else_may_and_leads_to_the_message(self):
+        self.page.permit('notifications')
+        self.page.run(RECORD_WORKER)
+        message = self.post(self.bob, 'By the worker', self.elsewhere)
+        address = '#/channel/%d/message/%d' % (self.elsewhere, message)
+        self.page.wait_for('return window.shown')            # Chromium forgets one that is looked for before it stands
+        self.assertEqual(self.page.run(SHOWN_BY_WORKER), [['By the worker', address]])
+        self.page.run("navigator.serviceWorker.dispatchEvent(new MessageEvent('message', {data: {address: arguments[0]}}))", address)
+        self.page.wait_for("article[data-id='%d']" % message)
+        wait_until(lambda: self.page.run(SHOWN_BY_WORKER) == [])
 
     def test_say_why_they_cannot_work(self):
         self.addCleanup(self.page.run, "localStorage.removeItem('device:notifications')")
@@ -12653,9 +12686,8 @@ class NotificationsInThePage(FeatureCase):
             self.page.wait_for('return pitches.length')
             tried.append(tuple(self.page.run('return pitches')))
         self.assertEqual(3, len(set(tried)))
-        self.page.run(CHOOSE_SETTING, 'sound_voice', 'wood')
         self.page.run('pitches.length = 0')
-        press(self.page, '.settings-body', 'Message')
+        self.page.run(CHOOSE_SETTING, 'sound_voice', 'wood')
         self.page.wait_for('return pitches.length')
         self.assertNotEqual(tried[0], tuple(self.page.run('return pitches')))
         self.page.run(CHOOSE_SETTING, 'sound', None)

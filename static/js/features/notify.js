@@ -1,9 +1,11 @@
 /** Draws attention to new messages by a notification, a sound and a shake: once for all tabs of this browser, and not where one is looking. */
-import {attentionFor} from '../core/attention.js';
+import {attentionFor, hasKeyword} from '../core/attention.js';
 import {isLeading} from '../core/feed.js';
 import {preference} from '../core/preferences.js';
-import {listen, state} from '../core/state.js';
-import {broadcast, hear} from '../core/store.js';
+import {isNews, listen, state, tell} from '../core/state.js';
+import {broadcast, hear, keepForDevice, keptForDevice} from '../core/store.js';
+import {onMessageDrawn} from '../views/message.js';
+import {toast} from '../views/toast.js';
 
 /* The other tabs have so long (ms) to say that somebody is looking at the message there. */
 const GRACE = 150;
@@ -22,8 +24,14 @@ function newestKnown() {
 listen('snapshot', () => { newest = newestKnown(); });
 listen('message', onMessage);
 listen('mine', ({channel_id: channelId, read_to: readTo}) => dropRead(channelId, readTo));
+if (navigator.serviceWorker) navigator.serviceWorker.addEventListener('message', ({data}) => { location.hash = data.address; });
 hear('attended', id => pending.delete(id));
 hear('ring', ring);
+
+/* A keyword marks a message as one's name does. */
+onMessageDrawn((article, message) => {
+  if (isNews(message) && hasKeyword(message.text, preference('keywords', ''))) article.classList.add('mentions-me');
+});
 
 /* One's own may overtake what others wrote before it, so it says nothing about what is new. */
 function onMessage(message) {
@@ -55,8 +63,18 @@ async function raise() {
   const kind = waiting.some(one => one.kind === 'mention') ? 'mention' : 'message';
   broadcast('ring', kind);
   ring(kind);
-  const {showMessages} = await alerts();
+  const {notificationState, showMessages} = await alerts();
   for (const messages of byChannel(waiting)) showMessages(messages);
+  if (kind === 'mention' && document.hidden && notificationState() === 'ask' && !keptForDevice('offered')) offerWhenBack();
+}
+
+/* Asked once on a device, when somebody comes back to something that they might have liked to see at once. */
+function offerWhenBack() {
+  keepForDevice('offered', true);
+  document.addEventListener('visibilitychange', async () => {
+    const {notifyWords: words} = await import('../text/notify-words.js');
+    toast(words.missed, {name: 'bell', action: {label: words.offer, run: () => tell('show-settings', 'notifications')}});
+  }, {once: true});
 }
 
 function byChannel(waiting) {

@@ -65,12 +65,18 @@ async function watchPermission(block) {
 function soundRows() {
   const rows = [
     switchRow('sound', words.sound, words.soundHint, true),
-    segmentRow('sound_voice', words.voice, '', words.voices, 'bell'),
-    sliderRow('sound_volume', words.volume, '', {min: 0, max: 100, step: 5, fallback: NORMAL_VOLUME, sayValue: words.percent}),
+    heard(segmentRow('sound_voice', words.voice, '', words.voices, 'bell')),
+    heard(sliderRow('sound_volume', words.volume, '', {min: 0, max: 100, step: 5, fallback: NORMAL_VOLUME, sayValue: words.percent})),
     settingRow(words.test, '', make('span', {className: 'button-row'}, ...Object.entries(words.tests).map(testButton))),
   ];
   if (navigator.vibrate && isTouch()) rows.push(switchRow('vibrate', words.vibrate, '', true));
   return rows;
+}
+
+/* What was just chosen is heard at once. */
+function heard(row) {
+  row.addEventListener('change', () => playSound('message'));
+  return row;
 }
 
 function testButton([name, text]) {

@@ -9,6 +9,9 @@ export const notifyWords = {
   firstTitle: 'Notifications are on',
   firstText: 'This is how new messages are shown on this device.',
 
+  missed: 'Somebody wrote to you while you were away.',
+  offer: 'Notify me',
+
   notifications: 'Notifications',
   onThisDevice: 'On this device',
   states: {

@@ -1,5 +1,4 @@
 /** What draws attention outside the page: notifications of the system, sounds, shaking. */
-import {isTouch} from '../core/dom.js';
 import {preference} from '../core/preferences.js';
 import {addressOf, channelName, state, userName} from '../core/state.js';
 import {keepForDevice, keptForDevice} from '../core/store.js';
@@ -106,11 +105,9 @@ function ready({active, installing, waiting}) {
   return new Promise(resolve => worker.addEventListener('statechange', () => worker.state === 'activated' && resolve()));
 }
 
-if (navigator.serviceWorker) navigator.serviceWorker.addEventListener('message', ({data}) => { location.hash = data.address; });
-
 /** Takes the notifications of a channel away once what they told was read. */
 export async function closeNotification(channelId, readTo) {
-  const notifications = [shown.get(channelId), ...isTouch() ? await notificationsOfWorker(channelId) : []];
+  const notifications = [shown.get(channelId), ...await notificationsOfWorker(channelId)];
   for (const notification of notifications) if (notification && notification.data.messageId <= readTo) notification.close();
 }
 
