@@ -13172,6 +13172,8 @@ class AccessByAxe(unittest.TestCase):
 
 
 AXE_SCENES = (
+    ('unread', '#unread', '#panel:not([hidden]) .card-group'),
+    ('mentions', '#mentions', '#panel:not([hidden]) .card'),
     ('members', '#members', '#panel:not([hidden]) .person'),
     ('search', '#search', '#panel:not([hidden]) .search'),
     ('own menu', '#profile', 'dialog[open] .menu'),
