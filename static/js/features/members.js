@@ -7,7 +7,7 @@ import {words} from '../text/words.js';
 import {leaveChannel} from '../views/channel.js';
 import {ask, openForm, radios} from '../views/dialog.js';
 import {openMenu} from '../views/menu.js';
-import {closePanel, openPanel, openPanelName} from '../views/panel.js';
+import {closePanel, openPanel, openPanelName, tieButton} from '../views/panel.js';
 import {everybodyBut, findPeople, peopleOf, peoplePicker, personRow, roleTag, startDirect} from '../views/people.js';
 import {attempt} from '../views/toast.js';
 
@@ -23,10 +23,8 @@ const list = make('div', {className: 'people'});
 const body = make('div', {className: 'members'}, make('span', {className: 'input'}, icon('search', 17), filter), list);
 const shown = {channelId: null, ids: []};
 
-document.addEventListener('click', event => {
-  if (event.target.closest('#members')) toggle();
-  if (event.target.closest('.add-people')) addPeople(openChannel());
-});
+tieButton('#members', NAME, open);
+document.addEventListener('click', event => event.target.closest('.add-people') && addPeople(openChannel()));
 filter.addEventListener('input', drawList);
 list.addEventListener('click', event => {
   const row = event.target.closest('.person');
@@ -34,13 +32,8 @@ list.addEventListener('click', event => {
 });
 for (const topic of ['route', 'snapshot', 'channel', 'mine']) listen(topic, follow);
 for (const topic of ['presence', 'user']) listen(topic, () => openPanelName() === NAME && drawList());
-listen('panel', name => {
-  const button = find('#members');
-  button.setAttribute('aria-expanded', String(name === NAME));
-});
 
-function toggle() {
-  if (openPanelName() === NAME) return closePanel();
+function open() {
   filter.value = '';
   return show(openChannel());
 }

@@ -5,7 +5,7 @@ import {listen, openChannel, state} from '../core/state.js';
 import {laterWords} from '../text/later-words.js';
 import {cardList, messageCard, noCards} from '../views/cards.js';
 import {addMessageAction, onMessageDrawn} from '../views/message.js';
-import {closePanel, openPanel, openPanelName} from '../views/panel.js';
+import {openPanel, openPanelName, tieButton} from '../views/panel.js';
 import {attempt} from '../views/toast.js';
 
 const NAME = 'pins';
@@ -31,16 +31,10 @@ onMessageDrawn((article, message) => {
   find('.body', article).prepend(make('p', {className: 'pin-mark'}, icon('pin', 13), laterWords.pinned));
 });
 
-document.addEventListener('click', event => event.target.closest('#pins') && toggle());
+tieButton('#pins', NAME, show);
 for (const topic of ['route', 'snapshot']) listen(topic, load);
 listen('message', onMessage);
-listen('panel', name => find('#pins').setAttribute('aria-expanded', String(name === NAME)));
 load();
-
-function toggle() {
-  if (openPanelName() === NAME) return closePanel();
-  return show();
-}
 
 async function load() {
   const {channelId} = state;
