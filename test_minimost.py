@@ -12289,6 +12289,8 @@ class OwnProfile(FeatureCase):
         self.watcher.see('Active', '.user-card')
         self.watcher.keys('Escape')
         self.assertIsNone(self.ann.get('/me').data['user']['presence_until'])
+        self.ann.put('/me/presence', {'state': 'idle'})
+        wait_until(lambda: self.ann.get('/me').data['user']['presence'] == 'active', message='the device in use has the say')
 
     def test_another_device_is_named_and_signed_out_where_it_asks_to_sign_in_again(self):
         other = self.new_browser('ann')
