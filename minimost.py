@@ -2228,13 +2228,12 @@ class Request:
     @property
     def is_local(self):
         """Whether the person sits at this very machine, with nothing in between."""
-        return is_loopback(self.peer) and self.is_direct
+        return is_loopback(self.peer) and not self.is_proxied and not self.is_forwarded
 
     @property
-    def is_direct(self):
-        """Whether nothing stands between the person and this server, as far as can be told."""
-        between = any(name in self.headers for name in ('x-forwarded-for', 'forwarded', 'via', 'x-real-ip'))
-        return not self.is_proxied and not between
+    def is_forwarded(self):
+        """Whether the request says that something stood in between."""
+        return any(name in self.headers for name in ('x-forwarded-for', 'forwarded', 'via', 'x-real-ip'))
 
     def cookie(self, name):
         return read_cookies(self.headers.get('cookie', '')).get(self.cookie_name(name), '')
@@ -3026,7 +3025,7 @@ def shut_out(app, change, user_id):
 
 
 def void_papers(change, user_id):
-    """What gave more or less than a new standing does ends with the old one: invitations made, a link for the password."""
+    """Invitations that a user made, and a link for the password, end with the standing in which they were given."""
     change.execute('DELETE FROM invites WHERE created_by = ?', (user_id,))
     change.execute('DELETE FROM resets WHERE user_id = ?', (user_id,))
 
@@ -9137,9 +9136,8 @@ def carry_out_here(app, verb, values):
 def load_verb(request, text):
     """Only from this machine, and only with the word that stands in control.json; to all others it is not there."""
     given, expected = request.bearer.encode('utf-8'), request.app.control_token.encode('utf-8')
-    is_near = request.is_direct and (is_loopback(request.peer) or request.peer == request.app.settings.host)
-    is_near = is_near or request.address == UNIX_PEER        # without a proxy in between
-    if not is_near or not expected or not hmac.compare_digest(given, expected) or text not in CONTROLS:
+    is_near = is_loopback(request.peer) or request.peer in (request.app.settings.host, UNIX_PEER)
+    if request.is_forwarded or not is_near or not expected or not hmac.compare_digest(given, expected) or text not in CONTROLS:
         raise not_found()
     return text
 

@@ -6974,7 +6974,7 @@ class TheOperator(unittest.TestCase):
         self.assertFalse(os.path.exists(path))
 
     def test_is_let_in_only_by_the_word_and_from_this_machine(self):
-        running = serve_folder(self, self.data, trusted_proxies=['127.0.0.9'])
+        running = serve_folder(self, self.data, trusted_proxies=['127.0.0.1'])
         word = minimost.read_json_object(os.path.join(self.data, 'control.json'))['token']
         ask = dict(path='/control/users-list', body={'values': {}})
         cases = ((word, {}, 200), ('x' + word[1:], {}, 404), ('', {}, 404), (word, {'X_Forwarded_For': '10.0.0.1'}, 404),
