@@ -35,12 +35,13 @@ THE BOX
   22. JOINING      addresses and QR codes
   23. BACKUP       everything in one zip, and back
   24. STUN         tells browsers the address they are seen from
-  25. SERVER       sockets, the lot, the crew, start and stop
-  26. COMMANDS     their table; serve, routes, settings
-  27. CONTROL      commands that a running server carries out
-  28. DEMO         a believable crew, two thousand messages, pictures drawn in code
-  29. BENCH        how fast it is here
-  30. COMMAND LINE where it all begins
+  25. JANITOR      what may be deleted, how full it is, stopping
+  26. SERVER       sockets, the lot, the crew, start and stop
+  27. COMMANDS     their table; serve, routes, settings
+  28. CONTROL      commands that a running server carries out
+  29. DEMO         a believable crew, two thousand messages, pictures drawn in code
+  30. BENCH        how fast it is here
+  31. COMMAND LINE where it all begins
 """
 import argparse
 import array
@@ -55,6 +56,7 @@ import errno
 import functools
 import gzip
 import hashlib
+import heapq
 import hmac
 import html.parser
 import http.client
@@ -582,6 +584,13 @@ SETTINGS = tuple(Setting(*row) for row in (
      'Further names under which browsers may reach the server.', []),
     ('link_preview_hosts', [], link_hosts,
      'Hosts, as in "wiki.local" or "wiki.local:8080", whose pages the server reads to show what a link leads to.', []),
+    ('max_upload_dir_size_mb', 0, Whole(0, 10 ** 9).read,
+     'What all files together may take, in megabytes; over it the heaviest user\'s oldest go. 0: no limit.', 0),
+    ('max_message_db_size_mb', 0, Whole(0, 10 ** 9).read,
+     'What the messages may take, in megabytes; over it the oldest of whoever has most go. 0: no limit.', 0),
+    ('image_retention_days', 0, Whole(0, 36500).read, 'Images are removed after so many days. 0: never.', 0),
+    ('file_retention_days', 0, Whole(0, 36500).read, 'Other files are removed after so many days. 0: never.', 0),
+    ('message_retention_days', 0, Whole(0, 36500).read, 'Messages are deleted after so many days. 0: never.', 0),
     ('backup_dir', None, Maybe(Text(1, 4096)).read, 'The folder for regular backups, best on another disk; null: none.', None),
     ('backup_hours', 24, Whole(1, 8760).read, 'How many hours of service lie between two regular backups.', None),
 ))
@@ -869,7 +878,8 @@ MIGRATIONS = {                   # schema name: one script per version; never ch
             user_id INTEGER NOT NULL,
             at INTEGER NOT NULL,
             PRIMARY KEY (alert_id, user_id)) WITHOUT ROWID;
-        """),
+        """,
+             'ALTER TABLE chat.files ADD COLUMN removed_at INTEGER;'),
     'presence': ("""
         CREATE TABLE presence.seen (user_id INTEGER PRIMARY KEY, at INTEGER NOT NULL);
         CREATE TABLE presence.noted (event_id INTEGER NOT NULL);
@@ -3708,7 +3718,8 @@ def attached_files(db, message_ids):
 
 def file_value(row):
     return {'id': row['id'], 'key': row['key'], 'name': row['name'], 'type': row['type'], 'size': row['size'],
-            'width': row['width'], 'height': row['height'], 'seconds': row['seconds'], 'url': '/files/' + row['key']}
+            'width': row['width'], 'height': row['height'], 'seconds': row['seconds'], 'url': '/files/' + row['key'],
+            'removed': row['removed_at'] is not None}
 
 
 @show('message', readers)
@@ -3898,6 +3909,11 @@ def reword(app, change, row, **values):
 
 def erase_message(app, change, row):
     """Take the words, the mentions and the files of a message away; an empty one stays in its place."""
+    strip_message(app, change, row)
+    change.tell('message', row['id'], row['channel_id'])
+
+
+def strip_message(app, change, row):
     reword(app, change, row, text='', mentions='[]', attached=0, reacted=0, pinned_at=None, deleted=1)
     for table in ('mentions', 'reactions'):
         change.execute('DELETE FROM %s WHERE message_id = ?' % table, (row['id'],))
@@ -3906,7 +3922,6 @@ def erase_message(app, change, row):
     change.execute('DELETE FROM attachments WHERE message_id = ?', (row['id'],))
     for file_id in file_ids:
         drop_file(app, change, file_id)
-    change.tell('message', row['id'], row['channel_id'])
 
 
 def erase_some_messages(app, change, user_id, after):
@@ -4422,8 +4437,13 @@ def require_room(request, limit):
 def require_space(app, coming):
     """Uploads leave the disk some room, so that messages can still be written."""
     disk = shutil.disk_usage(app.folder)
-    if disk.free - coming < max(SPARE_BYTES, min(SPARE_SHARE * disk.total, 10 * SPARE_BYTES)):
+    if disk.free - coming < spare_bytes(disk):
         raise storage_refusal('full')
+
+
+def spare_bytes(disk):
+    """What is kept free of a disk."""
+    return int(max(SPARE_BYTES, min(SPARE_SHARE * disk.total, 10 * SPARE_BYTES)))
 
 
 def receive_file(request, path):
@@ -7678,7 +7698,250 @@ class Stun:
         server.server_close()
 
 
-# ---- 25. SERVER ------------------------------------------------------
+# ---- 25. JANITOR -----------------------------------------------------
+#
+# Nothing is deleted unless the operator sets an age or a size. Then the heaviest user's oldest goes first, what is
+# pinned stays, and no pass takes more than a fifth. Ages are told by the clock, so after it jumped a pass waits.
+
+FIRST_CLEANING = 300             # seconds after the start
+LARGEST_SHARE = 5                # no pass takes more than one in so many
+CLOCK_MAY_DRIFT = 7 * DAY        # seconds; more is a jump
+CLEANED_AT_ONCE = 200            # things in one commit
+PAGES_AT_ONCE = 500              # freed pages that are given back in one commit
+WARN_AT = 0.8                    # of a size that may not be exceeded
+PACE_DAYS = 30                   # how far back the pace of growth is measured
+
+Stored = collections.namedtuple('Stored', 'user_id id size')
+CleaningPlan = collections.namedtuple('CleaningPlan', 'files messages')
+
+IS_PINNED = ('EXISTS (SELECT 1 FROM attachments JOIN messages ON messages.id = message_id '
+             'WHERE file_id = files.id AND pinned_at IS NOT NULL)')
+KEPT_FILES = 'FROM files WHERE posted = 1 AND removed_at IS NULL'
+
+
+def plan_cleaning(app, db):
+    """What the settings in force would have deleted now."""
+    now, settings = app.clock.now(), app.settings
+    files = [row for kind, days in (('LIKE', settings.image_retention_days), ('NOT LIKE', settings.file_retention_days))
+             for row in aged_files(db, kind, now, days)]
+    messages = aged_messages(db, now, settings.message_retention_days)
+    files += excess_files(db, {row.id for row in files}, settings.max_upload_dir_size_mb)
+    messages += excess_messages(db, set(messages), settings.max_message_db_size_mb)
+    return CleaningPlan(no_more_than_a_share(files, db, 'SELECT count(*) ' + KEPT_FILES),
+                        no_more_than_a_share(messages, db, 'SELECT count(*) FROM messages'))
+
+
+def no_more_than_a_share(things, db, count):
+    return things[:max(1, db.execute(count).fetchone()[0] // LARGEST_SHARE)]
+
+
+def aged_files(db, kind, now, days):
+    """Images or the other files that are older than so many days; 0 keeps them."""
+    if not days:
+        return []
+    rows = db.execute("SELECT user_id, id, size %s AND type %s 'image/%%' AND created_at < ? AND NOT %s ORDER BY id" % (
+        KEPT_FILES, kind, IS_PINNED), (now - days * DAY * 1000,))
+    return [Stored(*row) for row in rows]
+
+
+def aged_messages(db, now, days):
+    if not days:
+        return []
+    rows = db.execute('SELECT id FROM messages WHERE created_at < ? AND pinned_at IS NULL ORDER BY id',
+                      (now - days * DAY * 1000,))
+    return [row['id'] for row in rows]
+
+
+def excess_files(db, going, most):
+    """The files over the cap of so many MB, once those that go anyway have gone."""
+    rows = [Stored(*row) for row in db.execute('SELECT user_id, id, size %s ORDER BY id' % KEPT_FILES)]
+    total = sum(row.size for row in rows if row.id not in going)
+    if not most or total <= most * 10 ** 6:
+        return []
+    pinned = {row['id'] for row in db.execute('SELECT id %s AND %s' % (KEPT_FILES, IS_PINNED))}
+    return heaviest_first([row for row in rows if row.id not in going | pinned], total - most * 10 ** 6)
+
+
+def excess_messages(db, going, most):
+    """The messages over the cap of the database, each taken for as large as the mean."""
+    size, count = message_bytes(db), db.execute('SELECT count(*) FROM messages').fetchone()[0]
+    if not most or size <= most * 10 ** 6 or not count:
+        return []
+    mean = size / count
+    rows = db.execute('SELECT user_id, id, ? FROM messages WHERE pinned_at IS NULL ORDER BY id', (mean,))
+    left = [Stored(*row) for row in rows if row['id'] not in going]
+    return [row.id for row in heaviest_first(left, size - most * 10 ** 6 - mean * len(going))]
+
+
+def heaviest_first(rows, excess):
+    """Of rows by age as many as weigh the excess: always the oldest of the user who has most by then."""
+    waiting, chosen = collections.defaultdict(collections.deque), []
+    for row in rows:
+        waiting[row.user_id].append(row)
+    weights = [(-sum(row.size for row in own), user_id) for user_id, own in waiting.items()]
+    heapq.heapify(weights)
+    while excess > 0 and weights:
+        weight, user_id = weights[0]
+        chosen.append(waiting[user_id].popleft())
+        excess -= chosen[-1].size
+        if waiting[user_id]:
+            heapq.heapreplace(weights, (weight + chosen[-1].size, user_id))
+        else:
+            heapq.heappop(weights)
+    return chosen
+
+
+def message_bytes(db):
+    """What the database of the messages takes, without what is free in it."""
+    pages, free, size = (db.execute('PRAGMA chat.' + name).fetchone()[0] for name in ('page_count', 'freelist_count', 'page_size'))
+    return (pages - free) * size
+
+
+# -- a pass
+
+def clean(app, dry_run=False, sure=False):
+    """Delete what the settings no longer keep; returns what went, or what would: {files, messages, bytes, waiting}.
+
+    `waiting` says that the clock jumped within the last day of service, so that ages cannot be trusted yet; `sure`
+    says that an administrator looked at the clock.
+    """
+    app.store.write(functools.partial(watch_clock, app, sure))
+    plan, waiting = plan_cleaning(app, app.store.reader()), clock_is_doubtful(app)
+    if not dry_run and not waiting:
+        carry_out_cleaning(app, plan)
+    return {'files': len(plan.files), 'messages': len(plan.messages), 'bytes': sum(row.size for row in plan.files),
+            'waiting': waiting, 'dry_run': dry_run}
+
+
+def carry_out_cleaning(app, plan):
+    if not plan.files and not plan.messages:
+        return
+    channels = set()
+    for one, things in ((remove_file, [row.id for row in plan.files]), (forget_message, plan.messages)):
+        for place in range(0, len(things), CLEANED_AT_ONCE):
+            piece = things[place:place + CLEANED_AT_ONCE]
+            channels.update(app.store.write(lambda change: [one(app, change, thing) for thing in piece]))
+    app.store.write(lambda change: [change.tell('channel', channel_id, channel_id) for channel_id in channels - {None}])
+    while app.store.reader().execute('PRAGMA chat.freelist_count').fetchone()[0] > PAGES_AT_ONCE and app.store.write(give_back):
+        continue
+    app.audit.note('clean', src='console', files=len(plan.files), messages=len(plan.messages))
+
+
+def give_back(change):
+    """Give pages that nothing needs any more back to the disk; returns whether there was one."""
+    before = change.execute('PRAGMA chat.page_count').fetchone()[0]
+    change.execute('PRAGMA chat.incremental_vacuum(%d)' % PAGES_AT_ONCE).fetchall()
+    return change.execute('PRAGMA chat.page_count').fetchone()[0] < before
+
+
+def remove_file(app, change, file_id):
+    """Remove the bytes of a file; messages go on naming it. Returns one channel where it was."""
+    row = change.execute('SELECT key FROM files WHERE id = ?', (file_id,)).fetchone()
+    if row is None:
+        return None
+    change.update('files', file_id, removed_at=change.now)
+    change.afterwards(lambda: unlink(app.file_path(row['key'])))
+    place = change.execute('SELECT channel_id FROM attachments JOIN messages ON messages.id = message_id WHERE file_id = ?',
+                           (file_id,)).fetchone()
+    return place and place['channel_id']
+
+
+def forget_message(app, change, message_id):
+    """Remove a message and all that hangs on it, as if it had never been. Returns its channel."""
+    row = change.execute('SELECT * FROM messages WHERE id = ?', (message_id,)).fetchone()
+    if row is None:
+        return None
+    strip_message(app, change, row)
+    for table in ('saved', 'previews'):
+        change.execute('DELETE FROM %s WHERE message_id = ?' % table, (message_id,))
+    change.execute('DELETE FROM messages WHERE id = ?', (message_id,))
+    return row['channel_id']
+
+
+# -- the clock
+
+def watch_clock(app, sure, change):
+    """Note when the clock and the time of service part ways; `sure` settles it."""
+    second, noted = app.service.seconds(), get_meta(change, 'clock')
+    if noted:
+        then, then_second = map(int, noted.split())
+        if abs((change.now - then) / 1000 - (second - then_second)) > CLOCK_MAY_DRIFT:
+            set_meta(change, 'clock_jumped_second', str(second))
+    if sure:
+        set_meta(change, 'clock_jumped_second', '')
+    set_meta(change, 'clock', '%d %d' % (change.now, second))
+
+
+def clock_is_doubtful(app):
+    jumped = get_meta(app.store.reader(), 'clock_jumped_second')
+    return bool(jumped) and app.service.seconds() - int(jumped) < DAY
+
+
+class Janitor:
+    """Cleans five minutes after the start, then once a day of service; keeps what came of it."""
+
+    def __init__(self, app):
+        self.app, self.due, self.last = app, None, None
+        self._cleaning = threading.Lock()
+
+    def clean(self, **wish):
+        with self._cleaning:
+            self.last = clean(self.app, **wish)
+        return self.last
+
+    def look(self):
+        """The chore: note the clock, and clean when it is time."""
+        second = self.app.service.seconds()
+        self.app.store.write(functools.partial(watch_clock, self.app, False))
+        if self.due is None:
+            self.due = second + FIRST_CLEANING
+        elif second >= self.due:
+            self.due = second + DAY
+            self.clean()
+
+
+# -- storage
+
+def storage(app, db):
+    """What is stored, what may be, how long there is room for more at this pace, and what to worry about."""
+    settings, disk = app.settings, shutil.disk_usage(app.folder)
+    images, others = (db.execute("SELECT count(*), coalesce(sum(size), 0) %s AND type %s 'image/%%'" % (
+        KEPT_FILES, kind)).fetchone() for kind in ('LIKE', 'NOT LIKE'))
+    found = {'images': {'count': images[0], 'bytes': images[1]}, 'files': {'count': others[0], 'bytes': others[1]},
+             'messages': {'count': db.execute('SELECT count(*) FROM messages').fetchone()[0], 'bytes': message_bytes(db)},
+             'disk': {'total': disk.total, 'free': disk.free, 'spare': spare_bytes(disk)}}
+    since = app.clock.now() - PACE_DAYS * DAY * 1000
+    pace = db.execute('SELECT coalesce(sum(size), 0) %s AND created_at > ?' % KEPT_FILES, (since,)).fetchone()[0] / PACE_DAYS
+    room = disk.free - found['disk']['spare']
+    found['days_left'] = max(0, int(room / pace)) if pace else None
+    uses = (('The disk', disk.total - disk.free, disk.total),
+            ('The files', images[1] + others[1], settings.max_upload_dir_size_mb * 10 ** 6),
+            ('The messages', found['messages']['bytes'], settings.max_message_db_size_mb * 10 ** 6))
+    found['warnings'] = ['%s: %d %% of what there may be.' % (name, 100 * used / most)
+                         for name, used, most in uses if most and used >= WARN_AT * most]
+    return found
+
+
+@route('GET', '/admin/storage', role='admin', limit='read')
+def get_storage(request):
+    """What is stored, how much room there is, and what the last cleaning did."""
+    return Reply(200, dict(storage(request.app, request.db), cleaned=request.app.janitor.last))
+
+
+@route('POST', '/admin/clean', role='admin', limit='change', lane='thread')
+def clean_up(request, dry_run: Truth() = False, sure: Truth() = False):
+    """Delete what the settings no longer keep, or say what that would be."""
+    return Reply(200, request.app.janitor.clean(dry_run=dry_run, sure=sure))
+
+
+@route('POST', '/admin/stop', role='admin', limit='change', audit='stop')
+def stop_server(request):
+    """Stop the chat, so that its stick can be removed."""
+    request.app.ask_to_stop()
+    return Reply(202, {'stopping': True})
+
+
+# ---- 26. SERVER ------------------------------------------------------
 #
 # A connection with nothing to do costs no thread: it waits in the lot. What it brings goes to a small crew of
 # workers; only what may take long, uploads, downloads and hashing, gets a thread of its own. A connection has
@@ -8508,7 +8771,8 @@ class App:
         self.most_connections = raise_descriptor_limit()
         self.core = Core()
         self.store = Store(folder, self.clock, self.core)
-        self.backups = Backups(self)
+        self.backups, self.janitor = Backups(self), Janitor(self)
+        self.ask_to_stop = lambda: None          # the command that serves takes this place
         self.news = News(self)
         self.service = Service(self.clock)
         self.passwords, self.throttle = Passwords(random_bytes), Throttle(settings, self.clock)
@@ -8758,6 +9022,7 @@ CHORES = (                       # every so many seconds: function(app)
     (60, lambda app: app.store.write(app.news.note)),
     (60, lambda app: app.store.write(app.presence.note)),
     (60, lambda app: app.store.write(functools.partial(repair_accounts, app))),
+    (60, lambda app: app.janitor.look()),
     (600, lambda app: app.backups.start_when_due()),
     (3600, lambda app: app.store.write(app.sessions.purge)),
     (3600, lambda app: app.store.write(lambda change: sweep_files(app, change))),
@@ -8849,7 +9114,7 @@ def start(app, host=None, port=None, unix=None, group=None):
     return running
 
 
-# ---- 26. COMMANDS ----------------------------------------------------
+# ---- 27. COMMANDS ----------------------------------------------------
 
 COMMANDS = collections.OrderedDict()     # name: Command
 
@@ -8901,10 +9166,12 @@ def serve_with(options, settings):
     running = start(app, unix=options.unix, group=options.unix_group)
     keep_good_settings(options.settings, app.path('settings.last.json'))
     log_line(greeting(app, running))
+    app.ask_to_stop = stopping.set
     tell_systemd('READY=1')
     changed = wait_for_end(app, stopping, options.dev)
     tell_systemd('STOPPING=1')
     running.stop()
+    log_line('Stopped. Everything is on disk; the stick can be removed.')
     if changed:
         os.execv(sys.executable, [sys.executable] + sys.argv)
 
@@ -9107,13 +9374,13 @@ def commands_table():
     return '\n'.join(rows)
 
 
-# ---- 27. CONTROL -----------------------------------------------------
+# ---- 28. CONTROL -----------------------------------------------------
 #
 # What an operator does from the command line. Only one process may write, so a command has the running server do
 # its work, whom it finds by data/control.json; where none runs, it takes the folder itself.
 
 CONTROLS = {}                    # verb: Control
-CONTROL_SECONDS = 60
+CONTROL_SECONDS, STOPPING_SECONDS = 60, 30
 SYSTEM_NAME = 'minimost'
 
 Control = collections.namedtuple('Control', 'fields run')
@@ -9362,7 +9629,44 @@ def send(options):
     carry_out(options, 'send', channel=options.channel, text=text.replace('\r\n', '\n').strip('\n'))
 
 
-# ---- 28. DEMO --------------------------------------------------------
+# -- making room, stopping
+
+@control('clean')
+def clean_by_hand(app, dry_run: Truth(), sure: Truth()):
+    done = app.janitor.clean(dry_run=dry_run, sure=sure)
+    what = '%d files (%.1f MB) and %d messages' % (done['files'], done['bytes'] / 10 ** 6, done['messages'])
+    if done['waiting'] and not dry_run:
+        return ('Nothing is deleted yet: the clock jumped. %s wait for a day of service; '
+                '--sure says that the clock is right.' % what)
+    return '%s %s.' % (what, 'would be deleted' if dry_run else 'are deleted')
+
+
+@command('clean', argument('--dry-run', action='store_true', help='only say what would be deleted'),
+         argument('--sure', action='store_true', help='the clock is right, even if it jumped'), DATA, SETTINGS_FILE)
+def clean_now(options):
+    """Delete what the settings no longer keep; by default that is nothing."""
+    carry_out(options, 'clean', dry_run=options.dry_run, sure=options.sure)
+
+
+@control('stop')
+def stop_by_hand(app):
+    app.ask_to_stop()
+    return ''
+
+
+@command('stop', DATA)
+def stop(options):
+    """Stop the chat that runs on a data folder, so that its stick can be removed."""
+    if ask_server(options.data, 'stop', {}) is None:
+        raise Trouble('No chat is running on %s.' % options.data)
+    for _ in range(STOPPING_SECONDS * 10):
+        with contextlib.suppress(Trouble):
+            return FolderLock(options.data).release() or print('Stopped. It is safe to remove the stick.')
+        time.sleep(0.1)
+    raise Trouble('The chat has not stopped within %d seconds. Look at its terminal.' % STOPPING_SECONDS)
+
+
+# ---- 29. DEMO --------------------------------------------------------
 
 DEMO_NAME = 'RV Meridian'
 
@@ -10500,7 +10804,7 @@ def demo(options):
         serve_with(options, settings)
 
 
-# ---- 29. BENCH -------------------------------------------------------
+# ---- 30. BENCH -------------------------------------------------------
 
 BENCH_PASSWORD = 'measure twice, cut once'
 
@@ -10803,7 +11107,7 @@ def bench(options):
             one.stop()
 
 
-# ---- 30. COMMAND LINE ------------------------------------------------
+# ---- 31. COMMAND LINE ------------------------------------------------
 
 def read_command_line(words):
     """The command and its options; without a command it is serve."""

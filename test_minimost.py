@@ -7,7 +7,8 @@ servers, real sockets, and real browsers where chromedriver is: the environment 
 leaves the browsers out, and with REQUIRE_BROWSER=1 a test that lacks its browser fails rather than being skipped.
 
 Parts: TOOLS; A SERVER FOR EACH CLASS; LAW; DOCUMENTS; HTTP; THE CHAT; REACTIONS, PINS, SAVED, READERS, SEARCH;
-ROBUSTNESS; LIVE; TLS; DEMO; JOINING; BACKUP; SERVICES; COMMANDS; BROWSERS; BROWSERS; BROWSERS.
+ROBUSTNESS; LIVE; TLS; DEMO; JOINING; BACKUP; SERVICES; THE JANITOR;
+COMMANDS; BROWSERS; BROWSERS; BROWSERS.
 """
 import array
 import ast
@@ -1278,6 +1279,7 @@ STATUS_OF_MEMBERS = {                              # route: status; strangers ge
     'POST /admin/bots': 201, 'POST /admin/bots/<account>/token': 404,
     'GET /admin/hooks': 200, 'POST /admin/hooks': 404, 'DELETE /admin/hooks/<number>': 404, 'GET /admin/audit': 200,
     'GET /admin/backups': 200, 'POST /admin/backup': 202,
+    'GET /admin/storage': 200, 'POST /admin/clean': 200, 'POST /admin/stop': 202,
     'GET /admin/alerts': 200, 'POST /admin/alerts': 201, 'GET /admin/alerts/<alert>': 404, 'DELETE /admin/alerts/<alert>': 404,
 }
 STATUS_BY_STANDING = {                             # route: status of author, in, late, looks; 'out' gets 404, strangers 401
@@ -9376,6 +9378,202 @@ class Systemd(unittest.TestCase):
 def readme():
     with open(os.path.join(minimost.HERE, 'README.md'), encoding='utf-8') as file:
         return file.read()
+
+
+# ======================================================================
+# THE JANITOR
+# ======================================================================
+
+class WanderingClock(JumpingClock):
+    """A clock on the wall that can be set, beside a steady one."""
+
+    wandered = 0                     # milliseconds
+
+    def now(self):
+        return minimost.Clock.now(self) + self.wandered
+
+
+class JanitorCase(ChatCase):
+
+    def setUp(self):
+        """A chat of its own for each test, as what is deleted depends on all there is."""
+        self.clock = WanderingClock()
+        self.running = serve_folder(self, new_folder(self), clock=self.clock, session_idle_minutes=576000)
+        self.app = self.running.app
+        self.ann, self.bob = visitor(self, self.running), visitor(self, self.running)
+        for name, person in (('ann', self.ann), ('bob', self.bob)):
+            person.user = self.expect(201, sign_up(person, name))['user']
+
+    @classmethod
+    def setUpClass(cls):
+        """No server for the class."""
+
+    @classmethod
+    def tearDownClass(cls):
+        """None either."""
+
+    def settle(self, **settings):
+        for name, value in settings.items():
+            setattr(self.app.settings, name, value)
+
+    def share(self, person, content, pin=False):
+        file = self.expect(201, person.post('/files?name=file', content))['file']
+        message = self.post(person, 1, '', files=[file['id']])
+        if pin:
+            self.expect(204, person.put('/messages/%d/pin' % message['id']))
+        return file
+
+    def there(self, *files):
+        """Which of the files there still are, by number."""
+        return [number for number, file in enumerate(files) if self.ann.get(file['url']).status == 200]
+
+    def age(self, days):
+        """Let the time of service and the clock run on together; connections end with it."""
+        self.clock.skipped += days * 86400
+        self.clock.wandered += days * 86400000
+        self.ann.close()
+        self.bob.close()
+
+
+class TheJanitor(JanitorCase):
+
+    def test_deletes_nothing_by_default(self):
+        file = self.share(self.ann, b'x' * 1000)
+        self.age(390)
+        done = self.app.janitor.clean()
+        self.assertEqual((done['files'], done['messages'], self.there(file)), (0, 0, [0]))
+
+    def test_removes_images_and_files_by_their_ages_and_keeps_what_is_pinned(self):
+        image, pinned = self.share(self.ann, one_pixel()), self.share(self.ann, one_pixel(), pin=True)
+        others = [self.share(self.bob, b'x' * 100) for _ in range(9)]
+        self.age(10)
+        young = self.share(self.bob, one_pixel())
+        self.settle(image_retention_days=7)
+        rehearsed = self.app.janitor.clean(dry_run=True)
+        self.assertEqual(self.there(image), [0])
+        done = self.app.janitor.clean()
+        self.assertEqual((rehearsed['files'], done['files'], done['bytes']), (1, 1, image['size']))
+        self.assertEqual(self.there(image, pinned, young, *others), list(range(1, 12)))
+        self.assertFalse(os.path.exists(self.app.file_path(image['key'])))
+        self.assertEqual([file['removed'] for message in self.messages(self.ann, 1)['messages'] for file in message['files']],
+                         [True] + [False] * 11)
+
+    def test_takes_the_oldest_of_whoever_has_most(self):
+        small = [self.share(self.ann, b'a' * 100000) for _ in range(3)]
+        large = [self.share(self.bob, b'b' * 400000) for _ in range(7)]
+        self.settle(max_upload_dir_size_mb=2)
+        self.assertEqual(self.app.janitor.clean()['files'], 2)        # a fifth of ten at most
+        self.assertEqual(self.there(*(small + large)), [0, 1, 2, 5, 6, 7, 8, 9])
+        for _ in range(3):
+            self.app.janitor.clean()
+        self.assertEqual(self.there(*(small + large)), [0, 1, 2, 6, 7, 8, 9])
+
+    def test_deletes_old_messages_wholly_and_tells_of_a_whole_pass_once(self):
+        self.settle(message_retention_days=30)
+        old = [self.post(self.ann, 1, 'Old cormorant %d' % number) for number in range(4)]
+        self.expect(204, self.bob.put('/messages/%d/reactions/%s' % (old[0]['id'], urllib.parse.quote('👍'))))
+        self.expect(204, self.ann.put('/messages/%d/pin' % old[1]['id']))
+        self.age(31)
+        for number in range(16):
+            self.post(self.bob, 1, 'New %d' % number)
+        reply = self.post(self.bob, 1, 'As you said', reply_to=old[0]['id'])
+        cursor = self.bob.get('/snapshot').data['cursor']
+        self.assertEqual(self.app.janitor.clean()['messages'], 3)
+        told = [event['kind'] for event in self.bob.poll(cursor, 0).data['events']]
+        self.assertEqual(told.count('channel'), 1)
+        self.assertNotIn('message', told)
+        self.expect(404, self.ann.get('/messages/%d' % old[0]['id']))
+        self.assertEqual(self.texts(self.ann, 1, '?limit=200')[:2], ['Old cormorant 1', 'New 0'])
+        self.assertEqual([one['id'] for one in self.ann.get('/search?q=cormorant').data['messages']], [old[1]['id']])
+        self.assertEqual(self.messages(self.ann, 1)['messages'][-1]['reply_to'], old[0]['id'])
+        self.assertEqual(self.rows('SELECT count(*) FROM reactions'), [(0,)])
+
+    def test_keeps_the_database_of_the_messages_within_its_cap(self):
+        def fill(change):
+            for number in range(3000):
+                change.insert('messages', channel_id=1, user_id=self.bob.user['id'], kind='text', text='x' * 1000, created_at=number)
+        self.app.store.write(fill)
+        self.settle(max_message_db_size_mb=2)
+        sizes = [minimost.message_bytes(self.app.store.reader())]
+        while sizes[-1] > 2 * 10 ** 6:
+            done = self.app.janitor.clean()
+            sizes.append(minimost.message_bytes(self.app.store.reader()))
+            self.assertTrue(0 < done['messages'] <= 600, done)
+            self.assertLess(sizes[-1], sizes[-2])
+        free = self.app.store.reader().execute('PRAGMA chat.freelist_count').fetchone()[0]
+        self.assertLessEqual(free, minimost.PAGES_AT_ONCE)
+
+    def test_waits_after_the_clock_jumped_for_a_day_of_service_or_somebody_who_is_sure(self):
+        files = [self.share(self.ann, b'x' * 100) for _ in range(5)]
+        self.settle(file_retention_days=100)
+        self.app.janitor.look()
+        for wandered in (5 * 365 * 86400000, -5 * 365 * 86400000, 5 * 365 * 86400000):
+            self.clock.wandered = wandered
+            self.app.janitor.look()
+            self.assertTrue(self.app.janitor.clean()['waiting'])
+        self.assertEqual(self.there(*files), [0, 1, 2, 3, 4])
+        self.assertFalse(self.app.janitor.clean(sure=True)['waiting'])
+        self.assertEqual(self.there(*files), [1, 2, 3, 4])
+        self.clock.wandered += 365 * 86400000
+        self.assertTrue(self.app.janitor.clean()['waiting'])
+        self.age(1.1)
+        self.assertFalse(self.app.janitor.clean()['waiting'])
+
+    def test_comes_five_minutes_after_the_start_and_then_daily(self):
+        files = [self.share(self.ann, b'x' * 100) for _ in range(5)]
+        self.age(20)
+        self.settle(file_retention_days=10)
+        self.app.janitor.look()
+        self.assertEqual(len(self.there(*files)), 5)
+        for days, left in ((301 / 86400, 4), (.5, 4), (.6, 3)):
+            self.age(days)
+            self.app.janitor.look()
+            self.assertEqual(len(self.there(*files)), left)
+
+
+class Storage(JanitorCase):
+
+    def test_is_told_to_administrators_with_warnings_and_an_outlook(self):
+        self.share(self.ann, one_pixel())
+        self.share(self.ann, b'x' * 900000)
+        self.expect(403, self.bob.get('/admin/storage'))
+        told = self.expect(200, self.ann.get('/admin/storage'))
+        self.assertEqual((told['images']['count'], told['files']), (1, {'count': 1, 'bytes': 900000}))
+        self.assertGreater(told['days_left'], 0)
+        self.assertFalse([warning for warning in told['warnings'] if 'files' in warning])
+        self.settle(max_upload_dir_size_mb=1)
+        warnings = self.expect(200, self.ann.get('/admin/storage'))['warnings']
+        self.assertTrue([warning for warning in warnings if warning.startswith('The files: 90 %')], warnings)
+
+    def test_is_cleaned_at_a_button_after_a_rehearsal(self):
+        file = self.share(self.ann, b'x' * 100)
+        self.age(5)
+        self.settle(file_retention_days=1)
+        self.assertEqual(self.expect(200, self.ann.post('/admin/clean', {'dry_run': True}))['files'], 1)
+        self.assertEqual(self.there(file), [0])
+        self.assertEqual(self.expect(200, self.ann.post('/admin/clean', {}))['files'], 1)
+        self.assertEqual(self.there(file), [])
+
+
+class CleaningAndStopping(unittest.TestCase):
+
+    def test_by_command_reach_the_server_that_runs(self):
+        program = Program(self, '--port', '0')
+        script = os.path.join(program.folder, 'minimost.py')
+        status, output = run(sys.executable, script, 'clean', '--dry-run')
+        self.assertEqual((status, output.strip()), (0, '0 files (0.0 MB) and 0 messages would be deleted.'))
+        status, output = run(sys.executable, script, 'stop')
+        self.assertEqual((status, output.strip()), (0, 'Stopped. It is safe to remove the stick.'))
+        self.assertEqual(program.process.wait(10), 0)
+        self.assertIn('the stick can be removed', program.process.stdout.read())
+        self.assertEqual(run(sys.executable, script, 'stop')[0], 1)
+
+    def test_by_a_button_stops_the_server(self):
+        program = Program(self, '--port', '0')
+        client = program.client()
+        self.assertEqual(sign_up(client, 'ann').status, 201)
+        self.assertEqual(client.post('/admin/stop').status, 202)
+        self.assertEqual(program.process.wait(10), 0)
 
 
 # ======================================================================
