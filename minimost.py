@@ -1935,11 +1935,18 @@ class Audit:
         line = ' '.join([time.strftime(AUDIT_TIME, time.gmtime(second))] + words) + '\n'
         with self._lock:
             try:
-                self._rotate(second)
-                with open(self.path, 'ab', opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-                    file.write(line.encode('ascii'))
+                with contextlib.suppress(OSError):       # better too long a log than a line lost
+                    self._rotate(second)
+                self._append(line.encode('ascii'))
             except OSError as error:
                 print('audit.log cannot be written (%s).' % error, file=sys.stderr)
+
+    def _append(self, line):
+        """Add a line; one that a crash or a full disk cut off must not swallow it."""
+        with open(self.path, 'a+b', opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.seek(max(0, file.tell() - 1))
+            is_whole = file.read() in (b'', b'\n')
+            file.write(line if is_whole else b'\n' + line)
 
     def _rotate(self, second):
         """Begin a new file when this one is too large or too old."""

@@ -6484,6 +6484,13 @@ class TheAuditLog(PeopleCase):
         if os.name != 'nt':
             self.assertEqual({os.stat(path).st_mode & 0o777 for path in audit.paths()}, {0o600})
 
+    def test_goes_on_after_a_line_that_was_cut_off(self):
+        audit = minimost.Audit(os.path.join(self.folder, 'cut.log'), self.app.settings, self.app.clock)
+        with open(audit.path, 'wb') as file:
+            file.write(b'2026-01-31T00:00:00Z event=lo')
+        audit.note('whole', user='ann')
+        self.assertRegex(next(audit.lines()), '^[0-9TZ:-]{20} event=whole outcome=success user=ann$')
+
     def test_that_cannot_be_written_stops_nobody(self):
         audit = minimost.Audit(os.path.join(self.folder, 'not', 'there'), self.app.settings, self.app.clock)
         with contextlib.redirect_stderr(io.StringIO()) as complaints:
