@@ -11977,6 +11977,19 @@ class CompletionInThePage(FeatureCase):
         self.page.type('#message-text', ':+1:, not `:tada:`')
         self.writes('See #%s \U0001f680 \U0001f44d, not `:tada:`' % name)
 
+    def test_says_who_was_named_and_not_told_and_brings_them_in(self):
+        say(self.page, 'Ask @carol or @bob.')
+        self.page.see('carol is not in this channel and was not told.', '#toasts')
+        self.assertFalse(self.page.run("return Boolean(document.querySelector('.toast button'))"))
+        self.load(self.new_channel(kind='public', members=[self.ann.user['id']]))
+        channel = int(self.page.url().split('/')[-1])
+        say(self.page, 'Where is @carol?')
+        self.page.click('.toast button')
+        wait_until(lambda: self.carol.get('/channels/%d' % channel).data['channel']['joined'])
+        say(self.page, 'There you are, @carol.')
+        self.page.wait_for("return document.querySelectorAll('article:not(.pending) .mention').length === 2")
+        self.assertEqual(self.page.find_all('.toast'), [])
+
     def test_works_where_a_message_is_edited(self):
         message = self.write('To be continued', self.ann)
         self.page.click('#message-text')
@@ -11997,7 +12010,7 @@ class CompletionInThePage(FeatureCase):
         self.offers(bool)
         self.page.keys('Enter')
         self.writes('a @bob b')
-        self.page.click('#insert-emoji')
+        self.page.keys('Control+Shift+e')
         self.page.wait_for('.emoji-search input:focus')
         self.page.type('.emoji-search input', 'anchor')
         self.page.keys('Enter')

@@ -28,6 +28,7 @@ const NEXT = [
 const SOON = [
   () => import('./features/completion.js'),
   () => import('./features/shortcodes.js'),
+  () => import('./features/outsiders.js'),
   () => import('./features/reactions.js'),
   () => import('./features/pins.js'),
   () => import('./features/forward.js'),

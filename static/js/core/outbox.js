@@ -113,6 +113,7 @@ async function sendOne(entry) {
     const {message} = await post(`/channels/${entry.channel_id}/messages`, bodyOf(entry));
     box.attempt = 0;
     tell('message', message);
+    tell('delivered', message);
     await drop(entry);
     return true;
   } catch (error) {

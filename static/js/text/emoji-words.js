@@ -18,5 +18,6 @@ export const emojiWords = {
   suggestions: {people: 'People', channels: 'Channels', emoji: 'Emoji'},
   suggested: count => count ? plural(count, 'suggestion', 'suggestions') : 'No suggestions',
   outside: 'not in this channel',
+  notTold: (names, count) => `${names} ${count === 1 ? 'is' : 'are'} not in this channel and ${count === 1 ? 'was' : 'were'} not told.`,
   calls: {everyone: 'Everybody in this channel', here: 'Everybody who is here now'},
 };

@@ -76,10 +76,16 @@ function wire(picker) {
   const {element, search, list, tabs} = picker;
   element.addEventListener('keydown', event => onKey(picker, event));
   search.addEventListener('input', () => drawList(picker));
-  list.addEventListener('pointerover', event => event.pointerType === 'mouse' && mark(picker, event.target.closest('button')));
+  list.addEventListener('pointermove', event => markUnder(picker, event));
   list.addEventListener('click', event => take(picker, event.target.closest('button')));
   list.addEventListener('scroll', () => markTab(picker), {passive: true});
   tabs.addEventListener('click', event => goTo(picker, event.target.closest('button')));
+}
+
+/* What scrolls by under a resting pointer is not pointed at. */
+function markUnder(picker, {target, pointerType, movementX, movementY}) {
+  const button = target.closest('button');
+  if (button && button !== picker.marked && pointerType === 'mouse' && (movementX || movementY)) mark(picker, button);
 }
 
 function take(picker, button) {
