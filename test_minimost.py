@@ -3573,7 +3573,7 @@ class SigningUp(ChatCase):
         self.assertEqual({'general', 'random'}, {one['name'] for one in channels if one['joined'] and one['unread'] == 0})
 
     def test_shows_a_user_with_exactly_the_fields_of_the_contract(self):
-        self.assertEqual(set('id username display_name title role color bio status avatar presence last_seen active'.split()),
+        self.assertEqual(set('id username display_name title role color bio status avatar presence presence_until last_seen active'.split()),
                          set(self.person('ann').user))
 
     def test_refuses_bad_names_and_passwords(self):
