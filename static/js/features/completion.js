@@ -20,7 +20,7 @@ document.addEventListener('keydown', onKey, true);
 document.addEventListener('selectionchange', () => shown.box && look(shown.box));
 document.addEventListener('focusout', event => event.target === shown.box && close());
 document.addEventListener('scroll', event => shown.box && event.target !== list && placeAt(list, shown.box), {capture: true, passive: true});
-listen('route', close);
+for (const topic of ['route', 'sent']) listen(topic, close);
 /* The text keeps the focus. */
 list.addEventListener('mousedown', event => event.preventDefault());
 list.addEventListener('click', event => {
@@ -39,6 +39,7 @@ const textBefore = box => box.value.slice(0, box.selectionStart);
 
 /** What is under the caret now: opens, follows or closes the list. */
 function look(box) {
+  if (document.activeElement !== box) return close();
   const question = box.selectionStart === box.selectionEnd ? questionAt(textBefore(box)) : null;
   if (!question) shown.dismissed = -1;
   if (!question || question.start === shown.dismissed) return close();

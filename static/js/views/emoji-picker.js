@@ -17,8 +17,8 @@ const TABS = {
 };
 const HAND = '✋';
 
-const inOrder = () => [...new Set([...preference('emoji_used', []), ...FIRST_EMOJI])].slice(0, KEPT);
 const tone = () => preference('skin_tone', 0);
+const inOrder = () => [...new Set([...preference('emoji_used', []), ...FIRST_EMOJI.map(emoji => withTone(emoji, tone()))])].slice(0, KEPT);
 
 /** The first `count` emoji for the person signed in. */
 export const firstEmoji = count => inOrder().slice(0, count);

@@ -17,7 +17,7 @@ const GLYPH = 20;
  * `prepare()` promises that there will be more, and gives nothing when all is here.
  */
 const SOURCES = [
-  {name: 'people', pattern: /(?:^|[^\p{L}\p{N}@\\])@([\p{L}\p{N}_-]{0,32})$/u, find: findPeople, prepare: fetchMembers},
+  {name: 'people', pattern: /(?:^|[^\p{L}\p{N}@\\])@([\p{L}\p{N}_-]{0,32})$/u, find: findPeople, prepare: prepareMembers},
   {name: 'channels', pattern: /(?:^|[\s(])#([\p{L}\p{N}_.-]{0,40})$/u, find: findChannels, prepare: () => null},
   {name: 'emoji', pattern: /(?:^|[^\p{L}\p{N}:\\]):([a-z0-9_+-]{2,32})$/iu, find: findShortcodes, prepare: () => isEmojiLoaded() ? null : loadEmoji()},
 ];
@@ -49,19 +49,27 @@ function endsInCode(before) {
 
 /* Who is in the public channels; the others say so themselves. */
 const members = new Map();
+const asking = new Map();
 for (const topic of ['snapshot', 'channel']) listen(topic, channel => channel ? members.delete(channel.id) : members.clear());
 
 const membersOf = channel => channel.members || members.get(channel.id);
 
-async function fetchMembers() {
+/* Asked once, however fast the letters come. */
+function prepareMembers() {
   const channel = openChannel();
   if (!channel || membersOf(channel)) return null;
+  if (!asking.has(channel.id)) asking.set(channel.id, fetchMembers(channel.id));
+  return asking.get(channel.id);
+}
+
+async function fetchMembers(channelId) {
   try {
-    members.set(channel.id, (await get(`/channels/${channel.id}/members`)).users);
+    members.set(channelId, (await get(`/channels/${channelId}/members`)).users);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
+  } finally {
+    asking.delete(channelId);
   }
-  return null;
 }
 
 function findPeople(query) {
