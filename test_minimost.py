@@ -12187,6 +12187,18 @@ def open_settings(page, section):
     press(page, '.settings-list', section)
 
 
+def moving_picture(width, height, *levels):
+    """A GIF of uncompressed frames, one for each grey level (0 to 127); see appendix F of the GIF89a specification."""
+    size = struct.pack('<HH', width, height)
+    parts = [b'GIF89a', size, b'\xf6\0\0', bytes(2 * level for level in range(128) for _ in 'rgb'),
+             b'\x21\xff\x0bNETSCAPE2.0\x03\x01\0\0\0']
+    for level in levels:
+        parts.append(b'\x21\xf9\x04\0\x05\0\0\0\x2c\0\0\0\0' + size + b'\0\x07')
+        codes = [b'\x80' + bytes([level]) * width for _ in range(height)] + [b'\x81']      # a clear code before each row
+        parts += [bytes([len(row)]) + row for row in codes] + [b'\0']
+    return b''.join(parts + [b'\x3b'])
+
+
 class SettingsInThePage(FeatureCase):
 
     def open_settings(self, section):
@@ -12227,6 +12239,29 @@ class SettingsInThePage(FeatureCase):
         self.assertEqual(['dark', '18'], [self.page.run(ROOT, name) for name in ('theme', 'textSize')])
         self.page.run('window.heldSnapshot()')
         self.page.wait_for('#sidebar')
+
+    def test_animated_images_stand_still_until_one_points_at_them(self):
+        picture = moving_picture(60, 40, 0, 127)
+        file = self.bob.post('/files?name=beacon.gif', picture, Content_Type='image/gif').data['file']
+        message = self.post(self.bob, 'Look', files=[file['id']])
+        image = "article[data-id='%d'] .picture img" % message
+        self.page.wait_for("return document.querySelector(%s).naturalWidth === 60" % json.dumps(image))
+        self.page.wait_for("return performance.getEntriesByType('resource').some(entry => entry.name.endsWith('/still-images.js'))")
+        self.open_settings('Appearance')
+        self.page.run(CHOOSE_SETTING, 'reduce_motion')
+        self.page.wait_for('.picture .still')
+        dark = "return document.querySelector('.still').getContext('2d').getImageData(5, 5, 1, 1).data[0]"
+        self.assertEqual(self.page.run(dark), 0)
+        self.page.keys('Escape')
+        self.page.gone('dialog')
+        self.page.hover('#topbar')
+        shown = "return document.querySelector('.still').checkVisibility({visibilityProperty: true})"
+        self.page.wait_for(shown)
+        self.page.hover(image)
+        wait_until(lambda: not self.page.run(shown))
+        self.open_settings('Appearance')
+        self.page.run(CHOOSE_SETTING, 'animate_images')
+        self.page.wait_for("return !document.querySelector('.still')")
 
     def test_a_choice_made_without_a_link_reaches_the_server_later_and_keeps_what_others_chose(self):
         self.open_settings('Appearance')

@@ -44,6 +44,7 @@ const SOON = [
   () => import('./features/voice.js'),
   () => import('./features/notify.js'),
   () => import('./features/favicon.js'),
+  () => import('./features/still-images.js'),
   () => import('./views/menu.js'),
   () => import('./views/form.js'),
 ];

@@ -18,6 +18,12 @@ export function preference(name, fallback) {
   return chosen[name] ?? fallback;
 }
 
+/** Whether animated images play by themselves: as chosen, else unless less motion is wanted. */
+export function animatesImages() {
+  const still = preference('reduce_motion', false) || matchMedia('(prefers-reduced-motion: reduce)').matches;
+  return preference('animate_images', !still);
+}
+
 /** Chooses: valid here at once, then on the server and on the person's other devices. Nothing as `value` goes back to the default. */
 export function choosePreference(name, value) {
   unsaved.set(name, value);

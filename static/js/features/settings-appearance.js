@@ -1,6 +1,6 @@
 /** Settings: theme, density, text size, clock, dates, motion. */
 import {drawingOf, make, useOf} from '../core/dom.js';
-import {choosePreference} from '../core/preferences.js';
+import {animatesImages, choosePreference} from '../core/preferences.js';
 import {clockTime, dateLocales, dayName, PAGE_DATES} from '../text/measures.js';
 import {settingsWords as words} from '../text/settings-words.js';
 import {NORMAL_TEXT_SIZE} from '../views/appearance.js';
@@ -19,6 +19,7 @@ addSettingsSection({
     withExample(switchRow('clock_24', words.clock, ' ', true), 'clock_24', () => words.clockHint(clockTime(Date.now()))),
     withExample(selectRow('dates', words.dates, ' ', languages(), PAGE_DATES), 'dates', () => words.datesHint(dayName(Date.now()))),
     switchRow('reduce_motion', words.reduceMotion, words.reduceMotionHint, false),
+    switchRow('animate_images', words.animateImages, words.animateImagesHint, animatesImages()),
   ),
 });
 

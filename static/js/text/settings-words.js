@@ -24,6 +24,8 @@ export const settingsWords = {
   datesOfDevice: 'Like this device',
   reduceMotion: 'Reduce motion',
   reduceMotionHint: 'No sliding panels, no pulsing rings',
+  animateImages: 'Play animated images',
+  animateImagesHint: 'Off: they play while you point at them',
 
   writing: 'Writing',
   writingLead: 'How the box at the bottom and the keys behave.',
