@@ -1,5 +1,5 @@
 /** The messages that name one, newest first, in the panel. */
-import {get} from '../core/api.js';
+import {Asking} from '../core/asking.js';
 import {make} from '../core/dom.js';
 import {isForMe, listen, state} from '../core/state.js';
 import {inboxWords} from '../text/inbox-words.js';
@@ -10,13 +10,15 @@ import {openPanel, openPanelName, tieButton} from '../views/panel.js';
 import {attempt} from '../views/toast.js';
 
 const NAME = 'mentions';
-/* `heard` is what comes in while an answer is under way. */
-const mentions = {messages: [], more: false, loaded: false, heard: null};
+const mentions = {messages: [], more: false, loaded: false};
+const asking = new Asking();
 const list = cardList();
 
 tieButton('#mentions', NAME, open);
 listen('message', onMessage);
 listen('snapshot', () => fetchPage(''));
+/* Another person sees nothing of this one's. */
+listen('signed-out', () => { mentions.messages = []; });
 listen('mine', () => openPanelName() === NAME && show());
 listen('channel', channel => channel.gone && forget(channel.id));
 
@@ -31,19 +33,17 @@ function fetchMore() {
 }
 
 async function fetchPage(query) {
-  if (openPanelName() !== NAME || mentions.heard) return;
-  mentions.heard = [];
-  const answer = await attempt(() => get(`/me/mentions${query}`));
-  const {heard} = mentions;
-  mentions.heard = null;
-  if (answer) Object.assign(mentions, {loaded: true, more: answer.more, messages: [...(query ? mentions.messages : []), ...answer.messages]});
-  heard.forEach(takeIn);
-  show();
+  if (openPanelName() !== NAME) return;
+  const answer = await attempt(() => asking.ask(`/me/mentions${query}`));
+  if (!answer) return;
+  Object.assign(mentions, {loaded: true, more: answer.more, messages: [...(query ? mentions.messages : []), ...answer.messages]});
+  answer.heard.forEach(takeIn);
+  if (openPanelName() === NAME) show();
 }
 
 function onMessage(message) {
   if (openPanelName() !== NAME) return;
-  if (mentions.heard) mentions.heard.push(message);
+  asking.note(message);
   if (takeIn(message)) show();
 }
 

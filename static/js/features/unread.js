@@ -1,5 +1,6 @@
 /** What is unread in all channels one wants to hear of, in the panel: a part for each channel, and marking them read. */
-import {get, post} from '../core/api.js';
+import {post} from '../core/api.js';
+import {Asking} from '../core/asking.js';
 import {icon, label, make} from '../core/dom.js';
 import {addressOf, apply, channelName, listen, state} from '../core/state.js';
 import {inboxWords} from '../text/inbox-words.js';
@@ -13,8 +14,8 @@ const NAME = 'unread';
 const SHOWN = 20;
 const KINDS = ['public', 'private', 'direct'];
 
-/* `heard` is what comes in while an answer is under way. */
-const unread = {messages: [], loaded: false, heard: null, drawing: false};
+const unread = {messages: [], loaded: false, drawing: false};
+const asking = new Asking();
 const list = cardList();
 const allButton = make('button', {type: 'button', className: 'button small secondary'}, icon('checks', 16), inboxWords.markAllRead);
 
@@ -23,6 +24,8 @@ allButton.addEventListener('click', markAllRead);
 for (const topic of ['mine', 'channel']) listen(topic, follow);
 listen('message', onMessage);
 listen('snapshot', load);
+/* Another person sees nothing of this one's. */
+listen('signed-out', () => { unread.messages = []; });
 
 function open() {
   unread.loaded = false;
@@ -31,18 +34,17 @@ function open() {
 }
 
 async function load() {
-  if (openPanelName() !== NAME || unread.heard) return;
-  unread.heard = [];
-  const answer = await attempt(() => get('/me/unread'));
-  const {heard} = unread;
-  Object.assign(unread, {heard: null, loaded: true, messages: answer ? answer.messages : unread.messages});
-  heard.forEach(takeIn);
-  show();
+  if (openPanelName() !== NAME) return;
+  const answer = await attempt(() => asking.ask('/me/unread'));
+  if (!answer) return;
+  Object.assign(unread, {loaded: true, messages: answer.messages});
+  answer.heard.forEach(takeIn);
+  drawSoon();
 }
 
 function onMessage(message) {
   if (openPanelName() !== NAME) return;
-  if (unread.heard) unread.heard.push(message);
+  asking.note(message);
   takeIn(message);
   drawSoon();
 }
