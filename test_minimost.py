@@ -5005,6 +5005,8 @@ class Files(ChatCase):
     def test_of_sound_keep_their_length(self):
         one = self.upload(wav(1.5), 'tone.wav')
         self.assertEqual(('audio/wav', 1.5), (one['type'], one['seconds']))
+        spoken = self.upload(mp4(2500, b'soun'), 'spoken.m4a')
+        self.assertEqual(('audio/mp4', 2.5, 'audio/mp4'), (spoken['type'], spoken['seconds'], self.ann.get(spoken['url']).headers['Content-Type']))
         self.assertEqual([one], self.post(self.ann, self.channel_id, '', files=[one['id']])['files'])
 
     def test_refuse_what_does_not_fit(self):
