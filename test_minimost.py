@@ -12004,6 +12004,13 @@ class CompletionInThePage(FeatureCase):
         self.page.keys('Enter', 'Enter')
         wait_until(lambda: self.bob.get('/messages/%d' % message).data['message']['text'] == 'To be continued @bo @bob')
 
+    def test_what_sends_stays_in_sight_in_a_narrow_window(self):
+        self.addCleanup(self.page.resize, *self.page.size)
+        edges = "return [...document.querySelectorAll('#send, #insert-emoji, #insert-mention')].map(one => one.getBoundingClientRect().right - innerWidth)"
+        for width in (1280, 1000, 720):
+            self.page.resize(width, 800)
+            self.assertLess(max(self.page.run(edges)), 0, width)
+
     def test_buttons_put_a_mention_and_an_emoji_where_the_caret_is(self):
         self.page.type('#message-text', 'ab')
         self.page.keys('ArrowLeft')
