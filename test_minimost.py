@@ -12867,6 +12867,8 @@ class NotificationsInThePage(FeatureCase):
         wait_until(lambda: self.told() == ['The PUMP broke'], message=self.told)
         self.post(self.bob, 'Mind the pump', self.channel)
         self.page.wait_for('#messages .mentions-me')
+        self.ann.patch('/me', {'preferences': {'keywords': ''}})
+        self.page.wait_for("return !document.querySelector('#messages .mentions-me')")
         self.ann.put('/me/presence', {'state': 'dnd'})
         wait_until(lambda: self.page.run(OWN_PRESENCE) == 'dnd')
         say('@ann in vain')

@@ -1,10 +1,12 @@
 /** Draws attention to new messages by a notification, a sound and a shake: once for all tabs of this browser, and not where one is looking. */
 import {attentionFor, hasKeyword} from '../core/attention.js';
+import {findAll} from '../core/dom.js';
 import {isLeading} from '../core/feed.js';
 import {preference} from '../core/preferences.js';
-import {isNews, listen, state, tell} from '../core/state.js';
+import {isForMe, isNews, listen, state, tell} from '../core/state.js';
 import {broadcast, hear, keepForDevice, keptForDevice} from '../core/store.js';
 import {onMessageDrawn} from '../views/message.js';
+import {messageOf} from '../views/rows.js';
 import {toast} from '../views/toast.js';
 
 /* The other tabs have so long (ms) to say that somebody is looking at the message there. */
@@ -29,9 +31,15 @@ hear('attended', id => pending.delete(id));
 hear('ring', ring);
 
 /* A keyword marks a message as one's name does. */
-onMessageDrawn((article, message) => {
-  if (isNews(message) && hasKeyword(message.text, preference('keywords', ''))) article.classList.add('mentions-me');
+onMessageDrawn(mark);
+listen('preference', name => {
+  if (name === 'keywords') for (const article of findAll('#messages article')) mark(article, messageOf(article));
 });
+
+function mark(article, message) {
+  const forMe = isForMe(message) || isNews(message) && hasKeyword(message.text, preference('keywords', ''));
+  article.classList.toggle('mentions-me', forMe);
+}
 
 /* One's own may overtake what others wrote before it, so it says nothing about what is new. */
 function onMessage(message) {
