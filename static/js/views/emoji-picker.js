@@ -6,7 +6,7 @@ import {emojiWords} from '../text/emoji-words.js';
 import {words} from '../text/words.js';
 import {toast} from './toast.js';
 
-/* Two rows, of which the first keeps its place while it is used. */
+/* Two rows; the first few keep their places while they are used. */
 const KEPT = 18;
 const SETTLED = 5;
 const COLUMNS = 9;
