@@ -36,12 +36,13 @@ THE BOX
   23. BACKUP       everything in one zip, and back
   24. STUN         tells browsers the address they are seen from
   25. JANITOR      what may be deleted, how full it is, stopping
-  26. SERVER       sockets, the lot, the crew, start and stop
-  27. COMMANDS     their table; serve, routes, settings
-  28. CONTROL      commands that a running server carries out
-  29. DEMO         a believable crew, two thousand messages, pictures drawn in code
-  30. BENCH        how fast it is here
-  31. COMMAND LINE where it all begins
+  26. EXPORT       a channel as one file
+  27. SERVER       sockets, the lot, the crew, start and stop
+  28. COMMANDS     their table; serve, routes, settings
+  29. CONTROL      commands that a running server carries out
+  30. DEMO         a believable crew, two thousand messages, pictures drawn in code
+  31. BENCH        how fast it is here
+  32. COMMAND LINE where it all begins
 """
 import argparse
 import array
@@ -190,6 +191,12 @@ def save(path, data, mode=0o600):
         os.fsync(file.fileno())
     replace(temporary, path)
     sync_folder(folder)
+
+
+def unlink(path):
+    """Windows refuses while somebody reads the file; the next start sweeps it away."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 def open_private(path, mode=0o600):
@@ -510,6 +517,7 @@ LIMITS = {                       # name: (how many, in how many seconds)
     'read': (600, 60),
     'upload': (120, 60),
     'search': (120, 60),
+    'export': (10, 60),
     'typing': (120, 60),
     'signal': (1200, 60),
 }
@@ -2294,13 +2302,31 @@ class FileReply(Reply):
         Reply.__init__(self, status, content=b'', headers=headers, content_type=content_type)
         self.path, self.start, self.length = path, start, length
 
-    def load(self):
-        """Bring the part into memory."""
+    @contextlib.contextmanager
+    def opened(self):
+        """The file, at the start of the part."""
         with open(self.path, 'rb') as file:
             file.seek(self.start)
+            yield file
+
+    def load(self):
+        """Bring the part into memory."""
+        with self.opened() as file:
             self.content = file.read(self.length)
         if len(self.content) < self.length:
             raise OSError('the file has become shorter')
+
+
+class PassingFile(FileReply):
+    """A file that was made for this reply alone, and goes with it."""
+
+    @contextlib.contextmanager
+    def opened(self):
+        try:
+            with FileReply.opened(self) as file:
+                yield file
+        finally:
+            unlink(self.path)
 
 
 class Parked:
@@ -3948,12 +3974,6 @@ def drop_file(app, change, file_id):
         row = change.execute('SELECT key FROM files WHERE id = ?', (file_id,)).fetchone()
         change.execute('DELETE FROM files WHERE id = ?', (file_id,))
         change.afterwards(lambda: unlink(app.file_path(row['key'])))
-
-
-def unlink(path):
-    """Windows refuses while somebody reads the file; the next start sweeps it away."""
-    with contextlib.suppress(OSError):
-        os.unlink(path)
 
 
 # -- paging
@@ -7948,7 +7968,179 @@ def stop_server(request):
     return Reply(202, {'stopping': True})
 
 
-# ---- 26. SERVER ------------------------------------------------------
+# ---- 26. EXPORT ------------------------------------------------------
+#
+# A channel as one file for people who have no MiniMost: a page that holds its pictures and its own search, or JSON. It
+# is written to a passing file, in pages of messages, so that its size does not matter.
+
+EXPORT_PAGE = 500
+LARGEST_INLINE = 20 * 10 ** 6    # bytes of a picture that stands in the page itself
+EXPORT_SECONDS = 3600            # how long one that was never fetched lies about
+EXPORT_LINES = {                 # what system lines say
+    'created': 'created the channel', 'joined': 'joined', 'left': 'left', 'added': 'added {who}', 'removed': 'removed {who}',
+    'renamed': 'renamed the channel from {from} to {to}', 'topic': 'set the topic: {to}', 'archived': 'archived the channel',
+    'unarchived': 'opened the channel again', 'posting': 'changed who may write: {to}'}
+EXPORT_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; color: #1b2a2c; background: #fff }
+header { border-bottom: 1px solid #ccd4d4; margin-bottom: 1rem } h1 { margin: 0 } h2 { font-size: 1rem; margin: 1.5rem 0 .5rem }
+article { margin: .75rem 0; break-inside: avoid } article > b { margin-right: .5rem } time, .small { color: #5a6768; font-size: .85rem }
+.text { white-space: pre-wrap; overflow-wrap: anywhere; margin: .1rem 0 } .system { color: #5a6768 }
+blockquote { margin: .25rem 0; padding-left: .75rem; border-left: 3px solid #9cc5c8; color: #5a6768 }
+img { max-width: 100%; max-height: 24rem; display: block } input { font: inherit; width: 100%; padding: .4rem; margin: .5rem 0 1rem }
+@media print { input { display: none } body { margin: 0 } }
+@media (prefers-color-scheme: dark) { @media screen { body { color: #e6eded; background: #101718 } .small, time, .system, blockquote { color: #9fb0b1 } } }
+"""
+EXPORT_SCRIPT = """
+document.querySelector('input').addEventListener('input', event => {
+  const words = event.target.value.toLowerCase().split(/\\s+/).filter(Boolean);
+  for (const article of document.querySelectorAll('article')) {
+    const text = article.textContent.toLowerCase();
+    article.hidden = !words.every(word => text.includes(word));
+  }
+});
+"""
+
+
+class Export:
+    """What of a channel somebody may see, between two times in milliseconds; `since` is where a late joiner's past begins."""
+
+    def __init__(self, app, db, channel, begin, end, since=0):
+        self.app, self.db, self.channel, self.begin, self.end, self.since = app, db, channel, begin, end, since
+        self.names = {row['id']: row['display_name'] for row in db.execute('SELECT id, display_name FROM users')}
+
+    @property
+    def title(self):
+        if self.channel['name']:
+            return '#' + self.channel['name']
+        return ', '.join(self.names[int(user_id)] for user_id in self.channel['direct_key'].split('-'))
+
+    def messages(self):
+        """The messages, oldest first, as the API gives them."""
+        after = self.since
+        while True:
+            rows = self.db.execute('SELECT * FROM messages WHERE channel_id = ? AND id > ? AND created_at >= ? AND created_at < ? '
+                                   'ORDER BY id LIMIT ?', (self.channel['id'], after, self.begin, self.end, EXPORT_PAGE)).fetchall()
+            if not rows:
+                return
+            yield from message_values(self.db, rows)
+            after = rows[-1]['id']
+
+    # -- as JSON
+
+    def as_json(self):
+        """Pieces of {place, channel, exported_at, users, messages}."""
+        head = {'place': self.app.settings.name, 'channel': self.title, 'exported_at': self.app.clock.now(),
+                'users': [{'id': user_id, 'display_name': name} for user_id, name in sorted(self.names.items())]}
+        yield json.dumps(head, ensure_ascii=False)[:-1] + ', "messages": ['
+        for number, message in enumerate(self.messages()):
+            yield (',\n' if number else '\n') + json.dumps(message, ensure_ascii=False)
+        yield '\n]}\n'
+
+    # -- as a page
+
+    def as_page(self):
+        """Pieces of a page; all that people wrote is escaped."""
+        exported = time.strftime('%Y-%m-%d %H:%M', time.localtime(self.app.clock.now() / 1000))
+        yield ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+               '<title>%s</title><style>%s</style></head><body><header><h1>%s</h1><p class="small">%s, exported on %s</p></header>\n'
+               '<input type="search" placeholder="Search" aria-label="Search"><main>\n' % (
+                   html.escape(self.title), EXPORT_STYLE, html.escape(self.title), html.escape(self.app.settings.name), exported))
+        day = None
+        for message in self.messages():
+            at = time.localtime(message['created_at'] / 1000)
+            if at[:3] != day:
+                day = at[:3]
+                yield '<h2>%s</h2>\n' % time.strftime('%Y-%m-%d', at)
+            yield self.article(message, at)
+        yield '</main><script>%s</script></body></html>\n' % EXPORT_SCRIPT
+
+    def article(self, message, at):
+        parts = [self.quote(message), '<p class="text">%s</p>' % html.escape(message['text']) if message['text'] else '']
+        parts += map(self.file, message['files'])
+        reactions = '  '.join('%s %d' % (html.escape(emoji), len(who)) for emoji, who in message['reactions'].items())
+        parts += ['<p class="small">%s</p>' % reactions if reactions else '']
+        if message['kind'] != 'text' or message['deleted']:
+            parts = ['<span class="system">%s</span>' % html.escape(self.line(message))]
+        return '<article id="m%d"><b>%s</b><time>%s%s</time>%s</article>\n' % (
+            message['id'], html.escape(self.name(message['user_id'])), time.strftime('%H:%M', at),
+            ', edited' if message['edited_at'] else '', ''.join(parts))
+
+    def name(self, user_id):
+        return self.names.get(user_id, 'Somebody')
+
+    def line(self, message):
+        """What a message says that nobody wrote."""
+        if message['deleted']:
+            return ' deleted this message'
+        if message['kind'] == 'call':
+            return ' call' if not message['data'].get('seconds') else ' call, %d minutes' % (message['data']['seconds'] // 60 + 1)
+        data = dict(message['data'] or {})
+        data['who'] = self.name(data.get('user_id'))
+        return ' ' + EXPORT_LINES.get(data.get('event'), 'changed the channel').format_map(collections.defaultdict(str, data))
+
+    def quote(self, message):
+        if not message['reply_to']:
+            return ''
+        quoted = self.db.execute('SELECT user_id, text FROM messages WHERE id = ? AND id > ? AND channel_id = ?',
+                                 (message['reply_to'], self.since, self.channel['id'])).fetchone()
+        if quoted is None:
+            return ''
+        return '<blockquote><a href="#m%d">%s</a> %s</blockquote>' % (
+            message['reply_to'], html.escape(self.name(quoted['user_id'])), html.escape(quoted['text'][:200]))
+
+    def file(self, file):
+        path, name = self.app.file_path(file['key']), html.escape(file['name'])
+        if not file['type'].startswith('image/') or file['size'] > LARGEST_INLINE or not os.path.exists(path):
+            return '<p class="small">%s (%d bytes)</p>' % (name, file['size'])
+        with open(path, 'rb') as content:
+            return '<img alt="%s" src="data:%s;base64,%s">' % (name, file['type'], base64.b64encode(content.read()).decode())
+
+
+EXPORT_FORMS = {'html': Export.as_page, 'json': Export.as_json}
+
+
+def write_export(export, form, path):
+    with open_private(path) as file:
+        for piece in EXPORT_FORMS[form](export):
+            file.write(piece.encode('utf-8'))
+
+
+def day_or(name, text, days_later, otherwise):
+    return start_of_day(name, text, days_later) if text else otherwise
+
+
+@route('GET', '/export/<channel>', limit='export', lane='thread', audit='export')
+def export_channel(request, channel, from_: Text(0, 10) = '', to: Text(0, 10) = '', format: OneOf(*EXPORT_FORMS) = 'html'):
+    """A channel between two days as one file: html, which holds its pictures and a search, or json."""
+    require_joined(channel)
+    require_space(request.app, 0)
+    request.note(channel=channel['id'])
+    export = Export(request.app, request.db, channel, day_or('from', from_, 0, 0), day_or('to', to, 1, LARGEST),
+                    channel['since_message'])
+    path = request.app.path(os.path.join('exports', token(request.app.random_bytes)))
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    try:
+        write_export(export, format, path)
+    except BaseException:
+        unlink(path)
+        raise
+    name = '%s.%s' % (re.sub('[^A-Za-z0-9-]+', '-', export.title).strip('-') or 'channel', format)
+    headers = [('Content-Disposition', 'attachment; filename="%s"' % name), ('Content-Security-Policy', FILE_POLICY)]
+    reply = PassingFile(200, path, 0, os.path.getsize(path), headers, 'application/octet-stream')
+    if request.method == 'HEAD':
+        unlink(path)
+    return reply
+
+
+def sweep_exports(app):
+    """Remove exports whose reader went away."""
+    folder = app.path('exports')
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        if time.time() - os.path.getmtime(os.path.join(folder, name)) > EXPORT_SECONDS:
+            unlink(os.path.join(folder, name))
+
+
+# ---- 27. SERVER ------------------------------------------------------
 #
 # A connection with nothing to do costs no thread: it waits in the lot. What it brings goes to a small crew of
 # workers; only what may take long, uploads, downloads and hashing, gets a thread of its own. A connection has
@@ -8141,8 +8333,7 @@ def send_file(connection, request, reply):
     put_reply(connection, request, reply)
     connection.socket.sendall(connection.out.popleft())
     left = reply.length
-    with open(reply.path, 'rb') as file:
-        file.seek(reply.start)
+    with reply.opened() as file:
         while left:
             piece = file.read(min(PIECE, left))
             if not piece:
@@ -9031,6 +9222,7 @@ CHORES = (                       # every so many seconds: function(app)
     (60, lambda app: app.store.write(functools.partial(repair_accounts, app))),
     (60, lambda app: app.janitor.look()),
     (600, lambda app: app.backups.start_when_due()),
+    (600, sweep_exports),
     (3600, lambda app: app.store.write(app.sessions.purge)),
     (3600, lambda app: app.store.write(lambda change: sweep_files(app, change))),
     (3600, lambda app: app.store.write(prune_events)),
@@ -9121,7 +9313,7 @@ def start(app, host=None, port=None, unix=None, group=None):
     return running
 
 
-# ---- 27. COMMANDS ----------------------------------------------------
+# ---- 28. COMMANDS ----------------------------------------------------
 
 COMMANDS = collections.OrderedDict()     # name: Command
 
@@ -9275,6 +9467,29 @@ def back_up(options):
     print('%s holds everything, secrets included: keep it safe.' % options.file)
 
 
+@command('export', argument('channel', help='its name'), argument('file', help='the file to write: .html or .json'),
+         argument('--from', dest='begin', metavar='DAY', help='the first day, as in 2026-01-31'),
+         argument('--to', dest='end', metavar='DAY', help='the last day'), DATA, SETTINGS_FILE)
+def export_by_hand(options):
+    """Write a channel to one file, while the chat runs or not: a page that holds its pictures and a search, or JSON."""
+    form = os.path.splitext(options.file)[1][1:]
+    if form not in EXPORT_FORMS:
+        raise Trouble('The name of the file must end in .html or .json.')
+    app = App(options.data, read_settings(options.settings, os.path.join(options.data, 'settings.last.json')), plain=True)
+    try:
+        db = app.store.reader()
+        channel = db.execute('SELECT * FROM channels WHERE name_key = ?', (options.channel.lstrip('#').lower(),)).fetchone()
+        if channel is None:
+            raise Trouble('There is no channel named %s.' % options.channel)
+        write_export(Export(app, db, channel, day_or('from', options.begin, 0, 0), day_or('to', options.end, 1, LARGEST)),
+                     form, options.file)
+    except Refusal as refusal:
+        raise Trouble(refusal.words)
+    except (OSError, sqlite3.Error) as error:
+        raise Trouble('The channel cannot be written to %s (%s).' % (options.file, error))
+    print('%s holds #%s.' % (options.file, channel['name']))
+
+
 @command('restore', argument('file', help='the zip that the command backup wrote'), DATA)
 def restore(options):
     """Make an empty data folder of a backup."""
@@ -9381,7 +9596,7 @@ def commands_table():
     return '\n'.join(rows)
 
 
-# ---- 28. CONTROL -----------------------------------------------------
+# ---- 29. CONTROL -----------------------------------------------------
 #
 # What an operator does from the command line. Only one process may write, so a command has the running server do
 # its work, whom it finds by data/control.json; where none runs, it takes the folder itself.
@@ -9673,7 +9888,7 @@ def stop(options):
     raise Trouble('The chat has not stopped within %d seconds. Look at its terminal.' % STOPPING_SECONDS)
 
 
-# ---- 29. DEMO --------------------------------------------------------
+# ---- 30. DEMO --------------------------------------------------------
 
 DEMO_NAME = 'RV Meridian'
 
@@ -10811,7 +11026,7 @@ def demo(options):
         serve_with(options, settings)
 
 
-# ---- 30. BENCH -------------------------------------------------------
+# ---- 31. BENCH -------------------------------------------------------
 
 BENCH_PASSWORD = 'measure twice, cut once'
 
@@ -11114,7 +11329,7 @@ def bench(options):
             one.stop()
 
 
-# ---- 31. COMMAND LINE ------------------------------------------------
+# ---- 32. COMMAND LINE ------------------------------------------------
 
 def read_command_line(words):
     """The command and its options; without a command it is serve."""

@@ -7,7 +7,7 @@ servers, real sockets, and real browsers where chromedriver is: the environment 
 leaves the browsers out, and with REQUIRE_BROWSER=1 a test that lacks its browser fails rather than being skipped.
 
 Parts: TOOLS; A SERVER FOR EACH CLASS; LAW; DOCUMENTS; HTTP; THE CHAT; REACTIONS, PINS, SAVED, READERS, SEARCH;
-ROBUSTNESS; LIVE; TLS; DEMO; JOINING; BACKUP; SERVICES; THE JANITOR;
+ROBUSTNESS; LIVE; TLS; DEMO; JOINING; BACKUP; SERVICES; THE JANITOR; EXPORT;
 COMMANDS; BROWSERS; BROWSERS; BROWSERS.
 """
 import array
@@ -1301,6 +1301,7 @@ STATUS_BY_STANDING = {                             # route: status of author, in
     'PUT /messages/<message>/pin': (204, 204, 404, 403),
     'DELETE /messages/<message>/pin': (204, 204, 404, 403),
     'GET /channels/<channel>/pins': (200, 200, 200, 200),
+    'GET /export/<channel>': (200, 200, 200, 403),
     'DELETE /messages/<message>/previews/<number>': (204, 403, 404, 403),
     'GET /messages/<message>/readers': (200, 200, 404, 200),
     'PUT /me/saved/<message>': (204, 204, 404, 204),
@@ -9583,6 +9584,81 @@ class CleaningAndStopping(unittest.TestCase):
         self.assertEqual(sign_up(client, 'ann').status, 201)
         self.assertEqual(client.post('/admin/stop').status, 202)
         self.assertEqual(program.process.wait(10), 0)
+
+
+# ======================================================================
+# EXPORT
+# ======================================================================
+
+class Exports(ChatCase):
+
+    def setUp(self):
+        self.ann, self.bob = self.newcomer(), self.newcomer()
+        self.channel = self.make_channel(self.ann, self.bob)
+
+    def export(self, person, query=''):
+        return person.get('/export/%d%s' % (self.channel, query))
+
+    def test_a_page_holds_the_words_and_the_pictures_and_no_markup_of_theirs(self):
+        picture = self.expect(201, self.bob.post('/files?name=%22%3E%3Cscript%3E.png', one_pixel()))['file']
+        first = self.post(self.ann, self.channel, '<script>alert(1)</script> </main>&amp;')
+        self.post(self.bob, self.channel, 'As you say', reply_to=first['id'], files=[picture['id']])
+        self.expect(204, self.bob.put('/messages/%d/reactions/%s' % (first['id'], urllib.parse.quote('👍'))))
+        gone = self.post(self.bob, self.channel, 'Taken back')
+        self.expect(204, self.bob.delete('/messages/%d' % gone['id']))
+        answer = self.export(self.ann)
+        self.assertEqual(answer.status, 200)
+        self.assertRegex(answer.headers['Content-Disposition'], r'^attachment; filename="channel-\d+\.html"$')
+        page = answer.data.decode('utf-8')
+        self.assertEqual((page.count('<script>'), page.count('</main>')), (1, 1))
+        self.assertIn('&lt;script&gt;alert(1)&lt;/script&gt; &lt;/main&gt;&amp;amp;', page)
+        self.assertIn('<blockquote><a href="#m%d">' % first['id'], page)
+        self.assertIn('data:image/png;base64,' + base64.b64encode(one_pixel()).decode(), page)
+        self.assertIn('👍 1', page)
+        self.assertNotIn('Taken back', page)
+
+    def test_json_holds_the_messages_as_the_api_gives_them(self):
+        self.post(self.ann, self.channel, 'Ahoy')
+        told = json.loads(self.export(self.bob, '?format=json').data.decode('utf-8'))
+        self.assertEqual(told['messages'], self.messages(self.bob, self.channel)['messages'])
+        self.assertIn({'id': self.ann.user['id'], 'display_name': self.ann.user['display_name']}, told['users'])
+
+    def test_days_bound_it_and_late_joiners_get_no_past(self):
+        self.post(self.ann, self.channel, 'Only for those who were there')
+        late = self.newcomer()
+        self.add(self.ann, self.channel, late)
+        self.post(self.ann, self.channel, 'For everybody')
+        page = self.export(late).data.decode('utf-8')
+        self.assertIn('For everybody', page)
+        self.assertNotIn('Only for those', page)
+        self.assertIn('added %s' % late.user['display_name'], self.export(self.bob).data.decode('utf-8'))
+        self.assertIn('Only for those', self.export(self.bob).data.decode('utf-8'))
+        self.assertNotIn('For everybody', self.export(self.bob, '?to=2020-01-01').data.decode('utf-8'))
+        self.assertNotIn('For everybody', self.export(self.bob, '?from=2099-01-01').data.decode('utf-8'))
+        self.assertEqual(self.export(self.bob, '?from=soon').status, 400)
+
+    def test_nothing_of_it_stays_behind_and_it_is_written_down(self):
+        for _ in range(40):
+            self.post(self.ann, self.channel, 'x' * 10000)
+        self.assertGreater(len(self.export(self.ann).data), 400000)
+        wait_until(lambda: not os.listdir(self.app.path('exports')))
+        self.assertEqual(self.ann.head('/export/%d' % self.channel).status, 200)
+        self.assertEqual(os.listdir(self.app.path('exports')), [])
+        self.assertTrue([line for line in self.app.audit.lines() if 'event=export' in line and 'channel=%d' % self.channel in line])
+
+    def test_the_operator_writes_one_while_the_chat_runs(self):
+        olga = self.person('olga')
+        name = 'deck-%d' % next(self.numbers)
+        self.post(olga, self.make_channel(olga, name=name, kind='public'), 'All hands')
+        script = os.path.join(minimost.HERE, 'minimost.py')
+        path = os.path.join(tempfile.mkdtemp(dir=self.folder), 'deck.html')
+        status, output = run(sys.executable, script, 'export', name, path, '--data', self.app.folder)
+        self.assertEqual((status, output.strip()), (0, '%s holds #%s.' % (path, name)))
+        with open(path, encoding='utf-8') as file:
+            self.assertIn('All hands', file.read())
+        for words in ((name, path), (name, 'deck.doc'), ('nowhere', path + '.json'), (name, path + '.html', '--from', 'soon')):
+            status, output = run(sys.executable, script, 'export', *words, '--data', self.app.folder)
+            self.assertEqual((status, len(output.strip().splitlines())), (1, 1), output)
 
 
 # ======================================================================
