@@ -4901,7 +4901,7 @@ class Files(ChatCase):
     def test_come_back_as_they_went(self):
         content = bytes(range(256)) * 5000
         one = self.upload(content, 'Übersicht 1.bin')
-        self.assertEqual(set('id key name type size width height seconds url'.split()), set(one))
+        self.assertEqual(set('id key name type size width height seconds url removed'.split()), set(one))
         self.assertEqual(('Übersicht 1.bin', len(content)), (one['name'], one['size']))
         answer = self.ann.get(one['url'])
         self.assertEqual(content, self.expect(200, answer))
@@ -11365,9 +11365,10 @@ class Looks(PageCase):
         self.load(self.channel)
         self.assertEqual(self.page.run("return getComputedStyle(document.documentElement).fontSize"), '20px')
         self.assertEqual(self.page.run(OVERFLOW), 0)
-        send = self.page.run("const {right, bottom} = document.querySelector('#send').getBoundingClientRect(); return "
-                             "right <= innerWidth && bottom <= innerHeight")
-        self.assertTrue(send)
+        self.page.wait_for('#record')
+        inside = ("return [...document.querySelectorAll('#send, #record')].map(one => one.getBoundingClientRect()).every("
+                  "({right, bottom}) => right <= innerWidth && bottom <= innerHeight)")
+        self.assertTrue(self.page.run(inside))
         self.page.click('#channel-menu')
         self.page.wait_for('dialog[open]')
         self.assertEqual(self.page.run(OVERFLOW), 0)
@@ -11440,8 +11441,8 @@ class Phone(PageCase):
             "return [...document.querySelectorAll('input:not([type=file]):not([type=radio]), textarea')].map(one => "
             "parseFloat(getComputedStyle(one).fontSize)).filter(size => size < 16)")
         self.assertEqual(self.page.run(sizes), [])
-        say_button = self.page.run("return Boolean(document.querySelector('#send').checkVisibility())")
-        self.assertTrue(say_button)
+        self.page.type('#message-text', 'Words')
+        self.page.wait_for("return document.querySelector('#send').checkVisibility()")
         self.open_drawer()
         self.page.click('#add-channel')
         self.page.wait_for('dialog[open] input')
@@ -13219,6 +13220,16 @@ class MediaInThePage(FeatureCase):
         sound = self.share(('one.wav', wav(5)))
         self.page.click("article[data-id='%d'] .play" % sound)
         self.page.wait_for("return document.querySelector('video').paused")
+
+    def test_files_that_are_no_longer_kept_keep_their_names(self):
+        message = self.share(('one.png', minimost.draw_picture('gauge', 1, 64, 40)), ('one.wav', wav(1)))
+        files = self.bob.get('/messages/%d' % message).data['message']['files']
+
+        for file in files:
+            self.app.store.write(lambda change: minimost.remove_file(self.app, change, file['id']))
+        self.load(self.channel)
+        self.page.wait_for("return document.querySelectorAll(`article[data-id='%d'] .file-card:not([href])`).length === 2" % message)
+        self.page.see('one.png\nNo longer kept here', "article[data-id='%d']" % message)
 
     # -- voice messages
 

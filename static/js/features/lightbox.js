@@ -27,7 +27,7 @@ function picturesOf(message) {
   return messages.flatMap(one => (one.files || []).filter(isPicture).map(file => ({file, message: one})));
 }
 
-const isPicture = file => file.type.startsWith('image/') && file.width && file.height;
+const isPicture = file => file.type.startsWith('image/') && file.width && file.height && !file.removed;
 
 function open(pictures, message, url) {
   const stage = make('div', {className: 'stage'}, make('img', {decoding: 'async', draggable: false}), make('p', {}, words.missingPicture));

@@ -144,7 +144,7 @@ export const words = {
   missingQuote: 'The original message is not here.',
   file: 'File',
   picture: name => `Picture: ${name}`,
-  missingPicture: 'This picture is missing.',
+  missingPicture: 'This picture is missing.', fileRemoved: 'No longer kept here',
   messageBy: (name, time) => `${name}, ${time}`,
   announce: (name, text) => `${name}: ${text}`,
   messageGone: 'That message is not here any more.',

@@ -115,6 +115,7 @@ function drawSystem(message) {
 const SHOW_FILE = {image: drawPicture, video: drawMedia, audio: drawMedia};
 
 function drawFile(file) {
+  if (file.removed) return drawRemoved(file);
   const [family] = (file.type || '').split('/');
   return (SHOW_FILE[family] || drawCard)(file, family);
 }
@@ -158,6 +159,14 @@ export function drawCard(file) {
   card.download = file.name;
   card.title = file.name;
   slot(card, 'type').dataset.kind = kind;
+  return card;
+}
+
+/* Its time is over: the name stays, the bytes are gone. */
+function drawRemoved(file) {
+  const card = drawCard(file);
+  card.removeAttribute('href');
+  setSlot(card, 'about', words.fileRemoved);
   return card;
 }
 
