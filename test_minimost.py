@@ -13612,6 +13612,17 @@ class WhatWaitsInThePage(FeatureCase):
         self.page.see('Come and see', '#messages')
         self.page.see('All is read', '#panel')
 
+    def test_what_was_read_just_before_the_page_is_left_counts(self):
+        message = self.post(self.bob, 'Short and good', self.other)
+        self.page.wait_for('.channel[data-id="%d"].unread' % self.other)
+        self.page.run("const later = setTimeout; window.setTimeout = (run, wait) => wait === 250 ? 1 : later(run, wait)")
+        self.page.click('.channel-lists a.channel[data-id="%d"]' % self.other)
+        self.page.wait_for('.channel[data-id="%d"]:not(.unread)' % self.other)
+        self.assertLess(self.ann.get('/channels/%d' % self.other).data['channel']['read_to'], message)
+        self.page.open('about:blank')
+        wait_until(lambda: self.ann.get('/channels/%d' % self.other).data['channel']['read_to'] == message)
+        self.load(self.channel)
+
     def test_mentions_come_newest_first_and_go_with_their_message(self):
         self.page.click('#mentions')
         self.post(self.bob, 'One for @ann', self.other)

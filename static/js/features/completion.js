@@ -21,6 +21,8 @@ document.addEventListener('selectionchange', () => shown.box && look(shown.box))
 document.addEventListener('focusout', event => event.target === shown.box && close());
 document.addEventListener('scroll', event => shown.box && event.target !== list && placeAt(list, shown.box), {capture: true, passive: true});
 for (const topic of ['route', 'sent']) listen(topic, close);
+/* What was written while this was still being fetched is completed as well, once all below stands. */
+queueMicrotask(() => document.activeElement.matches(BOXES) && look(document.activeElement));
 /* The text keeps the focus. */
 list.addEventListener('mousedown', event => event.preventDefault());
 list.addEventListener('click', event => {

@@ -68,6 +68,11 @@ async function tellServer() {
   }
 }
 
+/* What was read in the last moment before the page is left counts as well. */
+addEventListener('pagehide', () => {
+  for (const [channelId, newest] of pending) post(`/channels/${channelId}/read`, {message_id: newest}, {keepalive: true}).catch(() => {});
+});
+
 /* -- counting anew what was deleted or changed before it was read */
 
 const recounting = new Set();
