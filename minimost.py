@@ -69,6 +69,7 @@ import itertools
 import json
 import math
 import os
+import plistlib
 import queue
 import random
 import re
@@ -89,6 +90,7 @@ import time
 import traceback
 import unicodedata
 import urllib.parse
+import uuid
 import zipfile
 import zlib
 
@@ -6854,6 +6856,10 @@ class Certificates:
         """The SHA-256 fingerprint of the server's certificate, or None."""
         return self._fingerprint(SERVER_FILE)
 
+    def authority(self):
+        """The authority's certificate in DER, or None."""
+        return next((one.whole for one in self._certificates(AUTHORITY_FILE)), None)
+
     def authority_fingerprint(self):
         """The SHA-256 fingerprint of the authority, or None."""
         return self._fingerprint(AUTHORITY_FILE)
@@ -6964,16 +6970,78 @@ class Certificates:
         return os.path.join(self._folder, name)
 
 
+# --- What a device needs to trust the authority
+
+PROFILE_SPACE = uuid.UUID('5b0f4b5e-6f7c-4c53-9d7c-0b7f0c9d3c11')   # names the profiles, so that a second download replaces the first
+
+
+def certificate_kind(request):
+    """Whose certificate the peer was shown: 'own', of the authority here, the 'operator', or 'none' on plain HTTP."""
+    if not request.is_secure:
+        return 'none'
+    is_own = request.app.context is not None and not request.is_proxied and request.app.certificates.ours
+    return 'own' if is_own else 'operator'
+
+
+def authority_of(request):
+    """The authority's certificate in DER; not found where it is not what vouches for this server."""
+    whole = request.app.certificates.authority()
+    if whole is None or certificate_kind(request) != 'own':
+        raise not_found()
+    return whole
+
+
+def download(content, content_type, ending):
+    return Reply(200, content=content, content_type=content_type,
+                 headers=[('Content-Disposition', 'attachment; filename="minimost-ca.%s"' % ending)])
+
+
 @route('GET', '/ca.pem', public=True)
 def get_authority(request):
     """The certificate authority's certificate, for devices that shall trust this server."""
-    try:
-        with open(request.app.path('ca.pem'), 'rb') as file:
-            content = file.read()
-    except FileNotFoundError:
+    return download(pem(CERTIFICATE, authority_of(request)), 'application/x-pem-file', 'pem')
+
+
+@route('GET', '/ca.crt', public=True)
+def get_binary_authority(request):
+    """The same certificate in DER, which Windows and Android open by themselves."""
+    return download(authority_of(request), 'application/x-x509-ca-cert', 'crt')
+
+
+@route('GET', '/ca.mobileconfig', public=True)
+def get_authority_profile(request):
+    """The same certificate as a configuration profile, for Apple's systems."""
+    profile = authority_profile(request.app.settings.name, authority_of(request))
+    return download(plistlib.dumps(profile), 'application/x-apple-aspen-config', 'mobileconfig')
+
+
+def authority_profile(place, whole):
+    """An unsigned profile (Apple, Configuration Profile Reference, payload com.apple.security.root)."""
+    number = fingerprint_of(whole)
+    payload = {'PayloadType': 'com.apple.security.root', 'PayloadContent': whole, 'PayloadCertificateFileName': 'minimost-ca.crt',
+               'PayloadDisplayName': 'Certificate authority of ' + place}
+    return dict(profile_part(number, 'profile'), PayloadType='Configuration', PayloadDisplayName=place,
+                PayloadDescription='Has this device trust the chat server of %s. SHA-256: %s' % (place, number),
+                PayloadContent=[dict(profile_part(number, 'authority'), **payload)])
+
+
+def profile_part(number, name):
+    identifier = 'minimost.%s.%s' % (number[:23].replace(':', '').lower(), name)
+    return {'PayloadVersion': 1, 'PayloadIdentifier': identifier,
+            'PayloadUUID': str(uuid.uuid5(PROFILE_SPACE, number + name)).upper()}
+
+
+@route('GET', '/trust', public=True, limit='read')
+def get_trust_page(request):
+    """How a device comes to trust this server."""
+    app = request.app
+    if 'trust.html' not in app.assets.parts:
         raise not_found()
-    return Reply(200, content=content, content_type='application/x-pem-file',
-                 headers=[('Content-Disposition', 'attachment; filename="minimost-ca.pem"')])
+    texts = {'place': app.settings.name, 'certificate': certificate_kind(request), 'origin': request.origin,
+             'fingerprint': app.certificates.authority_fingerprint() or ''}
+    page = app.assets.parts['trust.html'].content.decode('utf-8')
+    page = re.sub('{{([a-z]+)}}', lambda found: html.escape(texts[found.group(1)]), page)
+    return Reply(200, content=page.encode('utf-8'), content_type=TYPES['.html'], headers=page_headers(request))
 
 
 # ---- 22. JOINING -----------------------------------------------------
@@ -7185,6 +7253,16 @@ def joining_address(request):
     if not reachable:
         raise Refusal(404, 'not_found', 'This server is for this machine alone.')
     return '%s://%s%s' % ('https' if request.is_secure else 'http', reachable[0], port)
+
+
+@route('GET', '/joining', public=True, limit='read')
+def get_joining(request):
+    """What a page says to those who want to come in: the address for others, if there is one, and whose certificate vouches for it."""
+    try:
+        address = joining_address(request)
+    except Refusal:
+        address = None
+    return Reply(200, {'address': address, 'certificate': certificate_kind(request)})
 
 
 def leads_home(host):
@@ -9449,6 +9527,7 @@ def greeting(app, running):
         lines.append('  Certificate  SHA-256 ' + app.certificates.fingerprint())
         if app.certificates.ours:
             lines.append('  ca.pem       SHA-256 ' + app.certificates.authority_fingerprint())
+            lines.append('  Trust        %s/trust says how devices come to trust it' % addresses[0].rstrip('/'))
     if app.setup_code:
         lines.append('  Set-up code  %s  (makes the first account the owner\'s)' % app.setup_code)
     return '\n'.join(lines + ['  Warning      ' + problem for problem in app.settings.problems] + [''])

@@ -28,6 +28,7 @@ import itertools
 import json
 import math
 import os
+import plistlib
 import random
 import re
 import shutil
@@ -852,7 +853,7 @@ STANDARD_LIBRARY = frozenset("""
     argparse array ast atexit base64 binascii bisect codecs collections configparser contextlib copy csv ctypes datetime decimal
     difflib email encodings enum errno fcntl filecmp fnmatch fractions functools gc getpass glob gzip hashlib heapq hmac html
     http inspect io ipaddress itertools json linecache locale logging lzma math mimetypes msvcrt multiprocessing numbers operator
-    os pathlib platform pprint queue random re resource sched secrets select selectors shlex shutil signal socket socketserver
+    os pathlib platform plistlib pprint queue random re resource sched secrets select selectors shlex shutil signal socket socketserver
     sqlite3 ssl stat statistics string struct subprocess symtable sys sysconfig tarfile tempfile textwrap threading time token
     tokenize traceback types unicodedata unittest urllib uuid warnings wave weakref winreg xml zipfile zlib
 """.split())                                       # modules that every Python from 3.6 to 3.14 has
@@ -1263,6 +1264,7 @@ SHOWN = {'author': TITLES + PAST + NOW, 'in': TITLES + PAST + NOW, 'looks': TITL
 STATUS_OF_EVERYBODY = {                            # route: status
     'GET /': 200, 'GET /static/<asset>': 200, 'GET /favicon.ico': 200, 'GET /health': 200, 'GET /welcome': 200,
     'POST /signup': 201, 'POST /login': 200, 'GET /ca.pem': 404, 'GET /qr.svg': 404,
+    'GET /ca.crt': 404, 'GET /ca.mobileconfig': 404, 'GET /trust': 200, 'GET /joining': 200,
     'GET /reset/<token>': 404, 'POST /reset/<token>': 404, 'POST /hooks/<token>': 404, 'POST /control/<verb>': 404,
 }
 STATUS_OF_MEMBERS = {                              # route: status; strangers get 401; others 403 where the role is more than theirs
@@ -8540,6 +8542,68 @@ class OperatorsPair(CertificateFolder):
         self.assertEqual(self.read('ca.pem'), authority)
 
 
+class WhatADeviceNeeds(CertificateFolder):
+    """The authority's certificate in three shapes and the page on trust, over every kind of connection."""
+
+    def serve(self, **more):
+        """A stranger at a server whose certificates lie in this test's folder."""
+        settings = minimost.Settings({'rate_limit_enabled': False, 'name': 'R&D <lab>'})
+        running = minimost.start(minimost.App(self.folder, settings, **more), '127.0.0.1', 0)
+        self.addCleanup(running.stop)
+        client = Client('127.0.0.1', running.port, None if more else trusting_context())
+        self.addCleanup(client.close)
+        return running, client
+
+    def page(self, client):
+        answer = client.get('/trust')
+        self.assertEqual((answer.status, answer.headers['Content-Security-Policy']), (200, minimost.PAGE_POLICY))
+        return answer.data.decode()
+
+    def test_every_download_holds_the_authority_and_nothing_secret(self):
+        _, client = self.serve()
+        authority = minimost.pem_blocks('CERTIFICATE', self.read('ca.pem'))[0]
+        self.assertEqual(client.get('/ca.pem').data, self.read('ca.pem'))
+        binary, profile = client.get('/ca.crt'), client.get('/ca.mobileconfig')
+        self.assertEqual((binary.headers['Content-Type'], binary.data), ('application/x-x509-ca-cert', authority))
+        self.assertEqual(profile.headers['Content-Type'], 'application/x-apple-aspen-config')
+        self.assertEqual(profile.data, client.get('/ca.mobileconfig').data)      # a second one replaces the first
+        outer = plistlib.loads(profile.data)
+        (inner,) = outer['PayloadContent']
+        self.assertEqual((outer['PayloadType'], outer['PayloadDisplayName']), ('Configuration', 'R&D <lab>'))
+        self.assertEqual((inner['PayloadType'], inner['PayloadContent']), ('com.apple.security.root', authority))
+        self.assertEqual(len({outer['PayloadUUID'], inner['PayloadUUID'], outer['PayloadIdentifier'], inner['PayloadIdentifier']}), 4)
+        for ending in ('pem', 'crt', 'mobileconfig'):
+            self.assertEqual(client.get('/ca.' + ending).headers['Content-Disposition'], 'attachment; filename="minimost-ca.%s"' % ending)
+
+    def test_the_page_shows_the_fingerprint_that_the_terminal_shows(self):
+        running, client = self.serve()
+        said = minimost.greeting(running.app, running)
+        fingerprint = re.search('ca.pem       SHA-256 (.*)', said).group(1)
+        self.assertIn('<code class="fingerprint">%s</code>' % fingerprint, self.page(client))
+        self.assertIn('https://127.0.0.1:%d/trust' % running.port, said)
+        self.assertIn('<body class="trust-page" data-certificate="own">', self.page(client))
+        self.assertIn('<h1>Trust R&amp;D &lt;lab&gt;</h1>', self.page(client))
+        self.assertEqual(client.get('/joining').data, {'address': None, 'certificate': 'own'})
+        address = 'https://192.168.7.1:%d' % running.port
+        self.assertEqual(client.get('/joining', Host=address[8:]).data['address'], address)
+
+    def assert_nothing_to_install(self, client, kind):
+        self.assertIn('data-certificate="%s"' % kind, self.page(client))
+        self.assertEqual({client.get('/ca.' + ending).status for ending in ('pem', 'crt', 'mobileconfig')}, {404})
+
+    @needs('openssl')
+    def test_an_operators_certificate_comes_without_an_authority_of_ours(self):
+        self.use_the_present()
+        self.make_operator_pair()
+        self.assert_nothing_to_install(self.serve()[1], 'operator')
+
+    def test_plain_http_has_nothing_to_trust_whatever_a_stranger_claims(self):
+        self.use_the_present()
+        client = self.serve(plain=True)[1]
+        self.assert_nothing_to_install(client, 'none')
+        self.assertIn('data-certificate="none"', client.get('/trust', X_Forwarded_Proto='https').data.decode())
+
+
 # --- Browsers that trust the authority
 
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
@@ -11644,15 +11708,25 @@ class TrustedAuthority(ServerCase):
         for step in (['-N', '--empty-password'], ['-A', '-n', 'MiniMost', '-t', 'C,,', '-i', authority]):
             subprocess.check_output(['certutil', '-d', 'sql:' + database] + step, stderr=subprocess.STDOUT)
 
-    def test_makes_the_page_open_without_a_warning(self):
+    def test_makes_the_page_open_without_a_warning_and_the_page_knows(self):
+        probe = "return document.querySelector('.probe:not([hidden])')?.id"
         with Browser(self.driver, insecure=False) as stranger:
-            stranger.open(self.running.url + '/')
+            stranger.open(self.running.url + '/trust')
             stranger.see('ERR_CERT_AUTHORITY_INVALID')
+            stranger.keys(*'thisisunsafe')         # what Chromium takes for going on past its warning
+            stranger.wait_for(probe)
+            self.assertEqual(stranger.run(probe), 'probe-untrusted')
         self.trust()
         with Browser(self.driver, insecure=False) as page:
-            page.open(self.running.url + '/')
+            page.open(self.running.url + '/trust')
+            page.wait_for(probe)
+            self.assertEqual(page.run(probe), 'probe-trusted')
+            self.assertEqual(page.run("return [...document.querySelectorAll('details[open]')].map(one => one.id)"), ['on-linux'])
+            self.assertEqual(page.run('return navigator.serviceWorker.getRegistrations().then(all => all.length)'), 0)
+            page.click('.back-to-chat')
             page.wait_for('form#sign-in, form#sign-up')
             self.assertTrue(page.run('return isSecureContext'))
+            self.assertEqual(trouble(page), [])
 
 
 # ======================================================================
@@ -13515,6 +13589,14 @@ class AccessByAxe(unittest.TestCase):
         self.page.wait_for('form#sign-in')
         self.page.run(self.axe)
         self.accepts('sign-in')
+        self.page.open(self.running.url + '/trust')
+        self.page.wait_for('.probe:not([hidden])')
+        self.page.run(self.axe)
+        self.page.run("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+        self.accepts('trust')
+        self.page.open(self.running.url + '/')
+        self.page.wait_for('form#sign-in')
+        self.page.run(self.axe)
         self.page.type('form#sign-in [name=username]', 'jonah')
         self.page.type('form#sign-in [name=password]', minimost.DEMO_PASSWORD)
         self.page.keys('Enter')
