@@ -40,9 +40,10 @@ THE BOX
   27. SERVER       sockets, the lot, the crew, start and stop
   28. COMMANDS     their table; serve, routes, settings
   29. CONTROL      commands that a running server carries out
-  30. DEMO         a believable crew, two thousand messages, pictures drawn in code
-  31. BENCH        how fast it is here
-  32. COMMAND LINE where it all begins
+  30. DOCTOR       what may be wrong, and what to do
+  31. DEMO         a believable crew, two thousand messages, pictures drawn in code
+  32. BENCH        how fast it is here
+  33. COMMAND LINE where it all begins
 """
 import argparse
 import array
@@ -915,6 +916,31 @@ MIGRATIONS = {                   # schema name: one script per version; never ch
 }
 
 
+NETWORK_FILE_SYSTEMS = frozenset((       # as Linux names them: several machines may write there, and locks may lie
+    'nfs', 'nfs4', 'cifs', 'smb3', 'smbfs', 'afs', 'ceph', 'glusterfs', 'lustre', 'ncpfs', 'davfs', 'fuse.sshfs', 'fuse.glusterfs',
+    'fuse.davfs2', 'fuse.rclone', 'fuse.smbnetfs'))
+UNC = '\\\\'                     # begins the path of a share on Windows
+
+
+def file_system_of(folder, table='/proc/mounts'):
+    """The kind of file system a folder is or will be on, as Linux names it (proc(5)); '' where that cannot be told."""
+    path = os.path.realpath(folder)
+    if path.startswith(UNC):
+        return 'cifs'
+    found = ('', '')
+    with contextlib.suppress(OSError), open(table, encoding='utf-8', errors='surrogateescape') as mounts:
+        for line in mounts:
+            place, kind = line.split(' ')[1:3]
+            place = re.sub(r'\\([0-7]{3})', lambda octal: chr(int(octal.group(1), 8)), place)
+            if (path + '/').startswith(place.rstrip('/') + '/') and len(place) >= len(found[0]):
+                found = place, kind
+    return found[1]
+
+
+class Damaged(Trouble):
+    """A database is lost or broken, so that only a backup helps."""
+
+
 class Change:
     """One job's hold on the writing connection: the only way to alter the tables, and to tell of it."""
 
@@ -1003,6 +1029,7 @@ class Store:
         self._local = threading.local()
         self._readers = []
         self._thread, self._ended, self._gate = None, False, threading.Lock()
+        self.journals = {}                                  # by schema name: how SQLite keeps what a crash must not lose
         self.publish = lambda connection, events: None      # NEWS takes this place
 
     def open(self):
@@ -1013,10 +1040,10 @@ class Store:
         drop_broken_database(os.path.join(self.folder, 'presence.db'))
         try:
             self._connection = self._connect()
-            migrate(self._connection, self.folder)
-        except sqlite3.DatabaseError as error:
-            raise Trouble('The databases in %s cannot be opened (%s). Restore a backup into an empty folder.' % (
-                self.folder, error))
+        except sqlite3.OperationalError:
+            self._leave_wal()
+            self._connection = self._connect()
+        migrate(self._connection, self.folder)
         self._thread = threading.Thread(target=self._run, name='writer', daemon=True)
         self._thread.start()
 
@@ -1028,7 +1055,14 @@ class Store:
             return
         for path in needed:
             if path not in there or os.path.getsize(path) == 0:
-                raise Trouble('%s is missing or empty. Restore a backup into an empty folder.' % path)
+                raise Damaged('%s is missing or empty.' % path)
+
+    def _leave_wal(self):
+        """A database in WAL mode cannot even be read where that is impossible, unless one is alone with it."""
+        for schema, file, synchronous in DATABASES:
+            with contextlib.closing(sqlite3.connect(os.path.join(self.folder, file))) as connection:
+                connection.execute('PRAGMA locking_mode = EXCLUSIVE')
+                connection.execute('PRAGMA journal_mode = TRUNCATE')
 
     def _connect(self, readonly=False):
         """A connection to all the databases; autocommit, so that every transaction is ours."""
@@ -1047,9 +1081,7 @@ class Store:
     def _prepare(self, connection, schema, synchronous, readonly):
         if not readonly:
             connection.execute('PRAGMA %s.auto_vacuum = INCREMENTAL' % schema)
-            journal = connection.execute('PRAGMA %s.journal_mode = WAL' % schema).fetchone()[0]
-            if journal != 'wal':
-                connection.execute('PRAGMA %s.journal_mode = TRUNCATE' % schema)
+            self.journals[schema] = choose_journal(connection, schema)
             connection.execute('PRAGMA %s.synchronous = %s' % (schema, synchronous))
             connection.execute('PRAGMA %s.wal_autocheckpoint = %d' % (schema, CHECKPOINT_PAGES))
             if synchronous == 'FULL' and connection.execute('PRAGMA %s.synchronous' % schema).fetchone()[0] != 2:
@@ -1192,6 +1224,15 @@ class Store:
             function()
         except Exception:                        # the edge of this thread: what is committed stays so
             report()
+
+
+def choose_journal(connection, schema):
+    """Write ahead where the file system can; TRUNCATE is as safe, and slower. Returns the one in use."""
+    for journal in ('WAL', 'TRUNCATE'):
+        found = connection.execute('PRAGMA %s.journal_mode = %s' % (schema, journal)).fetchone()[0]
+        if found == journal.lower():
+            break
+    return found
 
 
 def drop_broken_database(path):
@@ -1839,6 +1880,10 @@ class Service:
 
     def seconds(self):
         return self._before + int(self.clock.steady() - self._begun)
+
+    def uptime(self):
+        """Seconds since this start."""
+        return int(self.clock.steady() - self._begun)
 
     def note(self, change):
         change.execute('UPDATE service SET seconds = ?', (self.seconds(),))
@@ -7470,6 +7515,18 @@ class Backups:
         return [{'name': name, 'size': about.st_size, 'created_at': int(about.st_mtime * 1000)}
                 for name, about in sorted(found, reverse=True)]
 
+    def newest(self):
+        """The path of the newest there is, or ''; also where the setting cannot be read and so names another folder."""
+        folders = {self.folder, self.app.path('backups')}
+        paths = [os.path.join(folder, name) for folder in folders if os.path.isdir(folder)
+                 for name in os.listdir(folder) if BACKUP_NAME.fullmatch(name)]
+        return max(paths, key=os.path.getmtime, default='')
+
+    def advice(self):
+        """What to do when a database is lost."""
+        return 'Restore a backup into an empty folder: python3 minimost.py restore %s --data FOLDER' % (
+            self.newest() or 'BACKUP.zip')
+
     def state(self):
         return {'folder': os.path.abspath(self.folder), 'running': self._running.locked(), 'problem': self.problem,
                 'hours': self.app.settings.backup_hours if self.app.settings.backup_dir else None,
@@ -7747,6 +7804,11 @@ class Stun:
         self._add(host, first)
         self._thread = threading.Thread(target=self._run, name='stun', daemon=True)
         self._thread.start()
+
+    def hosts(self):
+        """The addresses at which it answers."""
+        hosts = list(self._servers)
+        return [str(one) for one in own_addresses() if not one.is_link_local] if hosts == ['::'] else hosts
 
     def _host_for_all(self, host):
         """The socket to begin with where all addresses are served: for all, or the first of one for each."""
@@ -9068,18 +9130,21 @@ class App:
     def open(self):
         """Take the folder, bring its databases up, and make what a first start needs."""
         make_private_folder(self.folder)
-        self._lock = FolderLock(self.folder)
-        try:
-            self._open_store()
-            self._open_tls()
-        except BaseException:
-            self._lock.release()
-            raise
+        with explained(self):
+            self._lock = FolderLock(self.folder)
+            try:
+                self._open_store()
+                self._open_tls()
+            except BaseException:
+                self._lock.release()
+                raise
 
     def _open_store(self):
         for folder in (self.file_path(''), self.avatar_path('')):
             os.makedirs(folder, exist_ok=True)
         self.store.open()
+        if set(self.store.journals.values()) != {'wal'}:
+            self.settings.problems.append('SQLite cannot write ahead on this file system: all is as safe, but slower.')
         self.service.open(self.store)
         self.news.open(self.store)
         self.presence.open(self.store.reader())
@@ -9228,6 +9293,27 @@ class App:
             self.log_line('%s %s %s %s %d %dB %.1fms user=%s' % (
                 time.strftime('%Y-%m-%d %H:%M:%S'), request.address, request.method, request.shown_path, reply.status, reply.length, seconds * 1000,
                 request.user_id if request.session else '-'))
+
+
+@contextlib.contextmanager
+def explained(app):
+    """Say in one line why a data folder cannot be opened."""
+    try:
+        yield
+    except Damaged as damage:
+        raise Trouble('%s %s' % (damage, app.backups.advice()))
+    except (OSError, sqlite3.OperationalError) as error:
+        raise Trouble('The data folder %s cannot be used (%s). Look at its disk, and who may write there.' % (app.folder, error))
+    except sqlite3.DatabaseError as error:
+        raise Trouble('The databases in %s are damaged (%s). %s' % (app.folder, error, app.backups.advice()))
+
+
+def refuse_network_share(folder):
+    """On a share of the network what SQLite has written may be lost, and two servers do not see each other's lock."""
+    kind = file_system_of(folder)
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise Trouble('The data folder %s is on a network share (%s), where databases break. Keep it on a disk of this machine, '
+                      'or start with --force.' % (folder, kind))
 
 
 def make_private_folder(folder):
@@ -9423,6 +9509,7 @@ SERVE_ARGUMENTS = (
     argument('--unix', metavar='PATH', help='listen on a Unix socket instead, for a proxy on this machine'),
     argument('--unix-group', metavar='GROUP', help='the group that may open the socket'), DATA, SETTINGS_FILE,
     argument('--plain-http', action='store_true', help='no TLS: for tests, or behind a proxy that has it'),
+    argument('--force', action='store_true', help='keep the data on a network share all the same'),
     argument('--dev', action='store_true', help='start again when the script changes, reload pages when static/ does'),
     argument('--quiet', action='store_true', help='do not log requests'))
 
@@ -9437,6 +9524,8 @@ def serve_with(options, settings):
     os.umask(0o077)
     if options.unix and not hasattr(socket, 'AF_UNIX'):
         raise Trouble('There are no Unix sockets here.')
+    if not options.force:
+        refuse_network_share(options.data)
     app = App(options.data, settings, plain=options.plain_http or bool(options.unix),
               log=None if options.quiet else log_line)
     stopping = stop_on_signals()
@@ -9967,7 +10056,491 @@ def stop(options):
     raise Trouble('The chat has not stopped within %d seconds. Look at its terminal.' % STOPPING_SECONDS)
 
 
-# ---- 30. DEMO --------------------------------------------------------
+# ---- 30. DOCTOR ------------------------------------------------------
+#
+# Looks at all that has been seen to go wrong, and says what to do. It only reads. Where a server runs, the server looks
+# at itself, for nobody else knows its ports, its certificate in use and how its databases are kept.
+
+CHECKS = []                      # Check: name, and look(app, db), which returns a Finding
+STATES = ('ok', 'warn', 'bad')
+STUN_SECONDS = 1                 # that an answer may take
+OLD_BACKUP = 8 * DAY             # seconds
+ENDS_SOON = 14 * DAY             # seconds before the end of a certificate
+LATEST = EARLIEST + 20 * 365 * DAY   # a clock that tells more is wrong, or this MiniMost is very old
+FEW_CONNECTIONS = 400
+PASSING_FILE_SYSTEMS = ('tmpfs', 'ramfs', 'rootfs')
+PLAIN_FILE_SYSTEMS = ('vfat', 'msdos', 'exfat', 'fuseblk')   # they know no modes, and break more easily
+SECRETS = ('', 'secret.key', 'ca-key.pem', 'key.pem', 'auth.db', 'users/messages.db', 'control.json', 'audit.log')
+
+Check = collections.namedtuple('Check', 'name look')
+Finding = collections.namedtuple('Finding', 'state sentence remedy')
+
+
+def check(name):
+    """Declare a check: function(app, db) that returns a Finding. `db` is None where there is no database to read."""
+    def register(look):
+        CHECKS.append(Check(name, look))
+        return look
+    return register
+
+
+def fine(sentence, advice=''):
+    return Finding('ok', sentence, advice)
+
+
+def warn(sentence, remedy):
+    return Finding('warn', sentence, remedy)
+
+
+def bad(sentence, remedy):
+    return Finding('bad', sentence, remedy)
+
+
+def examine(app, db):
+    """What each check finds: [{check, state, sentence, remedy}]."""
+    return [dict(find(one, app, db)._asdict(), check=one.name) for one in CHECKS]
+
+
+def find(one, app, db):
+    try:
+        return one.look(app, db)
+    except (OSError, ValueError, sqlite3.Error, Refusal) as error:
+        return bad('This could not be looked at (%s).' % getattr(error, 'words', error),
+                   'Look at the disk, and at the terminal of the server.')
+
+
+@contextlib.contextmanager
+def still_database(folder):
+    """A connection to the databases of a folder that nobody serves, as they lie there; None where there is nothing to read.
+
+    What a crash left beside them is not folded in, for that would be to write.
+    """
+    if any(look_at_database(folder, schema, file) for schema, file, _ in DATABASES[:2]):
+        yield None
+        return
+    with contextlib.closing(sqlite3.connect(':memory:', uri=True)) as db:
+        db.row_factory = sqlite3.Row
+        for schema, file, _ in DATABASES[1:2]:
+            db.execute('ATTACH ? AS ' + schema, (still_address(folder, file),))
+        yield db
+
+
+def still_address(folder, file):
+    path = os.path.abspath(os.path.join(folder, file)).replace(os.sep, '/').lstrip('/')
+    return 'file:///%s?immutable=1' % urllib.parse.quote(path, safe='/:')
+
+
+def look_at_database(folder, schema, file):
+    """Why a database that nobody uses cannot be read, or ''."""
+    path = os.path.join(folder, file)
+    if not os.path.exists(path) or os.path.getsize(path) == 0:
+        return '%s is missing or empty' % file
+    try:
+        with contextlib.closing(sqlite3.connect(still_address(folder, file), uri=True)) as db:
+            db.execute('SELECT count(*) FROM sqlite_master').fetchone()
+            version = db.execute('PRAGMA user_version').fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        return '%s cannot be read (%s)' % (file, error)
+    return '' if version == len(MIGRATIONS[schema]) else '%s is of %s MiniMost' % (
+        file, 'a newer' if version > len(MIGRATIONS[schema]) else 'an older')
+
+
+# -- the machine
+
+@check('server')
+def check_server(app, db):
+    """Whether a server runs on the data folder, and since when."""
+    if app.server:
+        minutes = app.service.uptime() // 60
+        return fine('MiniMost %s has served %s for %d h %d min.' % (VERSION, app.server.url, minutes // 60, minutes % 60))
+    if os.path.exists(app.path('control.json')):
+        return warn('A server was on %s and does not answer.' % app.folder, 'If it runs, look at its terminal; else start it.')
+    return fine('No server runs on %s.' % app.folder)
+
+
+@check('python')
+def check_python(app, db):
+    """Which Python it is, and whether it keeps passwords in the best way."""
+    sentence = 'Python %s on %s, %s.' % (sys.version.split()[0], sys.platform, ssl.OPENSSL_VERSION)
+    if hasattr(hashlib, 'scrypt'):
+        return fine(sentence)
+    return warn(sentence + ' It has no scrypt: passwords are kept under PBKDF2.', 'Use a Python that is built with OpenSSL 1.1 or later.')
+
+
+@check('sqlite')
+def check_sqlite(app, db):
+    """Which SQLite it is, and whether it can index what is written."""
+    version = 'SQLite ' + sqlite3.sqlite_version
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        return bad(version + ' is too old.', 'Use a Python with SQLite 3.22 or later.')
+    with contextlib.closing(sqlite3.connect(':memory:')) as probe:
+        if succeeds(probe, 'CREATE VIRTUAL TABLE probe USING fts5 (text)'):
+            return fine(version + ' with FTS5.')
+    return warn(version + ' has no FTS5: searching reads every message.', 'Use a Python whose SQLite has FTS5, as that of python.org.')
+
+
+@check('clock')
+def check_clock(app, db):
+    """Whether the year can be true, and whether the clock has jumped."""
+    second = app.clock.now() / 1000
+    sentence = 'The clock says %s.' % time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(second))
+    if not EARLIEST <= second <= LATEST:
+        return bad(sentence, 'Set the clock of this machine: messages bear its time, and certificates end by it.')
+    if app.server and clock_is_doubtful(app):
+        return warn(sentence + ' It has jumped; nothing is deleted by age for a day.',
+                    'If it is right now, say so: python3 minimost.py clean --sure')
+    return fine(sentence)
+
+
+@check('connections')
+def check_connections(app, db):
+    """How many connections the system allows."""
+    sentence = 'Room for %d connections at once.' % app.most_connections
+    if app.most_connections >= FEW_CONNECTIONS:
+        return fine(sentence)
+    return warn(sentence, 'Allow more open files: "ulimit -n 8192" before the start, or LimitNOFILE= of the service.')
+
+
+# -- the data
+
+@check('folder')
+def check_folder(app, db):
+    """Whether the data folder can be written to, and by nobody else."""
+    if not os.path.exists(app.folder):
+        return fine('%s is not there yet; the first start makes it.' % app.folder)
+    if not os.access(app.folder, os.W_OK):
+        return bad('%s cannot be written to.' % app.folder, 'Start as the user whom it belongs to, or from a medium that can be written.')
+    loose = [name or 'the folder' for name in SECRETS if is_loose(app.path(name))]
+    if loose:
+        return warn('Other users of this machine can read %s.' % ', '.join(loose), 'chmod -R go-rwx %s' % app.folder)
+    return fine('%s can be written to, and by nobody else.' % app.folder)
+
+
+def is_loose(path):
+    """Whether others may look into a file; on Windows the modes say nothing."""
+    return os.name != 'nt' and os.path.exists(path) and os.stat(path).st_mode & 0o077 != 0
+
+
+@check('medium')
+def check_medium(app, db):
+    """What kind of disk the data is on."""
+    kind = file_system_of(app.folder)
+    if kind in NETWORK_FILE_SYSTEMS:
+        return bad('The data is on a network share (%s), where databases break.' % kind, 'Keep it on a disk of this machine.')
+    if kind in PASSING_FILE_SYSTEMS:
+        return warn('The data is in memory (%s) and gone when the machine is off.' % kind, 'Keep it on a disk: --data FOLDER.')
+    if kind in PLAIN_FILE_SYSTEMS:
+        return warn('The data is on %s, which keeps no file from other users of this machine.' % kind,
+                    'For a stick that stays in use, ext4 or NTFS is better. Stop the chat before you pull it.')
+    return fine('The data is on %s.' % (kind or 'a file system that cannot be told'))
+
+
+@check('space')
+def check_space(app, db):
+    """How much room there is, for how long, and what is near its cap."""
+    disk = shutil.disk_usage(first_folder_there(app.folder))
+    spare, found = spare_bytes(disk), storage(app, db) if db else {'warnings': [], 'days_left': None}
+    sentence = '%.1f GB of %.1f GB are free.' % (disk.free / 10 ** 9, disk.total / 10 ** 9)
+    if found['days_left'] is not None:
+        sentence += ' At the pace of the last month that is enough for about %d days.' % found['days_left']
+    remedy = 'Make room, or say in the settings what may be deleted.'
+    if disk.free <= spare:
+        return bad(sentence + ' Uploads are refused.', remedy)
+    return warn(' '.join([sentence] + found['warnings']), remedy) if found['warnings'] else fine(sentence)
+
+
+def first_folder_there(folder):
+    """The folder, or the nearest above it that exists."""
+    folder = os.path.abspath(folder)
+    return folder if os.path.isdir(folder) else first_folder_there(os.path.dirname(folder))
+
+
+@check('databases')
+def check_databases(app, db):
+    """Whether the databases can be read and, while the chat runs, how they are kept safe from a power cut."""
+    if app.server:
+        return judge_durability(app.store.write(durability))
+    if not any(os.path.exists(app.path(file)) for _, file, _ in DATABASES):
+        return fine('There are no databases yet; the first start makes them.')
+    trouble = [words for words in (look_at_database(app.folder, schema, file) for schema, file, _ in DATABASES[:2]) if words]
+    if any('older' in words for words in trouble):
+        return fine('%s; the next start brings it up to date and keeps a copy.' % '; '.join(trouble))
+    return bad('; '.join(trouble) + '.', app.backups.advice()) if trouble else fine('The databases can be read.')
+
+
+def durability(change):
+    """How the writing connection keeps each database: [(file, wanted, journal_mode, synchronous)]."""
+    return [(file, wanted) + tuple(change.execute('PRAGMA %s.%s' % (schema, name)).fetchone()[0]
+                                   for name in ('journal_mode', 'synchronous')) for schema, file, wanted in DATABASES]
+
+
+def judge_durability(found):
+    names = {0: 'OFF', 1: 'NORMAL', 2: 'FULL', 3: 'EXTRA'}
+    sentence = ', '.join('%s %s/%s' % (file, journal, names[level]) for file, _, journal, level in found) + '.'
+    if any(wanted == 'FULL' and level < 2 for _, wanted, _, level in found):
+        return bad(sentence + ' A power cut can lose messages.', 'Use another Python: its SQLite does not do as it is told.')
+    if any(journal != 'wal' for _, _, journal, _ in found):
+        return warn(sentence + ' This file system cannot write ahead: safe, but slow.', 'Keep the data on ext4, NTFS or APFS.')
+    return fine(sentence)
+
+
+@check('backup')
+def check_backup(app, db):
+    """How old the newest backup is, and where."""
+    newest = app.backups.newest()
+    advice = 'Name a folder on another disk in the setting backup_dir, or: python3 minimost.py backup FILE'
+    if app.backups.problem:
+        return bad(app.backups.problem, 'See that the backup folder can be written to and has room.')
+    if not newest:
+        return warn('There is no backup in %s.' % os.path.abspath(app.backups.folder), advice)
+    age = app.clock.now() / 1000 - os.path.getmtime(newest)
+    sentence = 'The newest backup is %s, %d days old.' % (newest, age // DAY)
+    if age > OLD_BACKUP:
+        return warn(sentence, advice)
+    same = os.stat(newest).st_dev == os.stat(app.folder).st_dev
+    return fine(sentence, 'It is on the same disk as the data: copy it to another one.' if same else '')
+
+
+@check('audit log')
+def check_audit(app, db):
+    """Whether the audit log can be written."""
+    path = app.audit.path
+    if os.access(path if os.path.exists(path) else first_folder_there(app.folder), os.W_OK):
+        return fine('audit.log can be written.')
+    return bad('audit.log cannot be written.', 'Give it to the user that the chat runs as: %s' % path)
+
+
+@check('settings')
+def check_settings(app, db):
+    """Whether every setting was understood."""
+    if app.settings.problems:
+        return warn(' '.join(app.settings.problems), 'Mend settings.json and start again; "settings" prints what there is.')
+    return fine('All settings are understood.')
+
+
+@check('owner')
+def check_owner(app, db):
+    """Whether somebody owns the place, or the set-up code is still open."""
+    if db is None:
+        return fine('There is no chat yet, or one that only a start can read.')
+    if not has_owner(db):
+        return warn('The place has no owner yet: the set-up code is open.',
+                    'Make the first account now, on this machine or with the code that is in %s.' % app.path('setup-code'))
+    return fine('The place has an owner. Registration is "%s".' % app.settings.registration)
+
+
+# -- the network
+
+@check('port')
+def check_port(app, db):
+    """Where the chat listens, or whether its port is free."""
+    host, port = app.settings.host, app.settings.port
+    if app.server:
+        return fine('The chat listens at %s%s.' % (app.server.url, ' and every other address' if host == '*' else ''))
+    if can_bind(socket.SOCK_STREAM, host, port):
+        return fine('TCP port %d is free.' % port)
+    return bad('TCP port %d on %s cannot be used.' % (port, host), 'Stop what uses it, or choose another one with --port.')
+
+
+def can_bind(kind, host, port):
+    family, host = listening_family(host)
+    with socket.socket(family, kind) as probe:
+        if family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != '::')
+        if kind == socket.SOCK_STREAM and os.name != 'nt':
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+@check('calls')
+def check_calls(app, db):
+    """Whether every address of this machine answers the question that calls begin with, over UDP."""
+    port, remedy = app.settings.stun_port, 'Stop what uses it, or choose another one with the setting stun_port.'
+    if port is None:
+        return fine('Calls have no STUN server, as the setting stun_port says; without a router some do not connect.')
+    if app.server is None:
+        free = can_bind(socket.SOCK_DGRAM, app.settings.host, port)
+        return fine('UDP port %d is free.' % port) if free else warn('UDP port %d cannot be used for calls.' % port, remedy)
+    if app.stun.port is None:
+        return warn('UDP port %d cannot be used for calls.' % port, remedy)
+    times = [(host, stun_seconds(app, host)) for host in app.stun.hosts()]
+    silent = [host for host, seconds in times if seconds is None]
+    if silent:
+        return bad('UDP port %d does not answer at %s.' % (app.stun.port, ', '.join(silent)),
+                   'Let UDP through the firewall of this machine.')
+    answers = ', '.join('%s in %.1f ms' % (host, seconds * 1000) for host, seconds in times)
+    return fine('UDP port %d answers at %s.' % (app.stun.port, answers))
+
+
+def stun_seconds(app, host):
+    """How long a Binding request to an address of this machine takes, or None without an answer."""
+    mask = struct.pack('>I', STUN_COOKIE) + app.random_bytes(12)
+    begun = app.clock.steady()
+    with socket.socket(listening_family(host)[0], socket.SOCK_DGRAM) as asking:
+        asking.settimeout(STUN_SECONDS)
+        try:
+            asking.sendto(STUN_HEADER.pack(BINDING_REQUEST, 0, mask), (host, app.stun.port))
+            answer = asking.recv(MOST_PACKET)
+        except OSError:
+            return None
+    kind, _, echo = STUN_HEADER.unpack_from(answer.ljust(STUN_HEADER.size))
+    return app.clock.steady() - begun if (kind, echo) == (BINDING_SUCCESS, mask) else None
+
+
+@check('certificate')
+def check_certificate(app, db):
+    """Which certificate is shown, for which names and addresses, and until when."""
+    if app.server and app.context is None:
+        return judge_plain_http(app)
+    text = read_if_there(app.path(SERVER_FILE))
+    certificates = read_certificates(text)
+    if not certificates:
+        return fine('There is no certificate yet; the first start makes one.')
+    if app.server and shown_certificate(app) != certificates[0].whole:
+        return warn('%s has changed since the start.' % SERVER_FILE, 'Start the chat again.')
+    return judge_certificate(app, certificates[0])
+
+
+def judge_plain_http(app):
+    if not app.server.server_port or leads_home(app.settings.host):
+        return fine('Plain HTTP, which does not leave this machine.')
+    return warn('Plain HTTP: everybody on the network can read along, passwords too.',
+                'Start without --plain-http, or behind a proxy on this machine.')
+
+
+def read_if_there(path):
+    with contextlib.suppress(FileNotFoundError), open(path, 'rb') as file:
+        return file.read()
+    return b''
+
+
+def shown_certificate(app):
+    """The certificate that the server shows to those who come."""
+    connection = connect_to(urllib.parse.urlsplit(app.server.url))
+    with contextlib.closing(connection):
+        connection.connect()
+        return connection.sock.getpeercert(binary_form=True)
+
+
+def judge_certificate(app, certificate):
+    whose = "this server's own" if app.certificates.ours else 'yours'
+    now, until = app.clock.now() / 1000, time.strftime('%Y-%m-%d', time.gmtime(certificate.until))
+    sentence = 'The certificate is %s, until %s, for %s.' % (whose, until, ', '.join(map(str, certificate.hosts)))
+    renewal = 'Put new ones in place of cert.pem and key.pem, and start again.'
+    if app.certificates.ours:
+        renewal = 'Start the chat again; it makes a new one.'
+    if app.certificates.trouble:
+        return warn(sentence + ' It cannot be renewed: ' + app.certificates.trouble, 'Mend that; until then this one serves.')
+    if not certificate.since <= now <= certificate.until:
+        return bad(sentence + ' It does not hold today.', 'See that the clock is right. ' + renewal)
+    return warn(sentence + ' It ends soon.', renewal) if certificate.until - now < ENDS_SOON else fine(sentence)
+
+
+@check('addresses')
+def check_addresses(app, db):
+    """Whether the certificate authority may vouch for every address of this machine."""
+    hosts = own_names() + own_addresses()
+    authority = read_certificates(read_if_there(app.path(AUTHORITY_FILE)))[:1]
+    outside = [str(host) for one in authority for host in hosts if not is_permitted(host, one.permitted)]
+    if outside and app.certificates.ours:
+        return warn('The authority may not vouch for %s: there the browsers warn.' % ', '.join(outside),
+                    'Use another address. Or delete ca.pem, ca-key.pem, cert.pem and key.pem while the chat is stopped: '
+                    'a new authority is made, which every device has to trust anew.')
+    return fine('This machine is %s.' % ', '.join(map(str, hosts)))
+
+
+@check('firewall')
+def check_firewall(app, db):
+    """Which ports others have to reach, and the line that opens them."""
+    ports = ports_to_open(app)
+    if not ports:
+        return fine('Only this machine, or a proxy on it, reaches the chat; no port has to be open.')
+    lines = [line for program, line in firewall_lines(ports) if find_program(program)]
+    names = ', '.join('%s %d' % (protocol.upper(), port) for port, protocol in ports)
+    if not lines:
+        return fine('Others need %s; no firewall is known to be here.' % names)
+    return fine('Others need %s, which cannot be tried from here.' % names, 'If they cannot connect: ' + ' or '.join(lines))
+
+
+def ports_to_open(app):
+    """(port, protocol) of what others have to reach."""
+    port = app.server.server_port if app.server else app.settings.port
+    stun = app.stun.port if app.server else app.settings.stun_port
+    if leads_home(app.settings.host):
+        return []
+    return [(number, protocol) for number, protocol in ((port, 'tcp'), (stun, 'udp')) if number]
+
+
+def firewall_lines(ports):
+    """(program, the line that opens ports with it) of each firewall that is known."""
+    words = ['%d/%s' % pair for pair in ports]
+    rule = 'netsh advfirewall firewall add rule name="MiniMost" dir=in action=allow protocol=%s localport=%d'
+    added = ' '.join('--add-port=' + word for word in words)
+    return [('ufw', ' && '.join('sudo ufw allow ' + word for word in words)),
+            ('firewall-cmd', 'sudo firewall-cmd --permanent %s && sudo firewall-cmd --reload' % added),
+            ('netsh', ' & '.join(rule % (protocol.upper(), port) for port, protocol in ports))]
+
+
+def find_program(name):
+    return shutil.which(name, path=os.pathsep.join([os.environ.get('PATH', os.defpath), '/usr/sbin', '/sbin']))
+
+
+# -- the program
+
+@check('page')
+def check_page(app, db):
+    """Whether the script and static/ are those that the server started with."""
+    there = Assets(os.path.join(HERE, 'static'))
+    if 'index.html' not in there.parts:
+        return bad('The folder static/ is not beside the script.', 'Copy the whole folder of MiniMost.')
+    if there.build != app.assets.build:
+        return warn('minimost.py or static/ has changed since the start.', 'Start the chat again.')
+    return fine('The page is of build %s.' % there.build)
+
+
+@control('doctor')
+def examine_by_hand(app):
+    return examine(app, app.store.reader())
+
+
+@route('GET', '/admin/doctor', role='admin', limit='read', lane='thread')
+def get_findings(request):
+    """What may be wrong with the server, and what to do."""
+    return Reply(200, {'findings': examine(request.app, request.db)})
+
+
+PLACE_ARGUMENTS = [one for one in SERVE_ARGUMENTS if one[0][0] in ('--lan', '--host', '--port', '--data', '--settings')]
+
+
+@command('doctor', *PLACE_ARGUMENTS)
+def doctor(options):
+    """Look at everything that may be wrong, and say what to do; the server may run or not."""
+    findings = ask_server(options.data, 'doctor', {})
+    if findings is None:
+        app = App(options.data, serving_settings(options))
+        with still_database(app.folder) as db:
+            findings = examine(app, db)
+    print('\n'.join(map(finding_text, findings)))
+    found_bad = [one['check'] for one in findings if one['state'] == 'bad']
+    if found_bad:
+        raise Trouble('Not well: %s.' % ', '.join(found_bad))
+
+
+def checks_table():
+    rows = ['| check | what it tells |', '|---|---|']
+    return '\n'.join(rows + ['| %s | %s |' % (one.name, inspect.getdoc(one.look)) for one in CHECKS])
+
+
+def finding_text(one):
+    text = '%-5s %-12s %s' % (one['state'], one['check'], one['sentence'])
+    return text + '\n%18s -> %s' % ('', one['remedy']) if one['remedy'] else text
+
+
+# ---- 31. DEMO --------------------------------------------------------
 
 DEMO_NAME = 'RV Meridian'
 
@@ -11105,7 +11678,7 @@ def demo(options):
         serve_with(options, settings)
 
 
-# ---- 31. BENCH -------------------------------------------------------
+# ---- 32. BENCH -------------------------------------------------------
 
 BENCH_PASSWORD = 'measure twice, cut once'
 
@@ -11408,7 +11981,7 @@ def bench(options):
             one.stop()
 
 
-# ---- 32. COMMAND LINE ------------------------------------------------
+# ---- 33. COMMAND LINE ------------------------------------------------
 
 def read_command_line(words):
     """The command and its options; without a command it is serve."""

@@ -869,7 +869,7 @@ NEWER_THAN_3_6 = frozenset("""
 """.split())                                       # and three that warn or look names up
 
 REGISTRIES = frozenset(('ROUTES', 'ROUTES_BY_SHAPE', 'LOADERS', 'SHOWS', 'COMMANDS', 'ARRIVALS', 'STARTS', 'PARTS', 'POSTINGS', 'REWORDINGS',
-                        'DEPARTURES', 'ERASURES', 'LOSSES', 'INVITATIONS', 'CONTROLS'))
+                        'DEPARTURES', 'ERASURES', 'LOSSES', 'INVITATIONS', 'CONTROLS', 'CHECKS'))
 CHANGES_IN_PLACE = frozenset("""
     append appendleft extend insert remove pop popitem popleft clear update setdefault add discard sort reverse move_to_end
 """.split())
@@ -1281,7 +1281,7 @@ STATUS_OF_MEMBERS = {                              # route: status; strangers ge
     'POST /admin/bots': 201, 'POST /admin/bots/<account>/token': 404,
     'GET /admin/hooks': 200, 'POST /admin/hooks': 404, 'DELETE /admin/hooks/<number>': 404, 'GET /admin/audit': 200,
     'GET /admin/backups': 200, 'POST /admin/backup': 202,
-    'GET /admin/storage': 200, 'POST /admin/clean': 200, 'POST /admin/stop': 202,
+    'GET /admin/doctor': 200, 'GET /admin/storage': 200, 'POST /admin/clean': 200, 'POST /admin/stop': 202,
     'GET /admin/alerts': 200, 'POST /admin/alerts': 201, 'GET /admin/alerts/<alert>': 404, 'DELETE /admin/alerts/<alert>': 404,
 }
 STATUS_BY_STANDING = {                             # route: status of author, in, late, looks; 'out' gets 404, strangers 401
@@ -1696,7 +1696,7 @@ class Documents(unittest.TestCase):
 
     def test_the_readme_holds_the_tables_of_the_program(self):
         for name, table in (('settings', minimost.settings_table()), ('commands', minimost.commands_table()),
-                            ('routes', minimost.routes_table())):
+                            ('routes', minimost.routes_table()), ('checks', minimost.checks_table())):
             with self.subTest(table=name):
                 self.assertEqual(self.chapter(name), table)
 
@@ -7025,6 +7025,143 @@ class TheOperator(unittest.TestCase):
         self.assertEqual((answer.status, answer.data['user']['role']), (201, 'guest'))
         self.assertIn('nobody', self.run_command('reset-password', 'eve')[2])
 
+    def test_keeps_no_data_on_a_network_share_unless_forced(self):
+        with mock.patch('minimost.file_system_of', lambda folder: 'nfs4'):
+            status, said, errors = self.run_command('serve', '--port', '0')
+        self.assertEqual((status, said, os.path.exists(self.data)), (1, '', False))
+        self.assertRegex(errors, r'^The data folder .* is on a network share \(nfs4\).* --force\.$')
+
+    def test_knows_file_systems_by_the_table_of_mounts(self):
+        table = os.path.join(os.path.dirname(self.data), 'mounts')
+        with open(table, 'w') as file:
+            file.write('/dev/sda / ext4 rw 0 0\nbox:/home /home nfs4 rw 0 0\n/dev/sdb /home/the\\040stick vfat rw 0 0\n'
+                       'none /srv tmpfs rw 0 0\n/dev/sdc /srv xfs rw 0 0\n')
+        for folder, kind in (('/var/data', 'ext4'), ('/home/ann/data', 'nfs4'), ('/home', 'nfs4'), ('/homes', 'ext4'),
+                             ('/home/the stick/data', 'vfat'), ('/srv/data', 'xfs')):
+            self.assertEqual(minimost.file_system_of(folder, table), kind, folder)
+        self.assertEqual(minimost.file_system_of('/', '/no/such/table'), '')
+
+
+class TheDoctor(ChatCase):
+
+    def setUp(self):
+        self.data = new_folder(self)
+
+    def run_doctor(self, *words):
+        """Returns the exit status, {check: (state, sentence)}, and all that was said."""
+        status, said, errors = TheOperator.run_command(self, 'doctor', *words)
+        found = {one[5:18].strip(): (one[:5].strip(), one[19:]) for one in said.split('\n') if not one.startswith(' ')}
+        self.assertEqual(list(found), [one.name for one in minimost.CHECKS])
+        return status, found, said + errors
+
+    def findings(self, client):
+        return {one['check']: one for one in self.expect(200, client.get('/admin/doctor'))['findings']}
+
+    def test_looks_at_a_folder_that_is_not_there_and_leaves_nothing(self):
+        status, found, said = self.run_doctor('--port', '0')
+        self.assertEqual(status, 0, said)
+        self.assertEqual(found['folder'][0], 'ok')
+        self.assertFalse(os.path.exists(self.data))
+
+    def test_looks_at_a_stopped_chat_without_touching_it(self):
+        running = serve_folder(self, self.data)
+        self.assertEqual(sign_up(visitor(self, running), 'ann').status, 201)
+        running.stop()
+        before = {path: os.stat(path).st_mtime_ns for path in self.files()}
+        status, found, said = self.run_doctor('--port', '0')
+        self.assertEqual((status, found['databases'][0], found['owner']), (0, 'ok', ('ok', 'The place has an owner. Registration is "open".')), said)
+        self.assertEqual({path: os.stat(path).st_mtime_ns for path in self.files()}, before)
+
+    def files(self):
+        return [os.path.join(parent, name) for parent, _, names in os.walk(self.data) for name in names]
+
+    def test_ends_with_status_one_and_the_remedy_when_something_is_bad(self):
+        running = serve_folder(self, self.data)
+        minimost_settings = os.path.join(os.path.dirname(self.data), 'settings.json')
+        with open(minimost_settings, 'w') as file:
+            file.write('{"port": "many"}')
+        running.stop()
+        with open(os.path.join(self.data, 'users', 'messages.db'), 'r+b') as file:
+            file.write(b'x' * 8192)
+        os.chmod(self.data, 0o755)
+        with socket.socket() as taken:
+            taken.bind(('127.0.0.1', 0))
+            taken.listen(1)
+            status, found, said = self.run_doctor('--port', str(taken.getsockname()[1]), '--settings', minimost_settings)
+        self.assertEqual(status, 1)
+        self.assertEqual([found[name][0] for name in ('port', 'databases', 'settings', 'owner')], ['bad', 'bad', 'warn', 'ok'])
+        self.assertIn('-> Restore a backup into an empty folder', said)
+        self.assertIn('Not well: databases, port.', said)
+        if os.name != 'nt':
+            self.assertEqual(found['folder'][0], 'warn')
+
+    def test_has_a_running_server_look_at_itself(self):
+        running = minimost.start(minimost.App(self.data, minimost.Settings({'stun_port': 0})), '127.0.0.1', 0)
+        self.addCleanup(stop_once, running)
+        status, found, said = self.run_doctor()
+        self.assertEqual(status, 0, said)
+        self.assertIn(running.url, found['server'][1])
+        self.assertEqual(found['databases'], ('ok', 'auth.db wal/FULL, users/messages.db wal/FULL, presence.db wal/OFF.'))
+        self.assertRegex(found['calls'][1], r'^UDP port %d answers at 127\.0\.0\.1 in [0-9.]+ ms\.$' % running.app.stun.port)
+        self.assertRegex(found['certificate'][1], r"^The certificate is this server's own, until 20\d\d-\d\d-\d\d, for localhost")
+        self.assertEqual((found['owner'][0], found['backup'][0]), ('warn', 'warn'))
+        running.app.stun._servers['127.0.0.1'].answer_some = lambda: None
+        with mock.patch('minimost.STUN_SECONDS', .05):
+            self.assertIn('does not answer', self.run_doctor()[2])
+        with open(os.path.join(self.data, 'cert.pem'), 'wb') as file:
+            file.write(minimost.pem('CERTIFICATE', minimost.read_certificates(minimost.read_if_there(os.path.join(self.data, 'ca.pem')))[0].whole))
+        self.assertIn('cert.pem has changed', self.run_doctor()[1]['certificate'][1])
+
+    def test_tells_administrators_what_is_amiss(self):
+        clock = WanderingClock()
+        running = serve_folder(self, self.data, clock=clock)
+        ann, bob = visitor(self, running), visitor(self, running)
+        for person, name in ((ann, 'ann'), (bob, 'bob')):
+            self.expect(201, sign_up(person, name))
+        self.expect(403, bob.get('/admin/doctor'))
+        self.assertEqual({one['state'] for one in self.findings(ann).values()} - {'ok'}, {'warn'})
+        running.app.janitor.look()
+        clock.wandered = 9 * 86400000
+        running.app.janitor.look()
+        self.assertIn('jumped', self.findings(ann)['clock']['sentence'])
+        clock.wandered = -50 * 365 * 86400000
+        self.assertEqual(self.findings(ann)['clock']['state'], 'bad')
+        clock.wandered = 0
+        os.makedirs(running.app.backups.folder)
+        path = os.path.join(running.app.backups.folder, 'minimost-000001-2026-06-01.zip')
+        minimost.write_backup(self.data, path, 0)
+        self.assertEqual(self.findings(ann)['backup']['state'], 'ok')
+        os.utime(path, (time.time() - 30 * 86400,) * 2)
+        self.assertIn('30 days old', self.findings(ann)['backup']['sentence'])
+        running.app.assets.build = 'older'
+        running.app.settings.problems.append('The setting x is odd.')
+        found = self.findings(ann)
+        self.assertEqual([found[name]['state'] for name in ('backup', 'page', 'settings')], ['warn'] * 3)
+        self.assertEqual({name for name, one in found.items() if not one['remedy']} & {'backup', 'page', 'settings'}, set())
+
+    def test_knows_the_lines_for_firewalls_and_when_none_is_needed(self):
+        lines = dict(minimost.firewall_lines([(6767, 'tcp'), (3478, 'udp')]))
+        self.assertEqual(lines['ufw'], 'sudo ufw allow 6767/tcp && sudo ufw allow 3478/udp')
+        self.assertIn('--add-port=6767/tcp --add-port=3478/udp && ', lines['firewall-cmd'])
+        self.assertIn('protocol=UDP localport=3478', lines['netsh'])
+        with mock.patch('minimost.find_program', lambda name: name == 'ufw'):
+            said = self.run_doctor('--lan')[2]
+            self.assertIn('-> If they cannot connect: ' + lines['ufw'], said)
+            self.assertNotIn('firewall-cmd', said)
+            self.assertIn('no port has to be open', self.run_doctor('--port', '0')[2])
+
+    def test_names_addresses_that_the_authority_may_not_vouch_for(self):
+        minimost.make_private_folder(self.data)
+        app = minimost.App(self.data, minimost.Settings())
+        app.certificates.refresh([ipaddress.ip_address('127.0.0.1')], ['localhost'])
+        with mock.patch('minimost.own_addresses', lambda: [ipaddress.ip_address('203.0.113.5')]):
+            found = minimost.check_addresses(app, None)
+        self.assertEqual((found.state, '203.0.113.5' in found.sentence), ('warn', True))
+        app.clock = WanderingClock()
+        for days, state in ((0, 'ok'), (390, 'warn'), (400, 'bad'), (-5, 'bad')):
+            app.clock.wandered = days * 86400000
+            self.assertEqual(minimost.check_certificate(app, None).state, state, days)
+
 
 # ---- the store -------------------------------------------------------
 
@@ -7279,6 +7416,43 @@ class Starting(unittest.TestCase):
         self.assertEqual((answer.status, answer.data['user']['role']), (200, 'owner'))
         kept = {name.partition('.before')[0] for name in os.listdir(os.path.join(folder, 'backups'))}
         self.assertLessEqual({'auth.db', 'messages.db'}, kept)
+
+    def test_names_the_newest_backup_and_how_to_restore_it(self):
+        backups = os.path.join(self.folder, 'backups')
+        os.mkdir(backups)
+        for number, age in ((1, 200), (2, 100)):
+            path = os.path.join(backups, 'minimost-00000%d-2026-06-0%d.zip' % (number, number))
+            minimost.write_backup(self.folder, path, 0)
+            os.utime(path, (time.time() - age,) * 2)
+        words = self.damaged('auth.db', os.unlink)
+        self.assertTrue(words.endswith('python3 minimost.py restore %s --data FOLDER' % path), words)
+        running = serve_folder(self, self.folder)
+        self.assertEqual(200, visitor(self, running).get('/health').status)
+
+    def test_is_refused_in_one_line_where_the_folder_cannot_be_used(self):
+        shutil.rmtree(self.path('avatars'))
+        with open(self.path('avatars'), 'w'):
+            self.assertIn('cannot be used', self.refusal())
+        os.unlink(self.path('avatars'))
+        with mock.patch('os.access', lambda path, mode: False):
+            self.assertIn('cannot be written to', self.refusal())
+        serve_folder(self, self.folder)
+
+    def test_writes_safely_where_no_log_can_be_written_ahead(self):
+        connect = sqlite3.connect
+
+        def connect_without_shared_memory(path, **options):
+            return connect('file:%s?vfs=unix-dotfile' % path, uri=True, **options)
+        with mock.patch('sqlite3.connect', connect_without_shared_memory):
+            running = serve_folder(self, self.folder)
+            ann = visitor(self, running)
+            self.assertEqual(ann.post('/login', {'username': 'ann', 'password': PASSWORD}).status, 200)
+            self.assertEqual(ann.post('/channels/1/messages', {'text': 'Slow', 'client_id': 'client-slow'}).status, 201)
+            self.assertIn('write ahead', running.app.settings.problems[-1])
+            found = {one['check']: one for one in ann.get('/admin/doctor').data['findings']}['databases']
+            self.assertEqual((found['state'], found['sentence'].split('.')[0:2]), ('warn', ['auth', 'db truncate/FULL, users/messages']))
+            running.stop()
+        self.assertEqual(serve_folder(self, self.folder).app.settings.problems, [])
 
     def test_is_refused_when_a_newer_version_wrote_the_database(self):
         for schema, name, _ in minimost.DATABASES[:2]:
