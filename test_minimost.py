@@ -14004,6 +14004,15 @@ class ChannelsInThePage(FeatureCase):
         self.page.see('opened the channel again', '#messages')
         self.page.wait_for('#message-text')
 
+    def test_a_channel_is_exported_from_the_menu_and_the_page_stays(self):
+        self.in_menu('Export…')
+        self.page.wait_for('dialog[open] [name=from]')
+        press(self.page, 'dialog[open]', 'Export')
+        wanted = 'event=export outcome=success user=ann'
+        wait_until(lambda: [line for line in self.app.audit.lines() if wanted in line and 'channel=%d' % self.channel in line])
+        self.page.gone('dialog[open]')
+        self.page.wait_for('#message-text')
+
     def test_who_writes_is_chosen_in_the_menu_and_heard_while_one_writes(self):
         with self.new_browser('bob') as other:
             look_at(other, self.channel)

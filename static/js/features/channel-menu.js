@@ -1,11 +1,11 @@
 /** What one can do with the open channel: how one hears of it, its name and topic, archiving, leaving. */
 import {ApiError} from '../core/api.js';
 import {find} from '../core/dom.js';
-import {mayManage, mayRestrict, memberCount, openChannel} from '../core/state.js';
+import {channelName, mayManage, mayRestrict, memberCount, openChannel} from '../core/state.js';
 import {channelWords} from '../text/channel-words.js';
 import {words} from '../text/words.js';
 import {changeChannel, changeMembership, leaveChannel} from '../views/channel.js';
-import {ask, field, openForm} from '../views/dialog.js';
+import {ask, field, openForm, radios} from '../views/dialog.js';
 import {choices, openMenu} from '../views/menu.js';
 import {attempt} from '../views/toast.js';
 
@@ -18,6 +18,7 @@ const ACTIONS = [
   {icon: 'edit', label: () => words.rename, may: mayManage, run: rename},
   {icon: 'quote', label: () => words.setTopic, may: mayManage, run: setTopic},
   {icon: 'inbox', label: channel => channel.archived ? words.unarchive : words.archive, may: mayManage, run: archive},
+  {icon: 'download', label: () => channelWords.export, may: joined, run: exportChannel},
   {icon: 'x', label: () => words.hide, may: joinedDirect, run: hide},
   {icon: 'logout', label: () => words.leave, may: channel => channel.joined && channel.kind !== 'direct', run: leaveChannel, danger: true},
 ];
@@ -69,4 +70,14 @@ async function archive(channel) {
   const archived = !channel.archived;
   if (archived && !await ask(words.archiveQuestion(channel.name), words.archiveExplained, words.archive)) return;
   await attempt(() => changeChannel(channel, {archived}));
+}
+
+function exportChannel(channel) {
+  const fields = [
+    field('from', channelWords.exportFrom, {type: 'date'}),
+    field('to', channelWords.exportTo, {type: 'date', hint: channelWords.exportHint}),
+    radios('format', channelWords.exportAs, channelWords.exportForms, 'html'),
+  ];
+  openForm(channelWords.exportTitle(channelName(channel)), fields, channelWords.exportNow,
+    values => location.assign(`/export/${channel.id}?${new URLSearchParams(values)}`));
 }

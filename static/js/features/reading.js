@@ -54,17 +54,21 @@ function noteRead(channelId, newest) {
   apply({kind: 'mine', value: {channel_id: channelId, read_to: newest, unread: 0, mentions: 0}});
 }
 
-async function tellServer() {
+addEventListener('pagehide', () => tellServer({keepalive: true}));
+
+function tellServer(options) {
   timer = 0;
   const marks = [...pending];
   pending.clear();
-  for (const [channelId, newest] of marks) {
-    try {
-      await post(`/channels/${channelId}/read`, {message_id: newest});
-    } catch (error) {
-      if (!(error instanceof ApiError)) throw error;
-      if (!error.refused && !pending.has(channelId)) pending.set(channelId, newest);
-    }
+  for (const [channelId, newest] of marks) tellRead(channelId, newest, options);
+}
+
+async function tellRead(channelId, newest, options) {
+  try {
+    await post(`/channels/${channelId}/read`, {message_id: newest}, options);
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    if (!error.refused && !pending.has(channelId)) pending.set(channelId, newest);
   }
 }
 
