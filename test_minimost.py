@@ -14006,7 +14006,7 @@ class ChannelsInThePage(FeatureCase):
 
     def test_a_channel_is_exported_from_the_menu_and_the_page_stays(self):
         self.in_menu('Export…')
-        self.page.wait_for('dialog[open] [name=from]')
+        self.page.wait_for('dialog[open] [name=begin]')
         press(self.page, 'dialog[open]', 'Export')
         wanted = 'event=export outcome=success user=ann'
         wait_until(lambda: [line for line in self.app.audit.lines() if wanted in line and 'channel=%d' % self.channel in line])

@@ -74,10 +74,10 @@ async function archive(channel) {
 
 function exportChannel(channel) {
   const fields = [
-    field('from', channelWords.exportFrom, {type: 'date'}),
-    field('to', channelWords.exportTo, {type: 'date', hint: channelWords.exportHint}),
+    field('begin', channelWords.exportFrom, {type: 'date'}),
+    field('end', channelWords.exportTo, {type: 'date', hint: channelWords.exportHint}),
     radios('format', channelWords.exportAs, channelWords.exportForms, 'html'),
   ];
   openForm(channelWords.exportTitle(channelName(channel)), fields, channelWords.exportNow,
-    values => location.assign(`/export/${channel.id}?${new URLSearchParams(values)}`));
+    ({begin, end, format}) => location.assign(`/export/${channel.id}?${new URLSearchParams({from: begin, to: end, format})}`));
 }

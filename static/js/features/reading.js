@@ -54,6 +54,7 @@ function noteRead(channelId, newest) {
   apply({kind: 'mine', value: {channel_id: channelId, read_to: newest, unread: 0, mentions: 0}});
 }
 
+/* What was read in the last moment before the page is left counts as well. */
 addEventListener('pagehide', () => tellServer({keepalive: true}));
 
 function tellServer(options) {
@@ -71,11 +72,6 @@ async function tellRead(channelId, newest, options) {
     if (!error.refused && !pending.has(channelId)) pending.set(channelId, newest);
   }
 }
-
-/* What was read in the last moment before the page is left counts as well. */
-addEventListener('pagehide', () => {
-  for (const [channelId, newest] of pending) post(`/channels/${channelId}/read`, {message_id: newest}, {keepalive: true}).catch(() => {});
-});
 
 /* -- counting anew what was deleted or changed before it was read */
 
