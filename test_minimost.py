@@ -1065,7 +1065,7 @@ class LawOfTheSource(unittest.TestCase):
 
 # ---- Law: the page --------------------------------------------------------------------------------------------------
 
-LAYERS = {'core': 0, 'text': 1, 'views': 2, 'features': 3}
+LAYERS = {'core': 0, 'text': 1, 'views': 2, 'calls': 3, 'features': 4}
 JS_IMPORT = re.compile(r'''(?:\bimport\s*|\bfrom\s*|\bimport\s*\(\s*)['"]([^'"]+)['"]''')
 JS_NAMED_IMPORT = re.compile(r'''^import\s*\{([^}]*)\}\s*from\s*['"]([^'"]+)['"]''', re.MULTILINE)
 JS_EXPORT = re.compile(r'^export (?:async )?(?:function\*?|const|let|class) (\w+)', re.MULTILINE)

@@ -43,6 +43,7 @@ const SOON = [
   () => import('./features/previews.js'),
   () => import('./features/voice.js'),
   () => import('./features/notify.js'),
+  () => import('./features/calls.js'),
   () => import('./features/favicon.js'),
   () => import('./features/still-images.js'),
   () => import('./views/menu.js'),

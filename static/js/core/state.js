@@ -5,6 +5,7 @@ export const state = {
   preferences: {},
   users: new Map(),
   channels: new Map(),
+  calls: new Map(),
   settings: {},
   server: {},
   clockAhead: 0,
@@ -34,6 +35,7 @@ export function takeSnapshot(snapshot) {
   state.preferences = snapshot.preferences || {};
   state.users = byId(snapshot.users);
   state.channels = byId(snapshot.channels);
+  state.calls = byId(snapshot.calls || []);
   state.settings = snapshot.settings;
   noteServer(snapshot.server);
   state.cursor = snapshot.cursor;
@@ -65,6 +67,7 @@ const APPLY = {
   channel: applyChannel,
   mine: applyMine,
   message: applyMessage,
+  call: applyCall,
 };
 
 /** Takes in one event of the feed, then tells those who listen to its kind. */
@@ -96,6 +99,12 @@ function applyMine({channel_id: id, ...personal}) {
   const known = state.channels.get(id);
   if (!known || !known.joined) tell('joined', id);
   if (known) state.channels.set(id, {...known, joined: true, ...personal});
+}
+
+/* Only those that go on are kept. */
+function applyCall(call) {
+  if (call.ended_at === null) state.calls.set(call.id, call);
+  else state.calls.delete(call.id);
 }
 
 function applyMessage(message) {

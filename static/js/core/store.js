@@ -33,18 +33,22 @@ export const keptForDevice = name => read(`device:${name}`);
 export const mayBeSignedIn = () => Boolean(keptForDevice('signed-in'));
 export const noteSignedIn = signedIn => keepForDevice('signed-in', signedIn || null);
 
-function write(key, value) {
+/** What this tab alone remembers, also when it is loaded anew. */
+export const keepForTab = (name, value) => write(`tab:${name}`, value, sessionStorage);
+export const keptForTab = name => read(`tab:${name}`, sessionStorage);
+
+function write(key, value, storage = localStorage) {
   try {
-    if (value === null || value === '') localStorage.removeItem(key);
-    else localStorage.setItem(key, JSON.stringify(value));
+    if (value === null || value === '') storage.removeItem(key);
+    else storage.setItem(key, JSON.stringify(value));
   } catch (error) {
     if (!(error instanceof DOMException)) throw error;
   }
 }
 
-function read(key) {
+function read(key, storage = localStorage) {
   try {
-    return JSON.parse(localStorage.getItem(key));
+    return JSON.parse(storage.getItem(key));
   } catch (error) {
     return null;
   }

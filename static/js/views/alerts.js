@@ -6,7 +6,7 @@ import {plainLine} from '../text/markup.js';
 import {notifyWords as words} from '../text/notify-words.js';
 import {playSound} from './sounds.js';
 
-const SHAKES = {message: [80], mention: [80, 60, 80]};
+const SHAKES = {message: [80], mention: [80, 60, 80], call: [400, 200, 400]};
 const WORKER = '/static/js/features/notify-worker.js';
 
 /* The notifications that this page put on the screen, by channel; the last one stands in for those before it. */
@@ -46,6 +46,15 @@ export function showMessages(messages) {
   const data = {address: addressOf(channelId, id), messageId: id};
   const options = {body: bodyOf(messages), tag: tagOf(channelId), renotify: true, silent: true, icon: '/static/favicon.svg', data};
   show(titleOf(message), options, notification => shown.set(channelId, notification));
+}
+
+/** Shows a notification of somebody who calls, where nobody looks at the page; it is given back, or null. */
+export function showCall(title, channelId) {
+  if (notificationState() !== 'on' || document.hasFocus()) return null;
+  let shownNow = null;
+  show(title, {tag: `minimost-call-${channelId}`, silent: true, requireInteraction: true, icon: '/static/favicon.svg', data: {address: addressOf(channelId), messageId: 0}},
+    notification => { shownNow = notification; });
+  return shownNow;
 }
 
 function titleOf({user_id: userId, channel_id: channelId}) {
@@ -119,7 +128,7 @@ async function notificationsOfWorker(channelId) {
 /** Whether this page was touched: no browser lets another one make a sound. */
 export const mayRing = () => !navigator.userActivation || navigator.userActivation.hasBeenActive;
 
-/** The sound and the shaking for a 'message' or a 'mention', as the person likes them. */
+/** The sound and the shaking for a 'message', a 'mention' or a 'call', as the person likes them. */
 export function ringNow(kind) {
   if (preference('sound', true)) playSound(kind);
   if (navigator.vibrate && preference('vibrate', true)) navigator.vibrate(SHAKES[kind]);

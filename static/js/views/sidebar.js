@@ -1,7 +1,7 @@
 /** The channels, the connection, and oneself. */
 import {fill, find, findAll, icon, isClaimed, make, setSlot, slot} from '../core/dom.js';
 import {outboxOf, outboxSize} from '../core/outbox.js';
-import {addressOf, channelName, isPair, listen, mayCreateChannels, peerOf, state} from '../core/state.js';
+import {addressOf, channelName, isPair, listen, mayCreateChannels, peerOf, state, tell} from '../core/state.js';
 import {keep, kept} from '../core/store.js';
 import {words} from '../text/words.js';
 import {avatar, statusLine, statusMark} from './avatar.js';
@@ -48,6 +48,7 @@ function draw() {
   setSlot(sidebar, 'channels', SECTIONS.map(drawSection).filter(Boolean));
   drawHints();
   if (held) find(`a.channel[href="${held.getAttribute('href')}"]`)?.focus({preventScroll: true});
+  tell('sidebar-drawn');
 }
 
 function drawProfile() {

@@ -1,0 +1,61 @@
+/** Where the page enters calls: opening one, coming back to one, being rung. */
+import {state} from '../core/state.js';
+import {callWords as words} from '../text/call-words.js';
+import {ask} from '../views/dialog.js';
+import {active, isInCall, joinCall, leaveCall, placeOf} from './active.js';
+import {lookBefore} from './before.js';
+import {closeAll, openDevices} from './media.js';
+import {offerReport} from './report.js';
+import {showRinging} from './ringing.js';
+import {enlarge, startStage} from './stage.js';
+import {styled} from './style.js';
+
+let looking = false;
+
+startStage();
+offerReport();
+
+/** Comes to the call of a channel, or begins one; what one shows is decided first. */
+export async function openCall(channelId) {
+  if (active.call && active.call.channel_id === channelId) return enlarge();
+  const going = [...state.calls.values()].find(call => call.channel_id === channelId);
+  await come(going ? {callId: going.id, channelId} : {channelId}, Boolean(going));
+}
+
+async function come(target, isGoing) {
+  if (looking || active.joining || !await mayChange()) return;
+  looking = true;
+  try {
+    await styled();
+    const choice = await lookBefore({channel_id: target.channelId}, isGoing);
+    if (!choice || await joinCall(target)) return;
+  } finally {
+    looking = false;
+    if (!isInCall()) closeAll();
+  }
+}
+
+async function mayChange() {
+  if (!active.call) return true;
+  const yes = await ask(words.switchQuestion, words.switchText(placeOf(active.call)), words.switchNow);
+  if (yes) await leaveCall();
+  return yes;
+}
+
+/** Comes back to a call that an earlier load of this page was in, as it was: heard, if the browser allows. */
+export async function rejoin(call) {
+  if (isInCall()) return;
+  await styled();
+  await openDevices(['microphone']);
+  await joinCall({callId: call.id});
+}
+
+/** Rings for a call, or stops ringing for it. */
+export async function ring(call) {
+  await styled();
+  showRinging(call, async ({camera}) => {
+    if (!await mayChange()) return;
+    await openDevices(camera ? ['microphone', 'camera'] : ['microphone']);
+    await joinCall({callId: call.id});
+  });
+}
