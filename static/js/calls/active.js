@@ -11,7 +11,7 @@ import {Mesh} from './mesh.js';
 const DEVICE = newId();
 
 /** What this page takes part in: `call` as the server tells it, null when in none; `marks` as the others are to see them. */
-export const active = {call: null, mesh: null, joining: false, marks: null, troubles: new Map(), since: 0, report: null};
+export const active = {call: null, mesh: null, joining: false, marks: null, troubles: new Map()};
 
 const QUIET = {muted: true, camera: false, sharing: false, hand: false};
 
@@ -22,18 +22,20 @@ const changed = () => tell('own-call', active.call);
 export const isInCall = () => Boolean(active.call) || active.joining;
 
 /**
- * Joins the call of {callId}, or starts or joins that of {channelId}. What runs of microphone, camera and screen is shown at once.
- * Gives whether it went well.
+ * Joins the call of {callId}, or starts or joins that of {channelId}. What runs of microphone, camera and screen is shown at once;
+ * what of them is to be `opened` follows, so that nobody waits for the browser's question. Gives whether it went well.
  */
-export async function joinCall({callId, channelId}) {
+export async function joinCall({callId, channelId}, opened = []) {
   if (active.joining) return false;
   if (active.call) await leaveCall();
   if (typeof RTCPeerConnection !== 'function') return fail(words.trouble.noCalls);
   active.joining = true;
   changed();
+  const opening = openDevices(opened);
   try {
     const {call} = callId ? await post(`/calls/${callId}/join`, {device: DEVICE}) : await post('/calls', {channel_id: channelId, device: DEVICE});
     take(call);
+    explain(opening);
     return true;
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
@@ -45,21 +47,28 @@ export async function joinCall({callId, channelId}) {
   }
 }
 
+async function explain(opening) {
+  for (const [name, text] of Object.entries(await opening)) setTrouble(name, text);
+}
+
 function fail(text) {
   toast(text, {name: 'warn'});
   return false;
 }
 
 function take(call) {
-  Object.assign(active, {call, marks: {...QUIET, muted: !own.microphone || !own.microphone.enabled}, since: Date.now()});
+  Object.assign(active, {call, marks: {...QUIET, ...shown()}});
   active.troubles.clear();
   active.mesh = new Mesh(call.id, DEVICE, {changed, lost: onLost});
   Object.assign(active.mesh.tracks, own);
   state.calls.set(call.id, call);
   active.mesh.open(call.participants);
   tell('call', call);
-  mark({camera: Boolean(own.camera), sharing: Boolean(own.screen)});
+  mark(shown());
 }
+
+/* The marks follow what really runs. */
+const shown = () => ({muted: !own.microphone || !own.microphone.enabled, camera: Boolean(own.camera), sharing: Boolean(own.screen)});
 
 /** Leaves the call; what the server is not told it notices by itself. */
 export async function leaveCall() {
@@ -199,36 +208,36 @@ export async function setMuted(muted) {
     const {microphone} = await openDevices(['microphone']);
     setTrouble('microphone', microphone);
   }
-  if (!own.microphone) return;
-  own.microphone.enabled = !muted;
-  if (active.call) mark({muted});
+  if (own.microphone) own.microphone.enabled = !muted;
+  if (active.call) mark(shown());
 }
 
 /** Shows one's camera, or nothing. */
 export async function setCamera(on) {
   if (!on) closeDevice('camera');
   else setTrouble('camera', (await openDevices(['camera'])).camera);
-  if (active.call) mark({camera: Boolean(own.camera)});
 }
 
 /** Shares the screen, or stops. */
 export async function setSharing(on) {
   if (!on) closeScreen();
   else setTrouble('screen', await openScreen());
-  if (active.call) mark({sharing: Boolean(own.screen)});
 }
 
 export const raiseHand = hand => mark({hand});
 
-listen('own-media', name => active.mesh && active.mesh.put(name, own[name]));
+listen('own-media', name => {
+  if (!active.call) return;
+  active.mesh.put(name, own[name]);
+  mark(shown());
+});
 
-const AFTER_END = {
-  microphone: async () => { await openDevices(['microphone']); setMuted(active.marks.muted); },
-  camera: () => setCamera(false),
-  screen: () => setSharing(false),
-  sound: () => {},
-};
-listen('own-media-ended', name => active.call && AFTER_END[name]());
+/* Pulled out: another microphone takes over, as silent as the first was; a camera or a screen that ends has ended. */
+listen('own-media-ended', async ({name, enabled}) => {
+  if (!active.call) return;
+  if (name === 'screen') closeScreen();
+  if (name === 'microphone') setTrouble(name, (await openDevices([name], {enabled})).microphone);
+});
 
 /** What the place of a call is called. */
 export function placeOf(call) {

@@ -4,9 +4,9 @@ import {preference} from '../core/preferences.js';
 import {keepForDevice, keptForDevice} from '../core/store.js';
 import {callWords as words} from '../text/call-words.js';
 import {openDialog} from '../views/dialog.js';
-import {placeOf} from './active.js';
+import {isInCall, placeOf} from './active.js';
 import {drawDevices, drawPreview} from './choosing.js';
-import {closeDevice, obstacle, openDevices, openScreen, own} from './media.js';
+import {closeAll, closeDevice, obstacle, openDevices, openScreen, own} from './media.js';
 
 const SWITCHES = ['microphone', 'camera'];
 const SAY = {microphone: words.microphoneOn, camera: words.cameraIsOn};
@@ -15,15 +15,13 @@ const SAY = {microphone: words.microphoneOn, camera: words.cameraIsOn};
 const isWanted = name => keptForDevice(`call-${name}-on`) ?? name === 'microphone';
 const wanted = () => SWITCHES.filter(isWanted);
 
-/** Opens what is to be shown in a call of a channel, and asks first where the person likes that. Gives whether to go on. */
-export async function lookBefore(call, isGoing) {
-  if (obstacle()) return true;
-  if (!preference('call_ask', true)) {
-    await openDevices(wanted());
-    return true;
-  }
-  return askBefore(call, isGoing);
+/** Asks what is to be shown in a call of a channel, where the person likes that. Gives what to open; null is to stay away. */
+export function lookBefore(call, isGoing) {
+  return !obstacle() && preference('call_ask', true) ? askBefore(call, isGoing) : wanted();
 }
+
+/* What the dialog can end with. */
+const OUTCOMES = {go: wanted, screen: () => []};
 
 function askBefore(call, isGoing) {
   return new Promise(resolve => {
@@ -33,7 +31,7 @@ function askBefore(call, isGoing) {
     const screen = make('button', {type: 'button', className: 'button secondary'}, words.before.screenOnly);
     const body = make('div', {className: 'call-before stack'}, preview.element, switches(troubles), troubles, drawDevices(), make('div', {className: 'form-buttons'}, screen, go));
     const dialog = openDialog(words.before.title(placeOf(call)), body, {className: 'wide'});
-    dialog.addEventListener('close', () => { preview.end(); resolve(dialog.returnValue === 'go'); });
+    dialog.addEventListener('close', () => { preview.end(); resolve(OUTCOMES[dialog.returnValue] ? OUTCOMES[dialog.returnValue]() : null); });
     go.addEventListener('click', () => dialog.close('go'));
     screen.addEventListener('click', () => shareOnly(dialog, troubles));
     go.focus();
@@ -59,7 +57,7 @@ async function choose(name, on, troubles) {
 async function openWanted(troubles) {
   const failed = await openDevices(wanted());
   /* The person may have gone on, or away, while the browser asked. */
-  if (!troubles.isConnected) return;
+  if (!troubles.isConnected) return isInCall() || closeAll();
   for (const name of SWITCHES) if (own[name] && !isWanted(name)) closeDevice(name);
   say(troubles, failed);
 }
@@ -71,6 +69,6 @@ function say(troubles, failed) {
 async function shareOnly(dialog, troubles) {
   for (const name of SWITCHES) closeDevice(name);
   const trouble = await openScreen();
-  if (own.screen) dialog.close('go');
+  if (own.screen) dialog.close('screen');
   else say(troubles, trouble ? {screen: trouble} : {});
 }

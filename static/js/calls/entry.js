@@ -4,7 +4,7 @@ import {callWords as words} from '../text/call-words.js';
 import {ask} from '../views/dialog.js';
 import {active, isInCall, joinCall, leaveCall, placeOf} from './active.js';
 import {lookBefore} from './before.js';
-import {closeAll, openDevices} from './media.js';
+import {closeAll} from './media.js';
 import {offerReport} from './report.js';
 import {showRinging} from './ringing.js';
 import {enlarge, startStage} from './stage.js';
@@ -27,8 +27,8 @@ async function come(target, isGoing) {
   looking = true;
   try {
     await styled();
-    const choice = await lookBefore({channel_id: target.channelId}, isGoing);
-    if (!choice || await joinCall(target)) return;
+    const opened = await lookBefore({channel_id: target.channelId}, isGoing);
+    if (opened) await joinCall(target, opened);
   } finally {
     looking = false;
     if (!isInCall()) closeAll();
@@ -46,8 +46,7 @@ async function mayChange() {
 export async function rejoin(call) {
   if (isInCall()) return;
   await styled();
-  await openDevices(['microphone']);
-  await joinCall({callId: call.id});
+  await joinCall({callId: call.id}, ['microphone']);
 }
 
 /** Rings for a call, or stops ringing for it. */
@@ -55,7 +54,6 @@ export async function ring(call) {
   await styled();
   showRinging(call, async ({camera}) => {
     if (!await mayChange()) return;
-    await openDevices(camera ? ['microphone', 'camera'] : ['microphone']);
-    await joinCall({callId: call.id});
+    await joinCall({callId: call.id}, camera ? ['microphone', 'camera'] : ['microphone']);
   });
 }

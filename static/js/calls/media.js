@@ -30,26 +30,26 @@ const WANTED = {
 const exactly = kind => chosenDevice(kind) ? {deviceId: {ideal: chosenDevice(kind)}} : {};
 
 /**
- * Opens those of 'microphone' and 'camera' that do not run yet, with one question to the person.
+ * Opens those of 'microphone' and 'camera' that do not run yet, with one question to the person; silent ones if not `enabled`.
  * Gives {name: sentence} of what could not be opened; empty when all went well.
  */
-export async function openDevices(names) {
+export async function openDevices(names, {enabled = true} = {}) {
   const missing = names.filter(name => !own[name]);
   if (!missing.length) return {};
   if (obstacle()) return Object.fromEntries(missing.map(name => [name, obstacle()]));
-  const error = await tryToOpen(missing);
+  const error = await tryToOpen(missing, enabled);
   if (!error) return {};
   if (missing.length === 1) return {[missing[0]]: explain(missing[0], error)};
   /* One of two may be what fails. */
   const troubles = [];
-  for (const name of missing) troubles.push(await openDevices([name]));
+  for (const name of missing) troubles.push(await openDevices([name], {enabled}));
   return Object.assign({}, ...troubles);
 }
 
-async function tryToOpen(names) {
+async function tryToOpen(names, enabled) {
   try {
     const stream = await navigator.mediaDevices.getUserMedia(Object.assign({}, ...names.map(name => WANTED[name]())));
-    for (const track of stream.getTracks()) keepTrack(track.kind === 'audio' ? 'microphone' : 'camera', track);
+    for (const track of stream.getTracks()) keepTrack(track.kind === 'audio' ? 'microphone' : 'camera', Object.assign(track, {enabled}));
     return null;
   } catch (error) {
     if (!(error instanceof DOMException || error instanceof TypeError)) throw error;
@@ -66,14 +66,14 @@ function keepTrack(name, track) {
   closeDevice(name);
   own[name] = track;
   /* Said only when a device was pulled out, or stopped in the browser's own bar. */
-  track.addEventListener('ended', () => own[name] === track && onEnded(name));
+  track.addEventListener('ended', () => own[name] === track && onEnded(name, track));
   tell('own-media', name);
 }
 
-function onEnded(name) {
+function onEnded(name, track) {
   own[name] = null;
   tell('own-media', name);
-  tell('own-media-ended', name);
+  tell('own-media-ended', {name, enabled: track.enabled});
 }
 
 /** Closes one, so that its light goes out. */
@@ -94,8 +94,7 @@ listen('call-device', async name => {
   const track = own[name];
   if (!track) return;
   closeDevice(name);
-  await openDevices([name]);
-  if (own[name]) own[name].enabled = track.enabled;
+  await openDevices([name], {enabled: track.enabled});
 });
 
 /** Lets the person choose what of the screen is shown, with its sound where the browser gives it; a sentence when that fails, '' otherwise. */

@@ -101,9 +101,11 @@ function arrange(root, wanted, view) {
   for (const [key, tile] of tiles) {
     tile.classList.toggle('pinned', key === view.pinned);
     tile.classList.toggle('large', key === large);
+    tile.style.setProperty('--order', keys.indexOf(key));
   }
   root.classList.toggle('spotlight', view.mode === 'spotlight' && keys.length > 1);
   root.style.setProperty('--columns', Math.ceil(Math.sqrt(keys.length)));
   root.style.setProperty('--rows', Math.ceil(keys.length / Math.ceil(Math.sqrt(keys.length))));
+  root.style.setProperty('--small', Math.max(1, keys.length - 1));
   root.dataset.count = keys.length;
 }

@@ -15,7 +15,8 @@ listen('route', () => {
   drawn.clear();
 });
 
-document.addEventListener('play', event => playAlone(event.target), true);
+/* What is live, as in a call, has no other beside it to give way to. */
+document.addEventListener('play', event => event.target.srcObject || playAlone(event.target), true);
 
 onMessageDrawn((article, message) => {
   for (const figure of findAll('figure.media', article)) {
