@@ -11149,6 +11149,7 @@ class FirstLoad(BrowserCase):
         return page
 
     def test_signing_up_and_chatting_says_nothing_to_the_console(self):
+        self.person('olga')
         page = self.watched()
         page.open(self.running.url + '/')
         page.click('#sign-up-tab')
@@ -11806,6 +11807,71 @@ class ComingIn(BrowserCase):
         page.wait_for("return /been used/.test(document.querySelector('.lead')?.textContent)")
         page.click('[data-slot=forms] button')
         page.wait_for('#message-text')
+
+class FirstRun(BrowserCase):
+    """The first account, made in a browser that reaches the server by a name, and those it invites."""
+
+    def test_leads_the_owner_through_three_steps_and_lets_invited_people_in(self):
+        page = Browser(self.driver, flags=['--host-resolver-rules=MAP chat.lan 127.0.0.1'])
+        self.addCleanup(page.quit)
+        address = 'https://chat.lan:%d' % self.running.port
+        page.open(address + '/')
+        page.wait_for("return document.querySelector('.from-phone .qr')?.naturalWidth > 0")
+        page.see(address[8:], '.from-phone .mono')
+        page.wait_for('.trust-notice a[href="/trust"]')
+        for name, text in (('code', self.app.setup_code), ('username', 'olga'), ('password', PASSWORD)):
+            if page.run("return !document.querySelector('form#sign-up [name=%s]').closest('[hidden]')" % name):
+                page.type('form#sign-up [name=%s]' % name, text)
+        page.keys('Enter')
+        self.walk_through(page)
+        self.invite(page, address)
+        self.assertEqual(trouble(page), [])
+
+    def walk_through(self, page):
+        page.wait_for('.guide input[name=name]')
+        page.keys('Enter')
+        page.see('Write a name', '.guide .field-error')
+        page.type('.guide input[name=name]', 'Wet lab')
+        page.keys('Enter')
+        page.see('Join Wet lab', '.guide .invitation')
+        page.see('Wet lab', '#sidebar [data-slot=place]')
+        page.click('.guide input[value=invite]')
+        wait_until(lambda: self.client().get('/welcome').data['registration'] == 'invite')
+        page.click('.guide .button.primary')
+        page.wait_for('.guide a[href="/trust"]')
+        page.click('.guide .button.primary')
+        page.gone('.guide')
+        other = self.person('olga')
+        other.patch('/admin/settings', {'name': 'Dry lab'})
+        page.see('Dry lab', '#sidebar [data-slot=place]')
+        page.wait_for("return document.title.includes('Dry lab')")
+        open_settings(page, 'Getting started')
+        page.wait_for("return document.querySelector('.guide input[name=name]')?.value === 'Dry lab'")
+        page.click('.guide .button.ghost')
+        page.wait_for('.guide .choices')
+        page.keys('Escape')
+        page.gone('.guide')
+
+    def invite(self, page, address):
+        page.click('#profile')
+        menu_item(page, 'Invite people')
+        page.see(address, '.invitation .mono')
+        page.click('.invitation-form .button.primary')
+        page.wait_for("return /=/.test(document.querySelector('.invitation .qr')?.src)")
+        code = page.run("return document.querySelector('.invitation [data-slot=code]').textContent")
+        page.run("window.copied = []; document.addEventListener('copy', () => copied.push(document.activeElement.value));"
+                 "Object.defineProperty(navigator, 'clipboard', {value: {writeText: text => copied.push(text)}})")
+        page.click('.invitation-buttons button')
+        page.wait_for("return copied[0] === '%s/#/join/%s'" % (address, code))
+        body = {'username': 'newcomer', 'password': PASSWORD}
+        self.assertEqual(self.client().post('/signup', body).status, 403)
+        self.assertEqual(self.client().post('/signup', dict(body, code=code)).status, 201)
+        page.cdp('Emulation.setEmulatedMedia', media='print')
+        shown = "return [...document.querySelectorAll('.invitation, .settings-list, .invitation-form, .invitation-buttons, #app')].filter(one => one.offsetParent || one.getClientRects().length).map(one => one.className)"
+        self.assertEqual(page.run(shown), ['invitation'])
+        page.cdp('Emulation.setEmulatedMedia', media='')
+        page.keys('Escape')
+
 
 class PlainHttp(BrowserCase):
 
@@ -13778,6 +13844,10 @@ class AccessByAxe(unittest.TestCase):
         self.accepts('timeline')
         for scene in AXE_SCENES:
             self.shows(*scene)
+        open_settings(self.page, 'Invite people')
+        self.page.wait_for('.invitation')
+        self.accepts('invite')
+        self.page.keys('Escape')
 
 
 AXE_SCENES = (

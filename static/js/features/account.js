@@ -2,6 +2,7 @@
 import {put} from '../core/api.js';
 import {find} from '../core/dom.js';
 import {apply, state, tell} from '../core/state.js';
+import {joiningWords} from '../text/joining-words.js';
 import {keysWords} from '../text/keys-words.js';
 import {profileWords} from '../text/profile-words.js';
 import {words} from '../text/words.js';
@@ -23,6 +24,7 @@ function openOwnMenu() {
     ...presenceItems(),
     'rule',
     {icon: 'user', label: words.ownProfile, run: () => tell('show-settings', 'profile')},
+    ...(state.me.role === 'guest' ? [] : [{icon: 'userplus', label: joiningWords.invite, run: () => tell('show-settings', 'invite')}]),
     {icon: 'gear', label: words.settings, run: () => tell('show-settings')},
     {icon: 'list', label: keysWords.shortcuts, key: '?', run: showShortcuts},
     'rule',

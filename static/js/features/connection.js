@@ -3,7 +3,7 @@ import {ApiError} from '../core/api.js';
 import {resumeFeed, tryNow} from '../core/feed.js';
 import {find} from '../core/dom.js';
 import {flush} from '../core/outbox.js';
-import {listen, state} from '../core/state.js';
+import {listen, state, tell} from '../core/state.js';
 import {broadcast, hear} from '../core/store.js';
 import {words} from '../text/words.js';
 import {banner, toast} from '../views/toast.js';
@@ -42,7 +42,10 @@ listen('new-version', () => banner('version-banner', {
 /* In development the page changes under one's hands; drafts and the outbox are kept. */
 const NOTICES = {
   reload: () => location.reload(),
-  settings: ({settings}) => Object.assign(state.settings, settings),
+  settings: ({settings}) => {
+    Object.assign(state.settings, settings);
+    tell('settings');
+  },
   waiting: ({username}) => toast(words.waitsForApproval(username), {name: 'info'}),
   reset_link: () => toast(words.resetLinkMade, {name: 'info'}),
 };

@@ -1,4 +1,6 @@
-/** The words of coming in by invitation, by approval, and by a link for a new password. */
+/** The words of coming in: by invitation, by approval, by a link for a new password, from a phone; and of letting others in. */
+
+const plural = (count, one, many) => `${count} ${count === 1 ? one : many}`;
 
 export const joiningWords = {
   inviteCode: 'Invitation code',
@@ -12,4 +14,69 @@ export const joiningWords = {
   setPassword: 'Set password and sign in',
   linkVoid: 'This link does not work',
   toSignIn: 'Go to sign in',
+
+  fromPhone: 'Join from a phone',
+  fromPhoneHow: 'Connect it to this network, then point its camera here, or type the address.',
+  warned: 'Did your browser warn you?',
+  warnedWhy: 'Without internet no company can vouch for this server.',
+  howToTrust: 'How to trust it',
+  plain: 'This connection is not encrypted.',
+  plainWhy: 'Others on the network can read along.',
+  whatItMeans: 'What that means',
+
+  invite: 'Invite people',
+  inviteLead: {
+    open: 'Whoever opens this address on this network can create an account.',
+    approve: 'Whoever opens this address on this network can create an account. An administrator then lets them in.',
+    invite: 'Whoever comes needs an invitation, with a code.',
+    closed: 'Nobody can create an account now, except with an invitation.',
+  },
+  noNewcomers: 'Nobody can create an account now.',
+  askAdministrator: 'Administrators make invitations.',
+  alone: 'Only this machine reaches the server.',
+  aloneHow: 'Stop it and start it again with --lan to let the whole network in; then this page shows the address and a QR code.',
+  joinPlace: name => `Join ${name}`,
+  steps: ['Connect your device to this network.', 'Point the camera at the code, or type the address into a browser.'],
+  stepPastWarning: 'Your browser warns you. The address followed by /trust says how to end that.',
+  qrLabel: address => `QR code of ${address}`,
+  code: 'Invitation code',
+  copyAddress: 'Copy address',
+  copyLink: 'Copy link',
+  copied: 'Copied',
+  print: 'Print',
+  newInvitation: 'New invitation',
+  newInvitationLead: 'A code, for when not everybody on the network shall come in. It is shown here once.',
+  invitationFor: 'For how many',
+  uses: {1: plural(1, 'person', 'people'), 10: plural(10, 'person', 'people'), 100: plural(100, 'person', 'people')},
+  invitationValid: 'Valid for',
+  hours: {24: 'a day', 168: 'a week', 720: '30 days'},
+  makeInvitation: 'Make an invitation',
+  madeFor: (uses, hours) => `For ${joiningWords.uses[uses]}, valid for ${joiningWords.hours[hours]}.`,
+
+  guide: 'Getting started',
+  guideStep: (step, count) => `Step ${step} of ${count}`,
+  skip: 'Skip',
+  next: 'Next',
+  done: 'Done',
+  later: 'You find this again in the settings.',
+  nameTitle: 'Name this place',
+  nameLead: 'People see the name when they join, and above the channels.',
+  placeName: 'Name',
+  nameMissing: 'Write a name.',
+  peopleTitle: 'Let people in',
+  whoMayJoin: 'Who may create an account?',
+  registration: {
+    open: 'Everybody who reaches the server', approve: 'Everybody, once an administrator lets them in',
+    invite: 'Who has an invitation', closed: 'Nobody',
+  },
+  invitationsLater: 'You make invitations in the settings, under “Invite people”.',
+  trustTitle: 'Trust this server',
+  trustLead: {
+    own: 'Browsers warn of this server until a device trusts its certificate authority. Installed once on each device, there are no more '
+      + 'warnings, and Android can show notifications.',
+    operator: 'You brought a certificate along. Browsers that know its authority give no warning.',
+    none: 'This connection is not encrypted: no certificate is in use. Others on the network can read along.',
+  },
+  readFingerprint: 'Be ready to read people the fingerprint: it is the line ca.pem in the terminal in which you started the server.',
+  openTrust: 'Open the page on trust',
 };

@@ -15,7 +15,7 @@ const SECTIONS = [
   {name: 'direct', title: words.directMessages, holds: ofKind('direct'), always: true, empty: words.writeToSomebody, add: {id: 'add-direct', label: words.newDirect, may: () => true}},
 ];
 const EDGES = ['above', 'below'];
-const REDRAW_ON = ['snapshot', 'channel', 'mine', 'message', 'outbox', 'drafts', 'route', 'user', 'presence'];
+const REDRAW_ON = ['snapshot', 'channel', 'mine', 'message', 'outbox', 'drafts', 'route', 'user', 'presence', 'settings'];
 
 /** Wires the sidebar to what is told. */
 export function startSidebar() {

@@ -1,20 +1,42 @@
 /** Signing in and signing up, on a page of its own or over the page that was open. */
-import {ApiError, post} from '../core/api.js';
+import {ApiError, get, post} from '../core/api.js';
 import {fill, find, findAll, label, make, setSlot, slot} from '../core/dom.js';
+import {listen} from '../core/state.js';
 import {joiningWords} from '../text/joining-words.js';
 import {words} from '../text/words.js';
 import {clearErrors, showError} from './form.js';
+import {showJoining} from './invitation.js';
 
 const BUSY_TRIES = 30;
 const SIGN_IN_ONLY = {owner: true, registration: 'closed', password_min_length: 0};
 
+let guideOffered = false;
+
 /** Shows the sign-in page with what `GET /welcome` said; resolves when somebody is signed in. */
 export async function signInPage(welcome) {
   const page = drawPage(welcome, words.signInTo(welcome.name));
+  sayHowToReach(page);
   await new Promise(resolve => {
     setSlot(page, 'forms', buildForms(welcome, resolve));
     chooseTab(page, welcome.owner && !(invitedWith() && mayJoin(welcome)) ? 'sign-in' : 'sign-up');
   });
+  if (!welcome.owner) listen('snapshot', offerGuide);
+}
+
+/* It helps those who are about to come in; who knows the way comes in without. */
+async function sayHowToReach(page) {
+  try {
+    showJoining(page, await get('/joining'));
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+  }
+}
+
+/* Once, to whoever made the first account. */
+async function offerGuide() {
+  if (guideOffered) return;
+  guideOffered = true;
+  (await import('./guide.js')).openGuide();
 }
 
 /** Draws the page around the forms of those who are not signed in. */

@@ -13,7 +13,7 @@ const FACES = 3;
 export function startTopbar() {
   find('#topbar').replaceChildren(fill('topbar'));
   addShortcut({keys: '/', label: words.searchMessages, group: 'finding', single: true, run: () => find('#search').click()});
-  for (const topic of ['snapshot', 'channel', 'mine', 'message', 'route', 'user', 'presence']) listen(topic, draw);
+  for (const topic of ['snapshot', 'channel', 'mine', 'message', 'route', 'user', 'presence', 'settings']) listen(topic, draw);
   listen('timeline-moved', drawMembers);
   draw();
 }
