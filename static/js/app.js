@@ -78,8 +78,7 @@ const SETTINGS = [
   () => import('./features/settings-appearance.js'),
   () => import('./features/settings-notify.js'),
   () => import('./features/settings-writing.js'),
-  () => import('./features/settings-account.js'),
-  () => import('./features/settings-invite.js'),
+  () => import('./features/settings-account.js'), () => import('./features/settings-invite.js'),
 ];
 
 const PHONE = matchMedia('(max-width: 719px)');
