@@ -10062,7 +10062,6 @@ def stop(options):
 # at itself, for nobody else knows its ports, its certificate in use and how its databases are kept.
 
 CHECKS = []                      # Check: name, and look(app, db), which returns a Finding
-STATES = ('ok', 'warn', 'bad')
 STUN_SECONDS = 1                 # that an answer may take
 OLD_BACKUP = 8 * DAY             # seconds
 ENDS_SOON = 14 * DAY             # seconds before the end of a certificate
@@ -10111,17 +10110,16 @@ def find(one, app, db):
 
 @contextlib.contextmanager
 def still_database(folder):
-    """A connection to the databases of a folder that nobody serves, as they lie there; None where there is nothing to read.
+    """A connection to the chat's database in a folder that nobody serves; None where there is none, or not of this version.
 
-    What a crash left beside them is not folded in, for that would be to write.
+    What a crash left beside it is not folded in, for that would be to write.
     """
     if any(look_at_database(folder, schema, file) for schema, file, _ in DATABASES[:2]):
         yield None
         return
     with contextlib.closing(sqlite3.connect(':memory:', uri=True)) as db:
         db.row_factory = sqlite3.Row
-        for schema, file, _ in DATABASES[1:2]:
-            db.execute('ATTACH ? AS ' + schema, (still_address(folder, file),))
+        db.execute('ATTACH ? AS chat', (still_address(folder, dict(row[:2] for row in DATABASES)['chat']),))
         yield db
 
 
@@ -10164,7 +10162,8 @@ def check_python(app, db):
     sentence = 'Python %s on %s, %s.' % (sys.version.split()[0], sys.platform, ssl.OPENSSL_VERSION)
     if hasattr(hashlib, 'scrypt'):
         return fine(sentence)
-    return warn(sentence + ' It has no scrypt: passwords are kept under PBKDF2.', 'Use a Python that is built with OpenSSL 1.1 or later.')
+    return warn(sentence + ' It has no scrypt: passwords are kept under PBKDF2.',
+                'Use a Python that is built with OpenSSL 1.1 or later.')
 
 
 @check('sqlite')
@@ -10176,7 +10175,8 @@ def check_sqlite(app, db):
     with contextlib.closing(sqlite3.connect(':memory:')) as probe:
         if succeeds(probe, 'CREATE VIRTUAL TABLE probe USING fts5 (text)'):
             return fine(version + ' with FTS5.')
-    return warn(version + ' has no FTS5: searching reads every message.', 'Use a Python whose SQLite has FTS5, as that of python.org.')
+    return warn(version + ' has no FTS5: searching reads every message.',
+                'Use a Python whose SQLite has FTS5, as that of python.org.')
 
 
 @check('clock')
@@ -10209,7 +10209,8 @@ def check_folder(app, db):
     if not os.path.exists(app.folder):
         return fine('%s is not there yet; the first start makes it.' % app.folder)
     if not os.access(app.folder, os.W_OK):
-        return bad('%s cannot be written to.' % app.folder, 'Start as the user whom it belongs to, or from a medium that can be written.')
+        return bad('%s cannot be written to.' % app.folder,
+                   'Start as the user whom it belongs to, or from a medium that can be written.')
     loose = [name or 'the folder' for name in SECRETS if is_loose(app.path(name))]
     if loose:
         return warn('Other users of this machine can read %s.' % ', '.join(loose), 'chmod -R go-rwx %s' % app.folder)

@@ -7448,11 +7448,11 @@ class Starting(unittest.TestCase):
             ann = visitor(self, running)
             self.assertEqual(ann.post('/login', {'username': 'ann', 'password': PASSWORD}).status, 200)
             self.assertEqual(ann.post('/channels/1/messages', {'text': 'Slow', 'client_id': 'client-slow'}).status, 201)
-            self.assertIn('write ahead', running.app.settings.problems[-1])
+            self.assertIn('write ahead', ' '.join(running.app.settings.problems))
             found = {one['check']: one for one in ann.get('/admin/doctor').data['findings']}['databases']
             self.assertEqual((found['state'], found['sentence'].split('.')[0:2]), ('warn', ['auth', 'db truncate/FULL, users/messages']))
             running.stop()
-        self.assertEqual(serve_folder(self, self.folder).app.settings.problems, [])
+        self.assertNotIn('write ahead', ' '.join(serve_folder(self, self.folder).app.settings.problems))
 
     def test_is_refused_when_a_newer_version_wrote_the_database(self):
         for schema, name, _ in minimost.DATABASES[:2]:
@@ -12688,6 +12688,47 @@ class SettingsInThePage(FeatureCase):
         self.page.keys('Control+Enter')
         hears(self.page, 'second line')
         self.assertEqual(self.page.property('#message-text', 'value'), '')
+
+
+CHECKED = """
+return [...document.querySelectorAll('dialog .setting')].map(row => [row.querySelector('b').textContent,
+    row.querySelector('.tag').classList[1], row.querySelector('small').textContent]);
+"""
+
+
+class ConnectionCheckInThePage(FeatureCase):
+
+    settings = {'stun_port': 0}
+
+    def checked(self):
+        """{what was checked: (state, sentence and remedy)} once all is."""
+        self.page.wait_for("return document.querySelector('dialog .tag') && !document.querySelector('dialog .tag.waiting')")
+        return {name: (state, text) for name, state, text in self.page.run(CHECKED)}
+
+    def test_tells_what_this_browser_has_and_what_to_do_about_the_rest(self):
+        open_settings(self.page, 'Connection check')
+        found = self.checked()
+        self.assertEqual(list(found), ['Reaching the server', 'Encryption', 'Clock', 'Calls (UDP)', 'Microphone', 'Notifications'])
+        self.assertEqual([found[name][0] for name in ('Encryption', 'Clock', 'Calls (UDP)')], ['ok'] * 3, found)
+        self.assertTrue(all(text for _, text in found.values()))
+        about, ahead = self.app.about, 5 * 60 * 1000
+        with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as silent, \
+                mock.patch.object(self.app, 'about', lambda: dict(about(), now=about()['now'] + ahead)):
+            silent.bind(('127.0.0.1', 0))
+            port = silent.getsockname()[1]
+            self.page.run("import('/static/js/core/state.js').then(({state}) => { state.server.stun = arguments[0]; window.moved = true; })", port)
+            until(self.page, 'return window.moved')
+            press(self.page, 'dialog .form-buttons', 'Check again')
+            self.page.wait_for('dialog .tag.waiting')
+            found = self.checked()
+            self.assertTrue(silent.recv(2048), 'the browser asked')
+        self.assertEqual((found['Clock'][0], found['Calls (UDP)'][0]), ('warn', 'bad'))
+        self.assertIn('5 min behind', found['Clock'][1])
+        self.assertIn('Ask the operator to open UDP port %d' % port, found['Calls (UDP)'][1])
+        self.page.run("navigator.clipboard.writeText = async text => { window.report = text; }")
+        press(self.page, 'dialog .form-buttons', 'Copy report')
+        until(self.page, 'return window.report')
+        self.assertIn('Does not work: Calls (UDP). UDP port', self.page.run('return window.report'))
 
 
 class People(FeatureCase):

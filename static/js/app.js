@@ -79,6 +79,7 @@ const SETTINGS = [
   () => import('./features/settings-notify.js'),
   () => import('./features/settings-writing.js'),
   () => import('./features/settings-account.js'), () => import('./features/settings-invite.js'),
+  () => import('./features/connection-check.js'),
 ];
 
 const PHONE = matchMedia('(max-width: 719px)');
