@@ -184,7 +184,7 @@ function startViews() {
   startSidebar();
   listen('notice-drawn', offerToJoin);
   listen('joined', fetchChannel);
-  listen('channel', onChannel);
+  listen('channel', channel => channel.gone && channel.id === state.channelId && goHome());
   listen('show-settings', showSettings);
   listen('preference', redraw);
   find('#open-settings').addEventListener('click', () => tell('show-settings'));
@@ -229,10 +229,6 @@ async function fetchChannel(channelId) {
     if (!(error instanceof ApiError)) throw error;
     return false;
   }
-}
-
-function onChannel(channel) {
-  if (channel.gone && channel.id === state.channelId) goHome();
 }
 
 /* A link to where one already is changes no address, but still leads there. */
