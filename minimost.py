@@ -11559,6 +11559,7 @@ def draw_picture(kind, seed, width=640, height=400):
 
 DEMO_STATUSES = (('jonah', '🔧', 'On watch until 16:00'), ('lena', '🩺', 'In the sick bay'), ('eyal', '😴', 'Asleep after nights'),
                  ('sigrun', '🤖', 'Piloting, please no calls'), ('sam', '🍲', 'In the galley'))
+DEMO_VARIANTS = 3
 DEMO_REACTIONS = '👍👍👍👀👀✅✅😄🎉☕🙏'
 DEMO_REACTION_RATE, DEMO_PIN_RATE = .12, .08      # of all messages, of those with files
 DEMO_PASSWORD = 'anchors aweigh'
@@ -11570,7 +11571,7 @@ class DemoFolder:
 
     def __init__(self, app, chance):
         self.app, self.chance, self.now = app, chance, app.clock.now()
-        self.users, self.channels, self.messages, self.pictures = {}, {}, [], {}
+        self.users, self.channels, self.messages, self.pictures = {}, {}, [], collections.defaultdict(list)
 
     def fill(self, change):
         self.now = change.now
@@ -11635,11 +11636,13 @@ class DemoFolder:
                            (message_id, self.chance.choice(DEMO_REACTIONS), self.chance.choice(members)))
 
     def _keep_picture(self, change, author, name, kind, seed):
-        """Pictures are drawn in a few variants, since drawing takes its time."""
-        variant = kind, seed % 3
-        if variant not in self.pictures:
-            self.pictures[variant] = draw_picture(*variant)
-        return self._keep_file(change, author, name, self.pictures[variant])
+        """Pictures are drawn in a few variants that come in turn, since drawing takes its time."""
+        variants = self.pictures[kind]
+        if len(variants) < DEMO_VARIANTS:
+            variants.append(draw_picture(kind, seed))
+        else:
+            variants.append(variants.pop(0))
+        return self._keep_file(change, author, name, variants[-1])
 
     def _keep_file(self, change, author, name, content):
         key = token(self.app.random_bytes, 18)
