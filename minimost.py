@@ -10187,7 +10187,7 @@ def check_clock(app, db):
     if not EARLIEST <= second <= LATEST:
         return bad(sentence, 'Set the clock of this machine: messages bear its time, and certificates end by it.')
     if app.server and clock_is_doubtful(app):
-        return warn(sentence + ' It has jumped; nothing is deleted by age for a day.',
+        return warn(sentence + ' It has jumped; nothing is deleted for a day of service.',
                     'If it is right now, say so: python3 minimost.py clean --sure')
     return fine(sentence)
 

@@ -1728,9 +1728,42 @@ class Documents(unittest.TestCase):
 
     def test_the_numbers_in_the_readme_are_those_in_force(self):
         for number, words in ((minimost.MOST_TEXT, '{:,} characters'), (minimost.MOST_FILES, '{} files'),
-                              (minimost.MOST_IN_GROUP, '{} people'), (minimost.MOST_IN_CALL, 'A call has up to {} people'), (6767, 'port {}'),
+                              (minimost.MOST_IN_GROUP, '{} people'), (minimost.MOST_IN_CALL, 'A call has up to {} people'),
+                              (minimost.CONNECTIONS, '{:,} connections'), (minimost.Settings().max_connections_per_address, '{} of them'),
+                              (int(minimost.WARN_AT * 100), 'From {} % of'), (minimost.KEPT_BACKUPS, 'the latest {} are kept'), (6767, 'port {}'),
                               (minimost.Settings().port, 'https://127.0.0.1:{}')):
             self.assertIn(words.format(number), self.readme)
+
+    def section(self, title):
+        """A chapter of the README with all that is below its title."""
+        level, rest = re.search(r'^(#+) %s\n(.*)' % re.escape(title), self.readme, re.MULTILINE | re.DOTALL).groups()
+        return re.split(r'^#{1,%d} ' % len(level), rest, flags=re.MULTILINE)[0]
+
+    def test_the_readme_opens_the_ports_that_are_served(self):
+        ports = self.section('Ports and firewall')
+        stun = minimost.Settings().stun_port
+        for _, line in minimost.firewall_lines([(6767, 'tcp'), (stun, 'udp')]):
+            self.assertIn('| `%s` |' % line, ports)
+        for start in ('| 6767/tcp, without `--lan` %d/tcp |' % minimost.Settings().port, '| %d/udp, the setting `stun_port` |' % stun):
+            self.assertIn('\n' + start, ports)
+        self.assertIn('UDP port %d' % stun, self.section('Networking for calls'))
+        self.assertIn('EXPOSE 6767/tcp %d/udp' % stun, self.readme)
+
+    def test_what_the_readme_says_one_sees_is_what_is_said(self):
+        said = self.read('minimost.py') + ''.join(read_text(path) for _, path in page_files('words.js'))
+        quoted = re.findall('“([^”]+)”', self.section('Troubleshooting'))
+        self.assertGreater(len(quoted), 12)
+        self.assertEqual([part for words in quoted for part in words.split(' … ') if part not in said], [])
+
+    def test_the_settings_that_the_readme_speaks_of_exist(self):
+        known = {one.name for one in minimost.SETTINGS}
+        spoken = set(re.findall(r'`([a-z]+(?:_[a-z]+)+)`', self.readme.partition('## API')[0] + self.section('Troubleshooting')
+                                + self.section('Security checklist')))
+        self.assertEqual(spoken - known, set())
+        for chapter, names in (('Room and retention', [name for name in known if name.endswith(('_retention_days', '_size_mb')) and
+                                                       not name.startswith(('audit', 'max_avatar', 'max_upload_size'))]),
+                               ('Backup', ['backup_dir', 'backup_hours'])):
+            self.assertEqual([name for name in names if '`%s`' % name not in self.section(chapter)], [])
 
     def test_settings_json_is_every_setting_with_its_default(self):
         self.assertEqual(self.read('settings.json'), minimost.settings_file())
