@@ -5820,13 +5820,13 @@ def raise_alert(request, text: Text(1, 1000), drill: Truth() = False):
 
 @route('GET', '/admin/alerts/<alert>', role='admin')
 def get_alert(request, alert):
-    """An alert with its roll-call: who has acknowledged it, and who has not."""
-    acknowledged = [row['user_id'] for row in request.db.execute(
-        'SELECT user_id FROM acknowledged WHERE alert_id = ? ORDER BY at, user_id', (alert['id'],))]
+    """An alert with its roll-call: who has acknowledged it and when, and who has not."""
+    rows = request.db.execute('SELECT user_id, at FROM acknowledged WHERE alert_id = ? ORDER BY at, user_id', (alert['id'],)).fetchall()
     waiting = [row['id'] for row in request.db.execute(
         "SELECT id FROM users WHERE active AND role <> 'bot' AND id NOT IN (SELECT user_id FROM acknowledged "
         "WHERE alert_id = ?) ORDER BY id", (alert['id'],))]
-    return Reply(200, {'alert': alert_value(alert), 'acknowledged': acknowledged, 'waiting': waiting})
+    return Reply(200, {'alert': alert_value(alert), 'acknowledged': [row['user_id'] for row in rows],
+                       'times': [row['at'] for row in rows], 'waiting': waiting})
 
 
 @route('DELETE', '/admin/alerts/<alert>', role='admin', limit='change', audit='alert-end')
@@ -5935,13 +5935,14 @@ STARTS.insert(0, read_stored_settings)
 @route('GET', '/admin/settings', role='admin')
 def get_settings(request):
     """Every setting: what it is, its default, what it means, and whether it is locked while the server runs."""
-    return Reply(200, {'settings': settings_values(request.app.settings)})
+    changed = {row['name'] for row in request.db.execute('SELECT name FROM settings')}
+    return Reply(200, {'settings': settings_values(request.app.settings, changed)})
 
 
-def settings_values(settings):
+def settings_values(settings, changed):
     return [{'name': one.name, 'value': getattr(settings, one.name), 'default': one.default, 'help': one.help,
              'choices': getattr(getattr(one.kind, '__self__', None), 'choices', None),
-             'locked': one.name in settings.locked} for one in SETTINGS]
+             'locked': one.name in settings.locked, 'changed': one.name in changed} for one in SETTINGS]
 
 
 @route('PATCH', '/admin/settings', role='admin', limit='change', audit='settings')
@@ -8091,8 +8092,9 @@ def storage(app, db):
 
 @route('GET', '/admin/storage', role='admin', limit='read')
 def get_storage(request):
-    """What is stored, how much room there is, and what the last cleaning did."""
-    return Reply(200, dict(storage(request.app, request.db), cleaned=request.app.janitor.last))
+    """What is stored, how much room there is, what the last cleaning did, and since when the server runs."""
+    app = request.app
+    return Reply(200, dict(storage(app, request.db), cleaned=app.janitor.last, started_at=app.started_at))
 
 
 @route('POST', '/admin/clean', role='admin', limit='change', lane='thread')
@@ -9104,7 +9106,7 @@ class App:
 
     def __init__(self, folder, settings, clock=None, random_bytes=os.urandom, log=None, plain=False, link_policy=None):
         self.folder, self.settings, self.clock = folder, settings, clock or Clock()
-        self.random_bytes, self.log_line, self.plain = random_bytes, log, plain
+        self.random_bytes, self.log_line, self.plain, self.started_at = random_bytes, log, plain, self.clock.now()
         self.is_stopping, self.setup_code, self.context, self.has_index = False, '', None, False
         self.most_connections = raise_descriptor_limit()
         self.core = Core()

@@ -3,13 +3,14 @@ import {ApiError, get} from './core/api.js';
 import {claim, fill, find, useWords} from './core/dom.js';
 import {loadSnapshot, startFeed} from './core/feed.js';
 import {startOutbox} from './core/outbox.js';
-import {addressOf, apply, listen, readRoute, resetToken, state, tell} from './core/state.js';
-import {keep, kept, mayBeSignedIn, noteSignedIn} from './core/store.js';
+import {listen, resetToken, tell} from './core/state.js';
+import {mayBeSignedIn, noteSignedIn} from './core/store.js';
 import {words} from './text/words.js';
 import {startAppearance} from './views/appearance.js';
-import {fillNotice, startComposer} from './views/composer.js';
+import {startComposer} from './views/composer.js';
+import {startRouting} from './views/routing.js';
 import {startSidebar} from './views/sidebar.js';
-import {redraw, showChannel, showEmpty, startTimeline} from './views/timeline.js';
+import {redraw, startTimeline} from './views/timeline.js';
 import {toast} from './views/toast.js';
 import {startTopbar} from './views/topbar.js';
 import './features/connection.js';
@@ -26,6 +27,7 @@ const NEXT = [
   () => import('./features/insert.js'),
 ];
 const SOON = [
+  () => import('./features/alert.js'),
   () => import('./features/completion.js'),
   () => import('./features/shortcodes.js'),
   () => import('./features/outsiders.js'),
@@ -78,9 +80,16 @@ const SETTINGS = [
   () => import('./features/settings-appearance.js'),
   () => import('./features/settings-notify.js'),
   () => import('./features/settings-writing.js'),
-  () => import('./features/settings-account.js'), () => import('./features/settings-invite.js'),
+  () => import('./features/settings-account.js'),
+  () => import('./features/settings-invite.js'),
+  () => import('./features/settings-admin.js'),
   () => import('./features/connection-check.js'),
 ];
+
+/* What takes the place of the conversation at an address `#/NAME` of its own, fetched when it is first opened. */
+const PAGES = {
+  admin: () => import('./features/admin.js'),
+};
 
 const PHONE = matchMedia('(max-width: 719px)');
 const RETRY = 3000;
@@ -119,7 +128,7 @@ async function start() {
   document.addEventListener('click', loadOnFirstUse, true);
   startViews();
   loadForPhones();
-  route();
+  startRouting(PAGES);
   startFeed();
   loadTheRestSoon();
   await startOutbox();
@@ -182,66 +191,9 @@ function startViews() {
   startTopbar();
   startComposer();
   startSidebar();
-  listen('notice-drawn', offerToJoin);
-  listen('joined', fetchChannel);
-  listen('channel', channel => channel.gone && channel.id === state.channelId && goHome());
   listen('show-settings', showSettings);
   listen('preference', redraw);
   find('#open-settings').addEventListener('click', () => tell('show-settings'));
-  addEventListener('hashchange', route);
-  document.addEventListener('click', followAgain);
-}
-
-/** Opens what the address bar names, else the channel that was open last. */
-function route() {
-  if (resetToken()) return location.reload();
-  const {channelId, messageId} = readRoute();
-  if (!channelId) return goHome();
-  const place = history.state && history.state.place;
-  state.channelId = channelId;
-  if (state.channels.has(channelId)) keep('last-channel', channelId);
-  tell('route');
-  if (state.channels.has(channelId)) return showChannel(channelId, messageId, place);
-  return visit(channelId, messageId);
-}
-
-function goHome() {
-  const mine = [...state.channels.values()].filter(channel => channel.joined && !channel.hidden);
-  const home = mine.find(channel => channel.id === kept('last-channel')) || mine.find(channel => channel.name === 'general') || mine[0];
-  if (home) return location.replace(addressOf(home.id));
-  state.channelId = null;
-  tell('route');
-  showEmpty(words.noChannelTitle, words.noChannelText);
-}
-
-/* A public channel one has not joined is not in the snapshot, but may be read. */
-async function visit(channelId, messageId) {
-  if (await fetchChannel(channelId) && state.channelId === channelId) showChannel(channelId, messageId);
-  else if (state.channelId === channelId) showEmpty(words.notFoundTitle, words.notFoundText);
-}
-
-async function fetchChannel(channelId) {
-  try {
-    const {channel} = await get(`/channels/${channelId}`);
-    apply({kind: 'channel', value: channel});
-    return true;
-  } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
-    return false;
-  }
-}
-
-/* A link to where one already is changes no address, but still leads there. */
-function followAgain(event) {
-  const link = event.target.closest('a[href^="#/"]');
-  if (link && link.hash === location.hash && !event.defaultPrevented) route();
-}
-
-function offerToJoin(notice) {
-  const channel = state.channels.get(state.channelId);
-  if (channel.joined || channel.archived || channel.kind !== 'public') return;
-  fillNotice(notice, words.join, () => {});
-  find('button', notice).id = 'join-channel';
 }
 
 start();

@@ -6,12 +6,15 @@ export const state = {
   users: new Map(),
   channels: new Map(),
   calls: new Map(),
+  alerts: new Map(),
   settings: {},
   server: {},
   clockAhead: 0,
   cursor: '',
   link: {status: 'connecting', retryAt: 0},
   channelId: null,
+  /* What stands in place of a conversation: {name, icon, title}. */
+  page: null,
 };
 
 const listeners = new Map();
@@ -36,6 +39,7 @@ export function takeSnapshot(snapshot) {
   state.users = byId(snapshot.users);
   state.channels = byId(snapshot.channels);
   state.calls = byId(snapshot.calls || []);
+  state.alerts = byId(snapshot.alerts || []);
   state.settings = snapshot.settings;
   noteServer(snapshot.server);
   state.cursor = snapshot.cursor;
@@ -68,6 +72,8 @@ const APPLY = {
   mine: applyMine,
   message: applyMessage,
   call: applyCall,
+  alert: applyAlert,
+  acknowledged: applyAcknowledgement,
 };
 
 /** Takes in one event of the feed, then tells those who listen to its kind. */
@@ -105,6 +111,16 @@ function applyMine({channel_id: id, ...personal}) {
 function applyCall(call) {
   if (call.ended_at === null) state.calls.set(call.id, call);
   else state.calls.delete(call.id);
+}
+
+function applyAlert(alert) {
+  if (alert.ended_at) return state.alerts.delete(alert.id);
+  state.alerts.set(alert.id, {acknowledged: false, ...state.alerts.get(alert.id), ...alert});
+}
+
+function applyAcknowledgement({alert_id: id, user_id: userId}) {
+  const alert = state.alerts.get(id);
+  if (alert && userId === state.me.id) state.alerts.set(id, {...alert, acknowledged: true});
 }
 
 function applyMessage(message) {

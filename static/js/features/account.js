@@ -1,7 +1,7 @@
 /** One's own menu: what one is up to, whether one may be disturbed, profile, settings, signing out. */
 import {put} from '../core/api.js';
 import {find} from '../core/dom.js';
-import {apply, state, tell} from '../core/state.js';
+import {apply, isAdmin, isHeard, state, tell} from '../core/state.js';
 import {joiningWords} from '../text/joining-words.js';
 import {keysWords} from '../text/keys-words.js';
 import {profileWords} from '../text/profile-words.js';
@@ -26,6 +26,7 @@ function openOwnMenu() {
     {icon: 'user', label: words.ownProfile, run: () => tell('show-settings', 'profile')},
     ...(state.me.role === 'guest' ? [] : [{icon: 'userplus', label: joiningWords.invite, run: () => tell('show-settings', 'invite')}]),
     {icon: 'gear', label: words.settings, run: () => tell('show-settings')},
+    ...(isAdmin() && isHeard('go-admin') ? [{icon: 'shield', label: profileWords.admin, run: () => tell('go-admin')}] : []),
     {icon: 'list', label: keysWords.shortcuts, key: '?', run: showShortcuts},
     'rule',
     {icon: 'logout', label: words.signOut, run: signOut},

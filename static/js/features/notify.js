@@ -11,8 +11,6 @@ import {toast} from '../views/toast.js';
 
 /* The other tabs have so long (ms) to say that somebody is looking at the message there. */
 const GRACE = 150;
-/* One sound of a kind, whatever comes within this time (ms). */
-const RING_TIME = 700;
 
 /* What may still be raised, by message id: {message, kind}. */
 const pending = new Map();
@@ -101,13 +99,6 @@ function alerts() {
 /* Browsers let only a page make sounds that was touched before, so any tab may ring, but one alone. */
 async function ring(kind) {
   if (!preference('sound', true) && !preference('vibrate', true)) return;
-  const {mayRing, ringNow} = await alerts();
-  if (!mayRing()) return;
-  if (navigator.locks) await navigator.locks.request(`minimost-ring-${kind}`, {ifAvailable: true}, lock => lock && hold(ringNow, kind));
-  else if (isLeading()) ringNow(kind);
-}
-
-function hold(act, kind) {
-  act(kind);
-  return new Promise(resolve => setTimeout(resolve, RING_TIME));
+  const {ringAlone, ringNow} = await alerts();
+  await ringAlone(kind, () => ringNow(kind));
 }

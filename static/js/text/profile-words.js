@@ -5,6 +5,7 @@ export const profileWords = {
   profileOf: name => `Profile of ${name}`,
   presence: {active: 'Active', idle: 'Idle', dnd: 'Do not disturb', offline: 'Offline'},
   lastSeen: time => `Last seen ${time}`,
+  admin: 'Admin',
   accountClosed: 'This account is closed.',
 
   setStatus: 'Set a status…',

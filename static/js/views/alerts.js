@@ -1,4 +1,5 @@
 /** What draws attention outside the page: notifications of the system, sounds, shaking. */
+import {isLeading} from '../core/feed.js';
 import {preference} from '../core/preferences.js';
 import {addressOf, channelName, state, userName} from '../core/state.js';
 import {keepForDevice, keptForDevice} from '../core/store.js';
@@ -7,6 +8,8 @@ import {notifyWords as words} from '../text/notify-words.js';
 import {playSound} from './sounds.js';
 
 const SHAKES = {message: [80], mention: [80, 60, 80], call: [400, 200, 400]};
+/* One sound of a kind, whatever comes within this time (ms). */
+const RING_TIME = 700;
 const WORKER = '/static/js/features/notify-worker.js';
 
 /* The notifications that this page put on the screen, by channel; the last one stands in for those before it. */
@@ -125,6 +128,16 @@ async function notificationsOfWorker(channelId) {
   return registration ? registration.getNotifications({tag: tagOf(channelId)}) : [];
 }
 
+/** Shows what everybody has to know at once, until it is taken away; returns the notification, if the system shows one. */
+export function showUrgent(title, body) {
+  const shown = {close: () => {}};
+  if (notificationState() !== 'on') return shown;
+  show(title, {body, tag: 'minimost-alert', requireInteraction: true, icon: '/static/favicon.svg'}, notification => {
+    shown.close = () => notification.close();
+  });
+  return shown;
+}
+
 /** Whether this page was touched: no browser lets another one make a sound. */
 export const mayRing = () => !navigator.userActivation || navigator.userActivation.hasBeenActive;
 
@@ -132,4 +145,16 @@ export const mayRing = () => !navigator.userActivation || navigator.userActivati
 export function ringNow(kind) {
   if (preference('sound', true)) playSound(kind);
   if (navigator.vibrate && preference('vibrate', true)) navigator.vibrate(SHAKES[kind]);
+}
+
+/** Makes a noise in one tab of this browser alone, for a while; browsers let only a page that was touched make any. */
+export async function ringAlone(kind, act) {
+  if (!mayRing()) return;
+  if (navigator.locks) await navigator.locks.request(`minimost-ring-${kind}`, {ifAvailable: true}, lock => lock && hold(act));
+  else if (isLeading()) act();
+}
+
+function hold(act) {
+  act();
+  return new Promise(resolve => setTimeout(resolve, RING_TIME));
 }

@@ -7,12 +7,14 @@ const VOICES = {
   wood: {wave: 'triangle', length: .16, overtones: [[1, 1], [3.9, .25]]},
   drop: {wave: 'sine', length: .3, overtones: [[1, 1]], glide: 1.9},
 };
+const SIREN = {wave: 'square', length: .17, overtones: [[1, 1], [2, .4]]};
 
 /* Each sound: its notes as [start in s, pitch in Hz]. */
 const SOUNDS = {
   message: [[0, 587]],
   mention: [[0, 659], [.16, 988]],
   call: [[0, 523], [.2, 659], [.4, 784], [1.1, 523], [1.3, 659], [1.5, 784]],
+  alarm: [[0, 880], [.18, 660], [.36, 880], [.54, 660], [.72, 880], [.9, 660]],
 };
 
 export const VOICE_NAMES = Object.keys(VOICES);
@@ -21,13 +23,18 @@ export const NORMAL_VOLUME = 60;
 let context = null;
 
 /** Plays the sound of a 'message', a 'mention' or a 'call' in the voice and as loud as the person chose. */
-export async function playSound(name) {
+export function playSound(name) {
+  return play(name, VOICES[preference('sound_voice', 'bell')] || VOICES.bell, preference('sound_volume', NORMAL_VOLUME) / 100);
+}
+
+/** Plays what nobody may miss, as loud as can be, whatever the person chose. */
+export const playAlarm = () => play('alarm', SIREN, 1);
+
+async function play(name, voice, volume) {
   const Context = window.AudioContext || window.webkitAudioContext;
-  const volume = preference('sound_volume', NORMAL_VOLUME) / 100;
   if (!Context || !volume) return;
   context = context || new Context();
   if (context.state === 'suspended') await context.resume();
-  const voice = VOICES[preference('sound_voice', 'bell')] || VOICES.bell;
   for (const [start, pitch] of SOUNDS[name]) playNote(voice, context.currentTime + start, pitch, volume);
 }
 

@@ -13,7 +13,7 @@ const FACES = 3;
 export function startTopbar() {
   find('#topbar').replaceChildren(fill('topbar'));
   addShortcut({keys: '/', label: words.searchMessages, group: 'finding', single: true, run: () => find('#search').click()});
-  for (const topic of ['snapshot', 'channel', 'mine', 'message', 'route', 'user', 'presence', 'settings']) listen(topic, draw);
+  for (const topic of ['snapshot', 'channel', 'mine', 'message', 'route', 'user', 'presence', 'settings', 'page']) listen(topic, draw);
   listen('timeline-moved', drawMembers);
   draw();
 }
@@ -24,13 +24,18 @@ function draw() {
   for (const button of [find('#members'), find('#channel-menu')]) button.hidden = !channel || !isClaimed(button);
   drawUnread(bar);
   document.title = titleOf(channel);
-  if (!channel) return setSlots(bar, {icon: null, name: words.noChannelTitle, subtitle: '', topic: ''});
+  if (!channel) return setSlots(bar, {icon: null, name: words.noChannelTitle, subtitle: '', topic: '', ...headOfPage()});
   setSlots(bar, {
     icon: KIND_ICONS[channel.kind] ? icon(KIND_ICONS[channel.kind], 19) : null,
     name: channelName(channel), topic: topicOf(channel),
   });
   find('.topic', bar).title = channel.topic || '';
   drawMembers();
+}
+
+/* A page that is under way has no name yet. */
+function headOfPage() {
+  return state.page && {icon: state.page.icon && icon(state.page.icon, 19), name: state.page.title};
 }
 
 function topicOf(channel) {
@@ -81,6 +86,7 @@ function drawUnread(bar) {
 
 function titleOf(channel) {
   const unread = [...state.channels.values()].filter(other => other.joined && other.notify !== 'none').reduce((sum, other) => sum + other.unread, 0);
-  const name = channel ? `${channel.kind === 'direct' ? '' : '#'}${channelName(channel)} · ` : '';
+  const page = state.page && state.page.title ? `${state.page.title} · ` : '';
+  const name = channel ? `${channel.kind === 'direct' ? '' : '#'}${channelName(channel)} · ` : page;
   return `${unread ? `(${unread}) ` : ''}${name}${state.settings.name || 'MiniMost'}`;
 }
