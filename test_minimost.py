@@ -14251,6 +14251,349 @@ class ChannelsInThePage(FeatureCase):
 
 
 # ======================================================================
+# BROWSERS: the administration, and alerts
+# ======================================================================
+
+ROWS = """
+const [box, cells] = arguments;
+return [...document.querySelectorAll(box)].map(row => [...row.querySelectorAll(cells)].map(cell => cell.innerText.trim()));
+"""
+TABS_OF_ADMIN = "return [...document.querySelectorAll('#admin-tabs a')].map(link => link.hash.split('/').pop())"
+CHANGE_SETTING = """
+const [name, value] = arguments;
+const input = document.querySelector(`[data-setting="${name}"]`).querySelector('input, select, textarea');
+if (input.type === 'checkbox') input.checked = value;
+else input.value = value;
+input.dispatchEvent(new Event('change', {bubbles: true}));
+"""
+SETTING = """
+const row = document.querySelector(`[data-setting="${arguments[0]}"]`);
+const input = row.querySelector('input, select, textarea');
+return [input.value, input.disabled, row.querySelector('.field-error').textContent, Boolean(row.querySelector('button'))];
+"""
+REFUSE_ACKNOWLEDGING = """
+const real = window.fetch;
+window.fetch = (path, init) => /[/]ack$/.test(path) ? Promise.reject(new TypeError('no link')) : real(path, init);
+window.linkIsBack = () => {
+    window.fetch = real;
+    return import('/static/js/core/state.js').then(({state, tell}) => tell('link', state.link));
+};
+"""
+SAVED_LIST = """
+const make = URL.createObjectURL;
+URL.createObjectURL = blob => { blob.text().then(text => { window.savedList = text; }); return make(blob); };
+HTMLAnchorElement.prototype.click = function () { window.savedAs = this.download; };
+"""
+ALARM = 880
+
+
+class AdminCase(FeatureCase):
+    """Ann, the owner, has the page of the administrators before her."""
+
+    def tearDown(self):
+        for alert in self.ann.get('/admin/alerts').data['alerts']:
+            if not alert['ended_at']:
+                self.ann.delete('/admin/alerts/%d' % alert['id'])
+        super().tearDown()
+
+    def visit(self, part):
+        self.page.run("location.hash = '#/admin/%s'" % part)
+        self.page.wait_for('#admin .admin-%s .admin-card' % part)
+
+    def newcomer(self, username):
+        client = self.account(username)
+        self.addCleanup(client.close)
+        return client
+
+    def account_of(self, client):
+        return [user for user in self.ann.get('/admin/users').data['users'] if user['id'] == client.user['id']][0]
+
+    def act(self, client, item):
+        """Choose from the actions for somebody in the list of people."""
+        self.page.click(self.page.wait_for('button[data-user-id="%d"]' % client.user['id']))
+        menu_item(self.page, item)
+
+    def confirm(self, button):
+        press(self.page, 'dialog[open] .form-buttons', button)
+
+    def once(self):
+        """What is shown once, which is then closed."""
+        text = self.page.wait_for("return document.querySelector('.show-once .copy-field code')?.textContent")
+        self.page.wait_for("return !document.querySelector('.show-once .qr') || document.querySelector('.show-once .qr').naturalWidth")
+        press(self.page, '.show-once', 'Done')
+        self.page.gone('.show-once')
+        return text
+
+
+class Administration(AdminCase):
+
+    def test_is_for_administrators_alone_and_back_leads_out_of_it(self):
+        member = self.new_browser('bob')
+        self.addCleanup(member.quit)
+        member.click('#profile')
+        member.wait_for('dialog[open] .menu')
+        items = "return [...document.querySelectorAll('dialog[open] .menu button')].map(item => item.innerText.trim())"
+        self.assertNotIn('Admin', member.run(items))
+        member.run("location.hash = '#/admin/people'")
+        member.see('Only for administrators', '#admin')
+        self.assertEqual([], member.run(TABS_OF_ADMIN))
+        home = self.page.url()
+        self.page.click('#profile')
+        menu_item(self.page, 'Admin')
+        self.page.wait_for('.admin-overview .gauge')
+        self.page.see('here now', '.admin-overview')
+        self.assertEqual('Admin', self.page.run("return document.querySelector('#topbar h1').innerText.trim()"))
+        self.page.click('#admin-people')
+        self.page.wait_for('.admin-people table')
+        self.page.back()
+        self.page.wait_for('.admin-overview .gauge')
+        self.page.back()
+        self.page.gone('#admin')
+        self.assertEqual(home, self.page.url())
+        self.write('Everything is as it was')
+        open_settings(self.page, 'Admin')
+        self.page.wait_for('.admin-overview')
+        for part in self.page.run(TABS_OF_ADMIN):
+            self.visit(part)
+        self.load(self.channel)
+
+    def test_lets_people_in_and_gives_and_takes_what_they_may(self):
+        self.addCleanup(self.ann.patch, '/admin/settings', {'registration': None})
+        self.visit('settings')
+        self.page.run(CHANGE_SETTING, 'registration', 'approve')
+        wait_until(lambda: self.page.run(SETTING, 'registration')[3], message='the change can be taken back')
+        self.visit('people')
+        self.client().post('/signup', {'username': 'nadia', 'password': PASSWORD})
+        self.page.see('nadia', '.admin-people .setting')
+        press(self.page, '.admin-people .setting', 'Let in')
+        self.page.wait_for("return [...document.querySelectorAll('.admin-table .name')].some(one => /nadia/.test(one.innerText))")
+        self.act(self.bob, 'Make an administrator')
+        self.confirm('Change')
+        wait_until(lambda: self.account_of(self.bob)['role'] == 'admin')
+        self.page.see('Admin', '[data-person="%d"] .access' % self.bob.user['id'])
+        self.act(self.bob, 'Make a member')
+        self.confirm('Change')
+        wait_until(lambda: self.account_of(self.bob)['role'] == 'member')
+        self.page.click('button[data-user-id="%d"]' % self.ann.user['id'])
+        self.page.see('last owner', 'dialog[open] .menu-note')
+        self.page.keys('Escape')
+        self.page.type('.admin-people [type=search]', 'nad')
+        wait_until(lambda: len(self.page.run(ROWS, '.admin-table tbody tr', 'td')) == 1)
+
+    def test_ends_sessions_turns_accounts_off_and_makes_links_for_new_passwords(self):
+        carl = self.newcomer('carl')
+        self.visit('people')
+        self.act(carl, 'Link for a new password')
+        token = re.search('#/reset/(.+)', self.once()).group(1)
+        self.assertEqual('carl', self.client().get('/reset/' + token).data['username'])
+        self.act(carl, 'Sign out everywhere')
+        wait_until(lambda: carl.get('/me').status == 401)
+        self.act(carl, 'Turn off')
+        self.confirm('Turn off')
+        self.page.see('Turned off', '[data-person="%d"] .access' % carl.user['id'])
+        self.assertFalse(self.account_of(carl)['active'])
+        self.act(carl, 'Turn on again')
+        wait_until(lambda: self.account_of(carl)['active'])
+
+    def test_invites_by_a_code_that_is_shown_printed_and_taken_back(self):
+        self.visit('invites')
+        self.page.run("document.querySelector('[name=uses]').value = 3")
+        self.page.run("document.querySelector('[name=role]').value = 'guest'")
+        press(self.page, '.admin-invites form', 'Make a code')
+        code = self.page.wait_for("return document.querySelector('.invite-code')?.innerText")
+        self.page.see('#/join/' + code, '.invite .copy-field')
+        self.page.wait_for("return document.querySelector('.invite .qr').naturalWidth")
+        self.page.see('3 uses left', '.admin-invites .setting')
+        self.page.run("window.print = () => { window.printed = document.querySelector('#print-notice').innerText; }")
+        self.page.cdp('Emulation.setEmulatedMedia', media='print')
+        press(self.page, '.invite', 'Print notice')
+        notice = self.page.wait_for('return window.printed')
+        self.assertIn(code, notice)
+        self.assertIn(self.running.url, notice)
+        self.assertEqual([False, True], self.page.run(
+            "return ['#app', '#print-notice'].map(part => document.querySelector(part).checkVisibility())"))
+        self.page.run("dispatchEvent(new Event('afterprint'))")
+        self.page.cdp('Emulation.setEmulatedMedia', media='')
+        self.assertEqual(201, self.client().post('/signup', {'username': 'greta', 'password': PASSWORD, 'code': code}).status)
+        self.visit('people')
+        self.page.see('Guest', '.admin-table')
+        self.visit('invites')
+        self.page.see('2 uses left', '.admin-invites .setting')
+        press(self.page, '.admin-invites .setting', 'Take back')
+        self.page.gone('.admin-invites .setting')
+        self.assertEqual([], self.ann.get('/admin/invites').data['invites'])
+
+    def test_changes_settings_at_once_when_the_server_agrees(self):
+        self.addCleanup(self.ann.patch, '/admin/settings', {'password_min_length': None, 'message_retention_days': None, 'allowed_hosts': None})
+        self.visit('settings')
+        names = self.page.run("return [...document.querySelectorAll('[data-setting]')].map(row => row.dataset.setting)")
+        self.assertEqual(sorted(names), sorted(setting.name for setting in minimost.SETTINGS))
+        self.assertTrue(self.page.run(SETTING, 'port')[1], 'the port is locked')
+        self.page.run(CHANGE_SETTING, 'password_min_length', '3')
+        wait_until(lambda: self.page.run(SETTING, 'password_min_length')[2], message='the refusal is said')
+        self.page.run(CHANGE_SETTING, 'password_min_length', '14')
+        wait_until(lambda: self.page.run(SETTING, 'password_min_length') == ['14', False, '', True])
+        self.assertEqual(14, self.app.settings.password_min_length)
+        self.page.run(CHANGE_SETTING, 'allowed_hosts', 'chat.lan\nchat')
+        wait_until(lambda: self.app.settings.allowed_hosts == ['chat.lan', 'chat'])
+        press(self.page, '[data-setting=password_min_length]', 'Take back what was changed here')
+        wait_until(lambda: self.app.settings.password_min_length == 10)
+        self.page.run(CHANGE_SETTING, 'message_retention_days', '7')
+        self.page.see('deleted for good', 'dialog[open]')
+        self.confirm('Cancel')
+        wait_until(lambda: self.page.run(SETTING, 'message_retention_days')[0] == '0')
+        self.page.run(CHANGE_SETTING, 'message_retention_days', '7')
+        self.confirm('Set it')
+        wait_until(lambda: self.app.settings.message_retention_days == 7)
+
+    def test_gives_programs_tokens_and_addresses_that_work_and_are_shown_once(self):
+        self.ann.post('/channels', {'name': 'gauges', 'kind': 'public', 'members': []})
+        self.visit('programs')
+        press(self.page, '.admin-programs', 'New bot')
+        self.page.type('dialog[open] [name=username]', 'tide-bot')
+        self.confirm('Make a bot')
+        bot = Client('127.0.0.1', self.running.port, None if self.plain else True, token=self.once())
+        self.addCleanup(bot.close)
+        self.assertEqual('tide-bot', bot.get('/me').data['user']['username'])
+        press(self.page, '.admin-programs', 'New hook')
+        self.page.type('dialog[open] [name=name]', 'Tide gauge')
+        self.page.run("const list = document.querySelector('dialog[open] [name=channel_id]');"
+                      "list.value = [...list.options].find(option => option.text === '#gauges').value")
+        self.confirm('Make a hook')
+        hook = self.page.wait_for("return document.querySelector('.show-once')?.innerText")
+        self.assertIn('curl --cacert ca.pem', hook)
+        path = re.search('/hooks/[^ ]+', self.once()).group(0)
+        self.assertEqual(204, self.client().post(path, {'text': 'High water'}).status)
+        self.page.see('Posts to #gauges', '.admin-programs')
+        press(self.page, '.admin-programs .setting', 'Remove')
+        self.confirm('Remove')
+        wait_until(lambda: self.client().post(path, {'text': 'x'}).status == 404)
+        self.page.see('hook-remove', self.log())
+
+    def log(self):
+        self.visit('log')
+        return '.admin-log table'
+
+    def test_shows_the_log_by_event_and_by_words_page_by_page(self):
+        for number in range(120):
+            self.app.audit.note('send', user='quartermaster', number=number)
+        self.visit('log')
+        wait_until(lambda: len(self.page.run(ROWS, '.admin-log tbody tr', 'td')) == minimost.ENTRIES)
+        self.page.type('.admin-log [name=user]', 'quartermaster')
+        press(self.page, '.admin-log', 'Show older')
+        wait_until(lambda: len(self.page.run(ROWS, '.admin-log tbody tr', 'td')) == 120)
+        self.page.type('.admin-log [name=q]', 'number=77')
+        wait_until(lambda: len(self.page.run(ROWS, '.admin-log tbody tr', 'td')) == 1)
+        self.assertIn('number: 77', self.page.run(ROWS, '.admin-log tbody tr', 'td')[0])
+
+    def test_makes_a_backup_rehearses_a_cleaning_and_stops_the_server(self):
+        stops = []
+        self.app.ask_to_stop = lambda: stops.append(True)
+        self.visit('storage')
+        press(self.page, '.admin-storage', 'Back up now')
+        self.page.see('minimost-000001-', '.admin-storage .setting')
+        press(self.page, '.admin-storage', 'See what would go…')
+        self.page.see('Nothing would go', '.toast')
+        self.visit('overview')
+        press(self.page, '.admin-overview', 'Stop the server…')
+        self.page.see('Stop MiniMost?', 'dialog[open]')
+        self.confirm('Stop the server')
+        wait_until(lambda: stops)
+        self.page.see('Stopping', 'dialog[open]')
+        self.page.run("const real = window.fetch; window.fetch = (path, init) => path === '/health' ? "
+                      "Promise.reject(new TypeError('gone')) : real(path, init)")
+        self.page.see('safe to remove', 'dialog[open]')
+
+
+class AlertsInThePage(AdminCase):
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.member = Browser(cls.driver)
+        cls.member.cdp('Page.addScriptToEvaluateOnNewDocument', source=RECORD_ALERTS)
+        enter(cls.member, cls.running.url, 'bob')
+
+    def setUp(self):
+        super().setUp()
+        self.member.wait_for("return performance.getEntriesByType('resource').some(entry => entry.name.endsWith('/alert.js'))")
+        self.member.click('#message-text')                   # a page that was touched may sound
+
+    def send(self, text, drill=False):
+        """Alert everybody from ann's page, who says at once that she has seen it."""
+        self.visit('alerts')
+        self.page.type('.admin-alerts textarea', text)
+        self.page.run("document.querySelector('.admin-alerts [name=drill]').checked = arguments[0]", drill)
+        press(self.page, '.admin-alerts form', 'Send an alert')
+        self.confirm('Start the drill' if drill else 'Send the alert')
+        self.page.see(text, 'dialog.alert')
+        self.page.click('.alert-seen')
+        self.page.gone('dialog.alert')
+
+    def rolls(self):
+        return self.page.run(ROWS, '.roll section', 'li b')
+
+    def test_takes_over_every_page_until_it_is_seen_while_the_roll_is_called(self):
+        open_settings(self.member, 'Appearance')
+        self.send('Smoke in the galley')
+        self.member.see('Smoke in the galley', 'dialog.alert[role=alertdialog]')
+        self.assertTrue(self.member.run("const {x, y} = {x: innerWidth / 2, y: innerHeight / 2};"
+                                        "return Boolean(document.elementFromPoint(x, y).closest('dialog.alert'))"), 'it lies over the settings')
+        for key in ('Escape', 'Escape', 'Enter', 'Space'):
+            self.member.keys(key)
+        self.assertEqual('alert-text', self.member.run('return document.activeElement.id'), 'no key pressed unseen takes it away')
+        wait_until(lambda: self.member.run('return pitches.filter(pitch => pitch === %d).length' % ALARM) > 3, message='it sounds again and again')
+        wait_until(lambda: self.rolls() == [['bob'], ['ann']], message=self.rolls)
+        self.member.reload()
+        self.member.see('Smoke in the galley', 'dialog.alert')
+        self.member.keys('Tab', 'Enter')
+        self.member.gone('dialog.alert')
+        self.member.see('Alert going on', '#alert-banner')
+        wait_until(lambda: self.rolls() == [[], ['ann', 'bob']], message=self.rolls)
+        self.page.see('2 of 2 have seen it', '.roll-card')
+        self.page.run(SAVED_LIST)
+        press(self.page, '.roll-card', 'Save the list')
+        text = self.page.wait_for('return window.savedList')
+        self.assertIn('"bob","bob","yes"', text)
+        self.assertRegex(self.page.run('return window.savedAs'), r'alert-\d+-roll-call.csv')
+        press(self.page, '.roll-card', 'End it')
+        self.confirm('End it')
+        self.member.gone('#alert-banner')
+        self.page.gone('#alert-banner')
+        self.assertEqual([], trouble(self.member))
+
+    def test_a_drill_says_so_and_an_answer_without_a_link_is_silent_at_once_and_sent_later(self):
+        self.member.run(REFUSE_ACKNOWLEDGING)
+        self.send('Abandon ship', drill=True)
+        self.member.see('DRILL', 'dialog.alert.drill .alert-drill')
+        self.member.click('.alert-seen')
+        self.member.see('No link', '.alert-note')
+        self.member.run('pitches.length = 0')
+        wait_until(lambda: self.rolls() == [['bob'], ['ann']], message=self.rolls)
+        self.member.run('return window.linkIsBack()')
+        self.member.gone('dialog.alert')
+        wait_until(lambda: self.rolls() == [[], ['ann', 'bob']], message=self.rolls)
+        self.assertEqual(0, self.member.run('return pitches.length'), 'who has answered hears no more of it')
+
+    def test_one_who_comes_while_it_goes_on_sees_it_and_what_is_over_goes_by_itself(self):
+        self.ann.post('/admin/alerts', {'text': 'Man overboard'})
+        late = self.new_browser('bob')
+        self.addCleanup(late.quit)
+        late.see('Man overboard', 'dialog.alert')
+        self.member.click('.alert-seen')
+        late.gone('dialog.alert')
+        press(late, '#alert-banner', 'Show it again')
+        late.see('Man overboard', 'dialog.alert')
+        alert = self.ann.get('/admin/alerts').data['alerts'][0]
+        self.page.see('Man overboard', 'dialog.alert')
+        self.ann.delete('/admin/alerts/%d' % alert['id'])
+        for page in (self.page, late):
+            page.gone('dialog.alert')
+            page.see('The alert is over', '.toast')
+        late.gone('#alert-banner')
+
+
+# ======================================================================
 # BROWSERS: without a feature
 # ======================================================================
 

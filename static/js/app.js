@@ -88,7 +88,7 @@ const SETTINGS = [
 
 /* What takes the place of the conversation at an address `#/NAME` of its own, fetched when it is first opened. */
 const PAGES = {
-  admin: () => import('./features/admin.js'),
+  'admin': () => import('./features/admin.js'),
 };
 
 const PHONE = matchMedia('(max-width: 719px)');

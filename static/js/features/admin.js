@@ -1,5 +1,5 @@
 /** The page of the administrators, in place of the conversation: its parts, each at an address of its own. */
-import {find, isPhone, make} from '../core/dom.js';
+import {find, make} from '../core/dom.js';
 import {isAdmin, listen, state, tell} from '../core/state.js';
 import {adminWords as words} from '../text/admin-words.js';
 import {drawAlerts} from '../views/admin-alerts.js';
@@ -36,11 +36,21 @@ function show(part) {
   Object.assign(state.page, {icon: 'shield', title: words.admin});
   tell('page');
   find('#sheet').classList.add('at-admin');
-  if (!isAdmin()) return fillPage('', body => body.append(make('h2', {}, words.forAdmins), make('p', {}, words.forAdminsText)));
+  if (!isAdmin()) return refuse();
   if (!nav.isConnected) find('#topbar').append(nav);
-  for (const link of nav.children) link.toggleAttribute('aria-current', link.id === `admin-${name}`);
-  if (isPhone()) find('[aria-current]', nav).scrollIntoView({inline: 'center', block: 'nearest'});
+  for (const link of nav.children) mark(link, link.id === `admin-${name}`);
+  find('[aria-current]', nav).scrollIntoView({inline: 'center', block: 'nearest'});
   return name === shown.name && find('#admin') ? null : fillPage(name, PARTS[name]);
+}
+
+function mark(link, isCurrent) {
+  if (isCurrent) link.setAttribute('aria-current', 'page');
+  else link.removeAttribute('aria-current');
+}
+
+function refuse() {
+  nav.remove();
+  fillPage('', body => body.append(make('h2', {}, words.forAdmins), make('p', {}, words.forAdminsText)));
 }
 
 /* What comes late for a part that was left meanwhile goes into an element that nobody sees. */

@@ -18,12 +18,13 @@ const BANNER = 'alert-banner';
 let shown = null;
 const unsent = new Set();
 
+const mayBeSilent = alert => alert.acknowledged || unsent.has(alert.id);
+const note = text => shown && find('.alert-note', shown.dialog).replaceChildren(text);
+
 for (const topic of ['snapshot', 'alert', 'acknowledged']) listen(topic, look);
 listen('link', ({status}) => status === 'on' && unsent.forEach(acknowledge));
 setInterval(beat, BEAT);
 look();
-
-const mayBeSilent = alert => alert.acknowledged || unsent.has(alert.id);
 
 /* Shows what is to be seen first, and takes away what is over or seen, here or on another device. */
 function look() {
@@ -89,8 +90,6 @@ async function acknowledge(id) {
     if (error.status) unsent.delete(id);
   }
 }
-
-const note = text => shown && find('.alert-note', shown.dialog).replaceChildren(text);
 
 function beat() {
   if (!shown || shown.again || mayBeSilent(shown.alert)) return;

@@ -40,10 +40,8 @@ export function tableRow(cells) {
     make(index ? 'td' : 'th', index ? {className: key} : {className: key, scope: 'row'}, ...[content].flat()))));
 }
 
-/** A row of a list: what it is, a line about it, and buttons. */
-export function listRow(title, about, ...controls) {
-  return fill('setting', {label: title, hint: about, control: controls});
-}
+/** A row of a list: what it is, a line about it, and one button or several. */
+export const listRow = (title, about, control = null) => fill('setting', {label: title, hint: about, control});
 
 /** One of many from a list, as a field of a form. */
 export function selectField(name, text, choices, {hint = '', chosen} = {}) {
