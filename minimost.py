@@ -10071,7 +10071,8 @@ LATEST = EARLIEST + 20 * 365 * DAY   # a clock that tells more is wrong, or this
 FEW_CONNECTIONS = 400
 PASSING_FILE_SYSTEMS = ('tmpfs', 'ramfs', 'rootfs')
 PLAIN_FILE_SYSTEMS = ('vfat', 'msdos', 'exfat', 'fuseblk')   # they know no modes, and break more easily
-SECRETS = ('', 'secret.key', 'ca-key.pem', 'key.pem', 'auth.db', 'users/messages.db', 'control.json', 'audit.log')
+LASTING_DATABASES = [row for row in DATABASES if row[2] == 'FULL']
+SECRETS = ('secret.key', 'ca-key.pem', 'key.pem', 'auth.db', 'users/messages.db', 'control.json', 'audit.log')
 
 Check = collections.namedtuple('Check', 'name look')
 Finding = collections.namedtuple('Finding', 'state sentence remedy')
@@ -10116,7 +10117,7 @@ def still_database(folder):
 
     What a crash left beside it is not folded in, for that would be to write.
     """
-    if any(look_at_database(folder, schema, file) for schema, file, _ in DATABASES[:2]):
+    if any(look_at_database(folder, schema, file) for schema, file, _ in LASTING_DATABASES):
         yield None
         return
     with contextlib.closing(sqlite3.connect(':memory:', uri=True)) as db:
@@ -10131,18 +10132,26 @@ def still_address(folder, file):
 
 
 def look_at_database(folder, schema, file):
-    """Why a database that nobody uses cannot be read, or ''."""
+    """What is to be said of a database that nobody uses; None when it is ready to be read."""
     path = os.path.join(folder, file)
+    if os.path.exists(path + '-wal') and os.path.getsize(path + '-wal'):
+        return fine('A crash left %s open; the next start puts it in order.' % file)
     if not os.path.exists(path) or os.path.getsize(path) == 0:
-        return '%s is missing or empty' % file
+        return bad('%s is missing or empty.' % file, '')
     try:
         with contextlib.closing(sqlite3.connect(still_address(folder, file), uri=True)) as db:
             db.execute('SELECT count(*) FROM sqlite_master').fetchone()
-            version = db.execute('PRAGMA user_version').fetchone()[0]
+            return judge_version(file, db.execute('PRAGMA user_version').fetchone()[0], len(MIGRATIONS[schema]))
     except sqlite3.DatabaseError as error:
-        return '%s cannot be read (%s)' % (file, error)
-    return '' if version == len(MIGRATIONS[schema]) else '%s is of %s MiniMost' % (
-        file, 'a newer' if version > len(MIGRATIONS[schema]) else 'an older')
+        return bad('%s cannot be read (%s).' % (file, error), '')
+
+
+def judge_version(file, version, newest):
+    if version > newest:
+        return bad('%s was written by a newer MiniMost (version %d, this one knows %d).' % (file, version, newest), '')
+    if version < newest:
+        return fine('%s is of an older MiniMost; the next start brings it up to date and keeps a copy.' % file)
+    return None
 
 
 # -- the machine
@@ -10153,6 +10162,8 @@ def check_server(app, db):
     if app.server:
         minutes = app.service.uptime() // 60
         return fine('MiniMost %s has served %s for %d h %d min.' % (VERSION, app.server.url, minutes // 60, minutes % 60))
+    if os.path.exists(app.path('control.json')) and not os.access(app.path('control.json'), os.R_OK):
+        return warn('A server may run on %s, but not for this user.' % app.folder, 'Ask as the user whom the folder belongs to.')
     if os.path.exists(app.path('control.json')):
         return warn('A server was on %s and does not answer.' % app.folder, 'If it runs, look at its terminal; else start it.')
     return fine('No server runs on %s.' % app.folder)
@@ -10213,9 +10224,10 @@ def check_folder(app, db):
     if not os.access(app.folder, os.W_OK):
         return bad('%s cannot be written to.' % app.folder,
                    'Start as the user whom it belongs to, or from a medium that can be written.')
-    loose = [name or 'the folder' for name in SECRETS if is_loose(app.path(name))]
-    if loose:
-        return warn('Other users of this machine can read %s.' % ', '.join(loose), 'chmod -R go-rwx %s' % app.folder)
+    if is_loose(app.folder):
+        loose = [name for name in SECRETS if is_loose(app.path(name))]
+        return warn('Other users of this machine can look into %s.' % ', '.join([app.folder] + loose),
+                    'chmod -R go-rwx %s' % app.folder)
     return fine('%s can be written to, and by nobody else.' % app.folder)
 
 
@@ -10265,10 +10277,11 @@ def check_databases(app, db):
         return judge_durability(app.store.write(durability))
     if not any(os.path.exists(app.path(file)) for _, file, _ in DATABASES):
         return fine('There are no databases yet; the first start makes them.')
-    trouble = [words for words in (look_at_database(app.folder, schema, file) for schema, file, _ in DATABASES[:2]) if words]
-    if any('older' in words for words in trouble):
-        return fine('%s; the next start brings it up to date and keeps a copy.' % '; '.join(trouble))
-    return bad('; '.join(trouble) + '.', app.backups.advice()) if trouble else fine('The databases can be read.')
+    found = [one for one in (look_at_database(app.folder, schema, file) for schema, file, _ in LASTING_DATABASES) if one]
+    sentence = ' '.join(one.sentence for one in found)
+    if any(one.state == 'bad' for one in found):
+        return bad(sentence, app.backups.advice())
+    return fine(sentence or 'The databases can be read.')
 
 
 def durability(change):
@@ -10339,7 +10352,8 @@ def check_port(app, db):
     """Where the chat listens, or whether its port is free."""
     host, port = app.settings.host, app.settings.port
     if app.server:
-        return fine('The chat listens at %s%s.' % (app.server.url, ' and every other address' if host == '*' else ''))
+        everywhere = host == '*' and app.server.server_port
+        return fine('The chat listens at %s%s.' % (app.server.url, ' and every other address' if everywhere else ''))
     if can_bind(socket.SOCK_STREAM, host, port):
         return fine('TCP port %d is free.' % port)
     return bad('TCP port %d on %s cannot be used.' % (port, host), 'Stop what uses it, or choose another one with --port.')

@@ -7059,10 +7059,15 @@ class TheOperator(unittest.TestCase):
         self.assertIn('nobody', self.run_command('reset-password', 'eve')[2])
 
     def test_keeps_no_data_on_a_network_share_unless_forced(self):
-        with mock.patch('minimost.file_system_of', lambda folder: 'nfs4'):
+        with mock.patch('minimost.file_system_of', lambda folder: 'nfs4'), socket.socket() as taken:
             status, said, errors = self.run_command('serve', '--port', '0')
-        self.assertEqual((status, said, os.path.exists(self.data)), (1, '', False))
+            self.assertFalse(os.path.exists(self.data))
+            taken.bind(('127.0.0.1', 0))
+            taken.listen(1)
+            forced = self.run_command('serve', '--force', '--quiet', '--port', str(taken.getsockname()[1]))
+        self.assertEqual((status, said), (1, ''))
         self.assertRegex(errors, r'^The data folder .* is on a network share \(nfs4\).* --force\.$')
+        self.assertEqual((forced[0], 'Is something else running there?' in forced[2]), (1, True))
 
     def test_knows_file_systems_by_the_table_of_mounts(self):
         table = os.path.join(os.path.dirname(self.data), 'mounts')
@@ -7104,6 +7109,24 @@ class TheDoctor(ChatCase):
         status, found, said = self.run_doctor('--port', '0')
         self.assertEqual((status, found['databases'][0], found['owner']), (0, 'ok', ('ok', 'The place has an owner. Registration is "open".')), said)
         self.assertEqual({path: os.stat(path).st_mtime_ns for path in self.files()}, before)
+
+    def test_takes_what_a_crash_or_another_version_left_for_what_it_is(self):
+        running = serve_folder(self, self.data)
+        sign_up(visitor(self, running), 'ann')
+        self.data, living = os.path.join(os.path.dirname(self.data), 'copy'), self.data
+        shutil.copytree(living, self.data)
+        with open(os.path.join(self.data, 'control.json'), 'w') as file:
+            file.write('{"url": "http://127.0.0.1:9", "token": "stale"}')
+        status, found, said = self.run_doctor('--port', '0')
+        self.assertEqual((status, found['databases'][0], found['server'][0]), (0, 'ok', 'warn'), said)
+        self.assertIn('A crash left auth.db open', said)
+        running.stop()
+        self.data = living
+        for version, state, words in ((99, 'bad', 'newer'), (1, 'ok', 'older')):
+            with contextlib.closing(sqlite3.connect(os.path.join(living, 'auth.db'))) as db:
+                db.execute('PRAGMA user_version = %d' % version)
+            found = self.run_doctor('--port', '0')[1]
+            self.assertEqual((found['databases'][0], words in found['databases'][1]), (state, True))
 
     def files(self):
         return [os.path.join(parent, name) for parent, _, names in os.walk(self.data) for name in names]
