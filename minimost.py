@@ -35,15 +35,16 @@ THE BOX
   22. JOINING      addresses and QR codes
   23. BACKUP       everything in one zip, and back
   24. STUN         tells browsers the address they are seen from
-  25. JANITOR      what may be deleted, how full it is, stopping
-  26. EXPORT       a channel as one file
-  27. SERVER       sockets, the lot, the crew, start and stop
-  28. COMMANDS     their table; serve, routes, settings
-  29. CONTROL      commands that a running server carries out
-  30. DOCTOR       what may be wrong, and what to do
-  31. DEMO         a believable crew, two thousand messages, pictures drawn in code
-  32. BENCH        how fast it is here
-  33. COMMAND LINE where it all begins
+  25. MDNS         a name of its own on the network
+  26. JANITOR      what may be deleted, how full it is, stopping
+  27. EXPORT       a channel as one file
+  28. SERVER       sockets, the lot, the crew, start and stop
+  29. COMMANDS     their table; serve, routes, settings
+  30. CONTROL      commands that a running server carries out
+  31. DOCTOR       what may be wrong, and what to do
+  32. DEMO         a believable crew, two thousand messages, pictures drawn in code
+  33. BENCH        how fast it is here
+  34. COMMAND LINE where it all begins
 """
 import argparse
 import array
@@ -542,6 +543,15 @@ def addresses(value):
         raise ValueError('must be a list of IP addresses')
 
 
+def host_label(value):
+    if value is None:
+        return None
+    value = Text(1, 60).read(value).lower()
+    if not re.fullmatch('[a-z0-9](?:[a-z0-9-]*[a-z0-9])?', value):
+        raise ValueError('must be one word of letters, digits and dashes, as in "minimost", or null')
+    return value
+
+
 HOST_AND_PORT = re.compile(r'(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?\Z')
 
 
@@ -569,6 +579,8 @@ SETTINGS = tuple(Setting(*row) for row in (
     ('name', 'MiniMost', Line(1, 60).read, 'The name of the place, shown to everybody who opens the page.', None),
     ('host', '127.0.0.1', host_address, 'The address to listen on; "*" is every address of this machine.', '127.0.0.1'),
     ('port', 5000, Whole(0, 65535).read, 'The TCP port to listen on; 0 takes any free one.', None),
+    ('mdns_name', None, host_label, 'Where it is "minimost", the network finds the server as minimost.local; null: it has no '
+     'such name. Not the name of the machine itself.', None),
     ('channels', ['general', 'random'], ListOf(ChannelName, 50).read,
      'Public channels made at the first start; everybody but guests is a member.', []),
     ('registration', 'open', OneOf('open', 'invite', 'approve', 'closed').read,
@@ -608,7 +620,7 @@ SETTINGS = tuple(Setting(*row) for row in (
 
 
 # What is read at the start alone, or would lock everybody out of the page on which it was changed.
-SETTINGS_OF_THE_START = ('host', 'port', 'channels', 'stun_port')
+SETTINGS_OF_THE_START = ('host', 'port', 'mdns_name', 'channels', 'stun_port')
 
 
 class Settings:
@@ -6293,6 +6305,7 @@ def is_wanted(line, event, user, words):
 
 SIOCGIFCONF = 0x8912
 INTERFACE_REQUEST_SIZE = struct.calcsize('16sLLHBBB0L')  # struct ifreq: a name and, as its largest member, struct ifmap
+INTERFACE_NAME = slice(0, 16)
 INTERFACE_ADDRESS = slice(20, 24)  # after the name, the family and the port
 PRIVATE_DESTINATIONS = ('10.0.0.1', '172.16.0.1', '192.168.0.1', '169.254.0.1', '100.64.0.1', '::1', 'fd00::1')
 DISCARD_PORT = 9
@@ -6312,11 +6325,16 @@ def own_addresses():
 
 
 def interface_addresses():
-    """The IPv4 addresses of the interfaces that are up, on Linux (netdevice(7))."""
+    return (address for _, address in named_ipv4_addresses())
+
+
+def named_ipv4_addresses():
+    """(interface, IPv4 address) of the interfaces that are up, on Linux (netdevice(7))."""
     requests = interface_requests(64)
     for start in range(0, len(requests), INTERFACE_REQUEST_SIZE):
         request = requests[start:start + INTERFACE_REQUEST_SIZE]
-        yield ipaddress.IPv4Address(request[INTERFACE_ADDRESS])
+        name = request[INTERFACE_NAME].partition(b'\0')[0].partition(b':')[0]      # behind a colon stands an alias
+        yield name.decode('ascii', 'replace'), ipaddress.IPv4Address(request[INTERFACE_ADDRESS])
 
 
 def interface_requests(count):
@@ -6331,10 +6349,15 @@ def interface_requests(count):
 
 
 def ipv6_table_addresses():
-    """The IPv6 addresses of the interfaces that are up, on Linux (proc(5))."""
+    return (address for _, address in named_ipv6_addresses())
+
+
+def named_ipv6_addresses():
+    """(interface, IPv6 address) of the interfaces that are up, on Linux (proc(5))."""
     with open('/proc/net/if_inet6', encoding='ascii') as table:
         for line in table:
-            yield ipaddress.IPv6Address(bytes.fromhex(line.split()[0]))
+            address, *_, name = line.split()
+            yield name, ipaddress.IPv6Address(bytes.fromhex(address))
 
 
 def routed_addresses():
@@ -7285,10 +7308,11 @@ def qr_text(content, encoding):
 
 def shown_hosts(app):
     """The hosts of the addresses that people can type, the machine's own last."""
+    names = [app.mdns.host] if app.mdns.host else []
     if app.settings.host != '*':
-        return ['[%s]' % app.settings.host if ':' in app.settings.host else app.settings.host]
+        return ['[%s]' % app.settings.host if ':' in app.settings.host else app.settings.host] + names
     addresses = [one for one in own_addresses() if not one.is_loopback and not one.is_link_local]
-    return ['[%s]' % one if one.version == 6 else str(one) for one in addresses] + ['localhost']
+    return ['[%s]' % one if one.version == 6 else str(one) for one in addresses] + names + ['localhost']
 
 
 def joining_address(request):
@@ -7866,7 +7890,398 @@ class Stun:
         server.server_close()
 
 
-# ---- 25. JANITOR -----------------------------------------------------
+# ---- 25. MDNS --------------------------------------------------------
+#
+# Multicast DNS (RFC 6762) for one name of the chat's own; the machine's name is left to the responder that may run for it.
+
+MDNS_PORT = 5353
+MDNS_GROUPS = {4: '224.0.0.251', 6: 'ff02::fb'}
+MDNS_TTL, LEGACY_TTL = 120, 10               # seconds; the latter for resolvers that know nothing of multicast (section 6.7)
+PROBES, PROBE_PAUSE = 3, 0.25                # section 8.1
+ANNOUNCEMENTS, ANNOUNCEMENT_PAUSE = 2, 1     # section 8.3
+LOST_PROBE_PAUSE = 1                         # section 8.2
+MANY_CONFLICTS, CONFLICT_PAUSE = 15, 5       # section 8.1
+REPEAT_PAUSE = 1                             # section 6: no record is multicast twice within a second
+LOOK_AGAIN = 10                              # seconds between looks at the interfaces
+TYPE_A, TYPE_AAAA, TYPE_NSEC, TYPE_ANY = 1, 28, 47, 255
+CLASS_IN, TOP_BIT = 1, 0x8000                # the highest bit of a class says "alone" of a record and "by unicast" of a question
+RESPONSE = 0x8400                            # flags: a response, authoritative
+MOST_MDNS, MOST_LABELS = 9000, 128
+IP_MULTICAST_ALL, IPV6_MULTICAST_ALL = 49, 29   # linux/in.h, linux/in6.h: not in the module socket
+
+Interface = collections.namedtuple('Interface', 'index addresses')
+DnsQuestion = collections.namedtuple('DnsQuestion', 'name kind by_unicast')
+DnsRecord = collections.namedtuple('DnsRecord', 'name kind ttl data')
+DnsMessage = collections.namedtuple('DnsMessage', 'number is_response questions answers authorities additionals')
+
+
+# -- packets (RFC 1035 section 4.1)
+
+def write_dns_name(name):
+    return b''.join(bytes((len(label),)) + label for label in name.encode('ascii').split(b'.')) + b'\0'
+
+
+def write_dns_question(name, kind, by_unicast=False):
+    return write_dns_name(name) + struct.pack('>HH', kind, CLASS_IN | (TOP_BIT if by_unicast else 0))
+
+
+def write_dns_record(name, kind, data, ttl=MDNS_TTL, alone=True):
+    fields = struct.pack('>HHIH', kind, CLASS_IN | (TOP_BIT if alone else 0), ttl, len(data))
+    return write_dns_name(name) + fields + data
+
+
+def write_dns(flags, questions=(), answers=(), authorities=(), additionals=(), number=0):
+    parts = (questions, answers, authorities, additionals)
+    return struct.pack('>6H', number, flags, *map(len, parts)) + b''.join(itertools.chain(*parts))
+
+
+def read_dns(packet):
+    """The message in a packet; ValueError when it is broken or of another kind than query and response."""
+    try:
+        number, flags, questions, *counts = struct.unpack_from('>6H', packet)
+        if flags & 0x780f:
+            raise ValueError('neither a query nor a response that went well')
+        asked, place = read_dns_questions(packet, 12, questions)
+        sections = []
+        for count in counts:
+            records, place = read_dns_records(packet, place, count)
+            sections.append(records)
+    except (struct.error, IndexError):
+        raise ValueError('a packet cut short')
+    return DnsMessage(number, bool(flags & 0x8000), asked, *sections)
+
+
+def read_dns_questions(packet, place, count):
+    questions = []
+    for _ in range(count):
+        name, place = read_dns_name(packet, place)
+        kind, asked_class = struct.unpack_from('>HH', packet, place)
+        place += 4
+        if asked_class & ~TOP_BIT in (CLASS_IN, TYPE_ANY):
+            questions.append(DnsQuestion(name, kind, bool(asked_class & TOP_BIT)))
+    return questions, place
+
+
+def read_dns_records(packet, place, count):
+    records = []
+    for _ in range(count):
+        name, place = read_dns_name(packet, place)
+        kind, record_class, ttl, length = struct.unpack_from('>HHIH', packet, place)
+        data, place = packet[place + 10:place + 10 + length], place + 10 + length
+        if place > len(packet):
+            raise ValueError('a record cut short')
+        if record_class & ~TOP_BIT == CLASS_IN:
+            records.append(DnsRecord(name, kind, ttl, data))
+    return records, place
+
+
+def read_dns_name(packet, place):
+    """A name in small letters, followed through pointers (section 4.1.4), and the place behind it."""
+    labels, end = [], None
+    for _ in range(MOST_LABELS):
+        length = packet[place]
+        if length >= 0xc0:
+            end = end or place + 2
+            place = int.from_bytes(packet[place:place + 2], 'big') & 0x3fff
+        elif length:
+            labels.append(packet[place + 1:place + 1 + length])
+            place += 1 + length
+        else:
+            return b'.'.join(labels).decode('latin-1').lower(), end or place + 1
+    raise ValueError('a name without an end')
+
+
+def address_records(interface):
+    """The (type, data) of an interface's addresses."""
+    return sorted((TYPE_A if one.version == 4 else TYPE_AAAA, one.packed) for one in interface.addresses)
+
+
+def nsec_data(name, kinds):
+    """That a name has records of these types below 32 and no others (section 6.1)."""
+    bits = bytearray(4)
+    for kind in kinds:
+        bits[kind // 8] |= 0x80 >> kind % 8
+    bits = bytes(bits).rstrip(b'\0')
+    return write_dns_name(name) + bytes((0, len(bits))) + bits
+
+
+# -- interfaces and sockets
+
+def lan_interfaces(host):
+    """The interfaces with addresses that others reach; `host` is what a server is bound to: one address, or all of a version."""
+    found = collections.OrderedDict()
+    for name, address in named_addresses():
+        if not address.is_loopback and host in ('::', '0.0.0.0' if address.version == 4 else '::', str(address)):
+            found.setdefault(name, []).append(address)
+    return [Interface(interface_index(name), tuple(sorted(addresses, key=lambda one: (one.version, one))))
+            for name, addresses in found.items()]
+
+
+def named_addresses():
+    """(interface, address) where the system tells, which is Linux; elsewhere every IPv4 address is an interface by itself."""
+    if sys.platform == 'linux':
+        return itertools.chain(named_ipv4_addresses(), named_ipv6_addresses())
+    return ((str(one), one) for one in own_addresses() if one.version == 4)
+
+
+def interface_index(name):
+    try:
+        return socket.if_nametoindex(name)
+    except (OSError, AttributeError):
+        return 0
+
+
+class Link:
+    """One interface and one version of IP: the socket in the group there, and the addresses to tell."""
+
+    def __init__(self, interface, version, port):
+        self.records, self.quiet_until = address_records(interface), 0
+        self.family = socket.AF_INET if version == 4 else socket.AF_INET6
+        self.group = (MDNS_GROUPS[version], port) if version == 4 else (MDNS_GROUPS[version], port, 0, interface.index)
+        self.socket = socket.socket(self.family, socket.SOCK_DGRAM)
+        try:
+            self._share()
+            (self._join_ipv4 if version == 4 else self._join_ipv6)(interface)
+            self.socket.setblocking(False)
+        except BaseException:
+            self.socket.close()
+            raise
+
+    def _share(self):
+        """Let the machine's own responder have the port as well."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform != 'linux' and hasattr(socket, 'SO_REUSEPORT'):
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        with contextlib.suppress(OSError):           # only what comes in by this interface
+            if sys.platform == 'linux' and self.family == socket.AF_INET:
+                self.socket.setsockopt(socket.IPPROTO_IP, IP_MULTICAST_ALL, 0)
+            elif sys.platform == 'linux':
+                self.socket.setsockopt(socket.IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0)
+
+    def _join_ipv4(self, interface):
+        local = next(one.packed for one in interface.addresses if one.version == 4)
+        self.socket.bind(('' if os.name == 'nt' else self.group[0], self.group[1]))
+        self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(self.group[0]) + local)
+        self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, local)
+        self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 255)
+
+    def _join_ipv6(self, interface):
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        self.socket.bind(self.group)
+        group = ipaddress.IPv6Address(self.group[0]).packed + struct.pack('@I', interface.index)
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group)
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, interface.index)
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+
+    def send(self, packet, target=None):
+        with contextlib.suppress(OSError):           # an interface that went down is noticed at the next look
+            self.socket.sendto(packet, target or self.group)
+
+
+def open_links(interfaces, port):
+    """A link for every interface and version of IP there; OSError where none can be had."""
+    links, trouble = [], OSError(errno.EADDRNOTAVAIL, 'there is no network')
+    for interface in interfaces:
+        for version in sorted({one.version for one in interface.addresses}):
+            try:
+                links.append(Link(interface, version, port))
+            except OSError as error:
+                trouble = error
+    if not links:
+        raise trouble
+    return links
+
+
+# -- the responder
+
+class Mdns:
+    """Probes for a name, announces it, defends it and answers for it, on one thread. `host` is the name in use, or None.
+
+    `interfaces()` gives those to be on; `told(host)` is called when another name had to be taken.
+    """
+
+    def __init__(self, clock, random_bytes, port=MDNS_PORT):
+        self.host, self.port = None, port
+        self._clock, self._random_bytes = clock, random_bytes
+        self._thread, self._links = None, []
+
+    def start(self, label, interfaces, told):
+        """Take the name `label`.local, or one like it; OSError where the port cannot be shared."""
+        self._label, self._number, self._conflicts = label, 1, 0
+        self._interfaces, self._told = interfaces, told
+        self._present = interfaces()
+        links = open_links(self._present, self.port)
+        self._selector = selectors.DefaultSelector()
+        self._bell, self._ear = socket.socketpair()
+        self._selector.register(self._ear, selectors.EVENT_READ, None)
+        self._use(links)
+        self.host = self._name()
+        self._begin(self._random_bytes(1)[0] / 255 * PROBE_PAUSE)
+        self._thread = threading.Thread(target=self._run, name='mdns', daemon=True)
+        self._thread.start()
+
+    def stop(self):
+        """Say goodbye (section 10.1) and end."""
+        if self._thread is None:
+            return
+        self._bell.close()
+        self._thread.join(5)
+        self._use([])
+        self._selector.close()
+        self._ear.close()
+
+    def _use(self, links):
+        """Be in the group by these links, no longer by those before."""
+        for link in self._links:
+            self._selector.unregister(link.socket)
+            link.socket.close()
+        for link in links:
+            self._selector.register(link.socket, selectors.EVENT_READ, link)
+        self._links = links
+
+    def _name(self):
+        return self._label + ('-%d' % self._number if self._number > 1 else '') + '.local'
+
+    def _begin(self, pause):
+        """Probe from the start after so many seconds."""
+        self._sent, self._due = 0, self._clock.steady() + pause
+
+    @property
+    def _owns_name(self):
+        return self._sent > PROBES
+
+    def _run(self):
+        try:
+            while self._wait():
+                if self._clock.steady() >= self._due:
+                    self._step()
+            if self._owns_name:
+                self._tell_all(0)
+        except Exception:                            # the edge of this thread: the chat goes on without its name
+            self.host = None
+            report()
+
+    def _wait(self):
+        """Take what comes until something is due; False when it is time to end."""
+        ready = [key.data for key, _ in self._selector.select(max(0, self._due - self._clock.steady()))]
+        for link in ready:
+            if link is not None:
+                self._receive(link)
+        return None not in ready
+
+    def _step(self):
+        """Send the next probe or announcement; afterwards see whether the interfaces are the same."""
+        now = self._clock.steady()
+        if self._sent < PROBES:
+            self._probe()
+            self._due = now + PROBE_PAUSE
+        elif self._sent < PROBES + ANNOUNCEMENTS:
+            self._tell_all(MDNS_TTL)
+            self._due = now + ANNOUNCEMENT_PAUSE
+        else:
+            self._due = now + LOOK_AGAIN
+            return self._follow_interfaces()
+        self._sent += 1
+
+    def _follow_interfaces(self):
+        present = self._interfaces()
+        if present == self._present:
+            return
+        self._present = present
+        self._use([])
+        with contextlib.suppress(OSError):           # no network now: at a later look there may be one
+            self._use(open_links(present, self.port))
+        self._begin(0)
+
+    def _probe(self):
+        for link in self._links:
+            proposed = self._written(link.records, alone=False)
+            link.send(write_dns(0, [write_dns_question(self.host, TYPE_ANY, True)], authorities=proposed))
+
+    def _tell_all(self, ttl):
+        for link in self._links:
+            link.send(write_dns(RESPONSE, answers=self._written(link.records, ttl=ttl)))
+
+    # -- what others say
+
+    def _receive(self, link):
+        try:
+            packet, source = link.socket.recvfrom(MOST_MDNS)
+            message = read_dns(packet)
+        except (OSError, ValueError):
+            return
+        if not message.is_response:
+            self._hear_query(link, message, source)
+        elif source[1] == self.port and self._contradicts(message):
+            self._yield_name()
+
+    def _contradicts(self, message):
+        """Whether somebody else has addresses for the name (section 9)."""
+        own = self._own_records()
+        return any(one.name == self.host and one.kind in (TYPE_A, TYPE_AAAA) and one.ttl and (one.kind, one.data) not in own
+                   for one in message.answers + message.additionals)
+
+    def _own_records(self):
+        """Those of all links: two may lead into one network, and hear each other."""
+        return {record for link in self._links for record in link.records}
+
+    def _yield_name(self):
+        """Probe again for a name that seemed one's own; take another for one that is taken."""
+        self._conflicts += 1
+        pause = CONFLICT_PAUSE if self._conflicts >= MANY_CONFLICTS else 0
+        if not self._owns_name:
+            self._number += 1
+            self.host = self._name()
+            self._told(self.host)
+        self._begin(pause)
+
+    def _hear_query(self, link, message, source):
+        asked = [one for one in message.questions if one.name == self.host]
+        if not asked:
+            return None
+        if self._owns_name:
+            return self._answer(link, message, asked, source)
+        theirs = sorted((one.kind, one.data) for one in message.authorities if one.name == self.host)
+        if theirs > link.records and not self._own_records().issuperset(theirs):    # section 8.2: the later in order wins, and the other asks once more
+            self._begin(LOST_PROBE_PAUSE)
+        return None
+
+    def _answer(self, link, message, asked, source):
+        if source[1] != self.port:
+            return link.send(self._legacy_answer(link, message, asked), source)
+        known = {(one.kind, one.data) for one in message.answers if one.name == self.host and one.ttl >= MDNS_TTL / 2}
+        wanted = [record for record in self._matching(link, asked) if record not in known]       # section 7.1
+        if not wanted:
+            return None
+        more = [record for record in link.records if record not in wanted and record not in known]
+        packet = write_dns(RESPONSE, answers=self._written(wanted), additionals=self._written(more))
+        if all(one.by_unicast for one in asked):
+            return link.send(packet, source)
+        now = self._clock.steady()
+        if now >= link.quiet_until or message.authorities:
+            link.quiet_until = now + REPEAT_PAUSE
+            link.send(packet)
+        return None
+
+    def _written(self, records, **more):
+        return [write_dns_record(self.host, *record, **more) for record in records]
+
+    def _matching(self, link, asked):
+        """The records of the types asked for; for types that are not there, that they are not (section 6.1)."""
+        kinds = {kind for kind, _ in link.records}
+        wanted = {one.kind for one in asked}
+        records = [record for record in link.records if TYPE_ANY in wanted or record[0] in wanted]
+        if wanted - kinds - {TYPE_ANY}:
+            records.append((TYPE_NSEC, nsec_data(self.host, kinds)))
+        return records
+
+    def _legacy_answer(self, link, message, asked):
+        answers = self._written(self._matching(link, asked), ttl=LEGACY_TTL, alone=False)
+        questions = [write_dns_question(self.host, one.kind) for one in asked]
+        return write_dns(RESPONSE, questions, answers, number=message.number)
+
+
+# ---- 26. JANITOR -----------------------------------------------------
 #
 # Nothing is deleted unless the operator sets an age or a size. Then the heaviest user's oldest goes first, what is
 # pinned stays, and no pass takes more than a fifth. Ages are told by the clock, so after it jumped a pass waits.
@@ -8110,7 +8525,7 @@ def stop_server(request):
     return Reply(202, {'stopping': True})
 
 
-# ---- 26. EXPORT ------------------------------------------------------
+# ---- 27. EXPORT ------------------------------------------------------
 #
 # A channel as one file for people who have no MiniMost: a page that holds its pictures and its own search, or JSON. It
 # is written to a passing file, in pages of messages, so that its size does not matter.
@@ -8282,7 +8697,7 @@ def sweep_exports(app):
             unlink(os.path.join(folder, name))
 
 
-# ---- 27. SERVER ------------------------------------------------------
+# ---- 28. SERVER ------------------------------------------------------
 #
 # A connection with nothing to do costs no thread: it waits in the lot. What it brings goes to a small crew of
 # workers; only what may take long, uploads, downloads and hashing, gets a thread of its own. A connection has
@@ -9120,7 +9535,7 @@ class App:
         self.audit = Audit(self.path('audit.log'), settings, self.clock)
         self.tokens = Tokens(self.store, self.service, random_bytes)
         self.calls = Calls(self.news, self.clock)
-        self.stun = Stun(settings, self.clock, self.core)
+        self.stun, self.mdns = Stun(settings, self.clock, self.core), Mdns(self.clock, random_bytes)
         self.certificates = Certificates(folder, lambda: self.clock.now() / 1000, random_bytes)
         self.assets = Assets(os.path.join(HERE, 'static'))
         self.lot, self.crew, self.server, self.control_token = Lot(self), Crew(self), None, ''
@@ -9169,7 +9584,8 @@ class App:
 
     def _open_tls(self):
         """HTTPS wherever there can be a certificate; else plain HTTP, which is said at the start."""
-        self.own_names = frozenset(own_names())
+        label = self.settings.mdns_name
+        self.own_names = frozenset(own_names() + ([label + '.local'] if label else []))
         if self.plain:
             return
         try:
@@ -9187,6 +9603,24 @@ class App:
         except OSError as error:
             self.settings.problems.append('UDP port %d cannot be used for STUN (%s): on networks without a router some '
                                           'calls will not connect.' % (self.settings.stun_port, error.strerror))
+
+    def open_mdns(self):
+        """Answer to the name that the setting gives, where others reach the server; if that cannot be, there are still the addresses."""
+        label, host = self.settings.mdns_name, self.server.socket.getsockname()[0]
+        if label is None or self.server.address_family == UnixServer.address_family or is_loopback(host):
+            return
+        if label + '.local' in own_names():
+            return self.settings.problems.append('The setting mdns_name is the name of this machine, which answers to it by itself.')
+        try:
+            self.mdns.start(label, functools.partial(lan_interfaces, host), self._take_name)
+        except OSError as error:
+            self.settings.problems.append('UDP port %d cannot be shared (%s): the server does not answer to %s.local.' % (
+                self.mdns.port, error.strerror, label))
+
+    def _take_name(self, host):
+        """Another machine has the name: the certificate follows at its next refresh."""
+        self.own_names |= {host}
+        print('The name was taken on this network; the server answers to %s.' % host, file=sys.stderr)
 
     def refresh_certificate(self):
         """Follow the machine's addresses; a certificate that changed is loaded by the thread that uses it."""
@@ -9449,6 +9883,7 @@ class Running:
         self.server.server_close()
         self.keeper.ending.set()
         self.keeper.join(5)
+        self.app.mdns.stop()
         self.app.previewer.stop()
         self.app.crew.stop()
         self.app.finish_long(2)
@@ -9474,12 +9909,13 @@ def start(app, host=None, port=None, unix=None, group=None):
         raise
     app.server = server
     app.open_stun(host)
+    app.open_mdns()
     running = Running(app, server)
     running.start()
     return running
 
 
-# ---- 28. COMMANDS ----------------------------------------------------
+# ---- 29. COMMANDS ----------------------------------------------------
 
 COMMANDS = collections.OrderedDict()     # name: Command
 
@@ -9766,7 +10202,7 @@ def commands_table():
     return '\n'.join(rows)
 
 
-# ---- 29. CONTROL -----------------------------------------------------
+# ---- 30. CONTROL -----------------------------------------------------
 #
 # What an operator does from the command line. Only one process may write, so a command has the running server do
 # its work, whom it finds by data/control.json; where none runs, it takes the folder itself.
@@ -10058,7 +10494,7 @@ def stop(options):
     raise Trouble('The chat has not stopped within %d seconds. Look at its terminal.' % STOPPING_SECONDS)
 
 
-# ---- 30. DOCTOR ------------------------------------------------------
+# ---- 31. DOCTOR ------------------------------------------------------
 #
 # Looks at all that has been seen to go wrong, and says what to do. It only reads. Where a server runs, the server looks
 # at itself, for nobody else knows its ports, its certificate in use and how its databases are kept.
@@ -10489,7 +10925,8 @@ def ports_to_open(app):
     stun = app.stun.port if app.server else app.settings.stun_port
     if leads_home(app.settings.host):
         return []
-    return [(number, protocol) for number, protocol in ((port, 'tcp'), (stun, 'udp')) if number]
+    name = MDNS_PORT if app.settings.mdns_name else None
+    return [(number, protocol) for number, protocol in ((port, 'tcp'), (stun, 'udp'), (name, 'udp')) if number]
 
 
 def firewall_lines(ports):
@@ -10557,7 +10994,7 @@ def finding_text(one):
     return text + '\n%18s -> %s' % ('', one['remedy']) if one['remedy'] else text
 
 
-# ---- 31. DEMO --------------------------------------------------------
+# ---- 32. DEMO --------------------------------------------------------
 
 DEMO_NAME = 'RV Meridian'
 
@@ -11698,7 +12135,7 @@ def demo(options):
         serve_with(options, settings)
 
 
-# ---- 32. BENCH -------------------------------------------------------
+# ---- 33. BENCH -------------------------------------------------------
 
 BENCH_PASSWORD = 'measure twice, cut once'
 
@@ -12001,7 +12438,7 @@ def bench(options):
             one.stop()
 
 
-# ---- 33. COMMAND LINE ------------------------------------------------
+# ---- 34. COMMAND LINE ------------------------------------------------
 
 def read_command_line(words):
     """The command and its options; without a command it is serve."""

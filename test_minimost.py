@@ -9163,6 +9163,214 @@ class TheStunServer(unittest.TestCase):
         self.assertNotRegex(output, '(?i)timeout')
 
 
+# ---- A name on the network ---------------------------------------------------------------------------------------------
+
+MDNS_NAME = b'\x04wets\x05local\0'
+LOOPBACK = minimost.Interface(1, (ipaddress.ip_address('127.0.0.1'),))
+NEIGHBOUR_SCRIPT = """
+import socket, struct, sys
+asking = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+asking.settimeout(1)
+name = b''.join(bytes((len(label),)) + label.encode() for label in sys.argv[2].split('.')) + bytes(1)
+group = (sys.argv[1], 5353) + ((0, socket.if_nametoindex(sys.argv[4])) if ':' in sys.argv[1] else ())
+if ':' not in sys.argv[1]:
+    asking.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(sys.argv[3]))
+for attempt in range(15):
+    asking.sendto(struct.pack('>6H', 77, 0, 1, 0, 0, 0) + name + struct.pack('>HH', 255, 1), group)
+    try:
+        print(asking.recv(9000).hex())
+        break
+    except socket.timeout:
+        pass
+"""
+
+
+def mdns_question(kind, name=MDNS_NAME, bits=1):
+    return name + struct.pack('>HH', kind, bits)
+
+
+def mdns_record(kind, data, ttl=120, name=MDNS_NAME, bits=0x8001):
+    return name + struct.pack('>HHIH', kind, bits, ttl, len(data)) + data
+
+
+def mdns_packet(flags, *sections, number=0):
+    return struct.pack('>6H', number, flags, *(len(one) for one in sections)) + b''.join(itertools.chain(*sections))
+
+
+class PiecesOfMdns(unittest.TestCase):
+
+    def test_a_packet_is_read_as_it_was_meant_also_through_pointers(self):
+        pointer = b'\xc0\x0c' + struct.pack('>HHIH', 1, 0x8001, 60, 4) + bytes((10, 0, 0, 9))
+        message = minimost.read_dns(mdns_packet(0x8400, [mdns_question(255, bits=0x8001)], [pointer], [], [], number=7))
+        self.assertEqual(message.questions, [('wets.local', 255, True)])
+        self.assertEqual(message.answers, [('wets.local', 1, 60, bytes((10, 0, 0, 9)))])
+        self.assertTrue(message.is_response)
+
+    def test_a_broken_packet_is_refused_wherever_it_breaks(self):
+        whole = mdns_packet(0, [mdns_question(1)], [], [mdns_record(1, b'abcd')], [])
+        broken = [whole[:length] for length in range(len(whole))] + [mdns_packet(0, [b'\xc0\x0c\0\1\0\1'], [], [], [])]
+        for packet in broken + [b'\xff' * 40, mdns_packet(0x0800, [], [], [], [])]:
+            with self.assertRaises(ValueError, msg=packet):
+                minimost.read_dns(packet)
+
+    def test_a_name_of_one_word_is_asked_for(self):
+        for name in ('Mini-Most', 'a', None):
+            self.assertEqual(minimost.Settings({'mdns_name': name}).mdns_name, name and name.lower())
+        for name in ('a.local', '-a', '', 7, 'a b', '\u00fc'):
+            settings = minimost.Settings({'mdns_name': name})
+            self.assertEqual((settings.mdns_name, len(settings.problems)), (None, 1), name)
+
+
+@unittest.skipUnless(sys.platform == 'linux', 'multicast on the loopback is for Linux')
+class ANameOnTheNetwork(unittest.TestCase):
+    """A responder and a neighbour in the group on the loopback, on a port of their own."""
+
+    def setUp(self):
+        self.neighbour = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(self.neighbour.close)
+        self.neighbour.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.neighbour.bind(('', 0))
+        self.group = ('224.0.0.251', self.neighbour.getsockname()[1])
+        self.be_in_group(self.neighbour)
+        self.told, self.heard = [], []
+        self.mdns = minimost.Mdns(minimost.Clock(), os.urandom, self.group[1])
+        self.addCleanup(self.mdns.stop)
+
+    @staticmethod
+    def be_in_group(sock):
+        local = socket.inet_aton('127.0.0.1')
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton('224.0.0.251') + local)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, local)
+        sock.settimeout(3)
+
+    def start(self):
+        self.mdns.start('wets', lambda: [LOOPBACK], self.told.append)
+
+    def hear(self, wanted, what):
+        """The next message that the responder sent of which `wanted(message)` is true."""
+        for _ in range(20):
+            packet, source = self.neighbour.recvfrom(9000)
+            message = minimost.read_dns(packet)
+            if source[0] == '127.0.0.1' and wanted(message):
+                return packet, message
+        self.fail('did not hear ' + what)
+
+    def hear_probe(self, name='wets.local'):
+        return self.hear(lambda one: not one.is_response and one.authorities and one.questions[0].name == name, 'a probe for ' + name)
+
+    def hear_announcement(self, name='wets.local', ttl=120):
+        return self.hear(lambda one: one.is_response and [record[:3] for record in one.answers] == [(name, 1, ttl)], 'an announcement of ' + name)
+
+    def ask(self, packet, sock=None):
+        (sock or self.neighbour).sendto(packet, self.group)
+
+    def test_is_probed_for_three_times_announced_twice_and_taken_back_at_the_end(self):
+        self.start()
+        times = []
+        for _ in range(3):
+            packet, probe = self.hear_probe()
+            times.append(time.monotonic())
+            self.assertEqual(packet, mdns_packet(0, [mdns_question(255, bits=0x8001)], [], [mdns_record(1, b'\x7f\0\0\1', bits=1)], []))
+        self.assertTrue(all(later - earlier > 0.2 for earlier, later in zip(times, times[1:])), times)
+        for _ in range(2):
+            packet, _ = self.hear_announcement()
+            self.assertEqual(packet, mdns_packet(0x8400, [], [mdns_record(1, b'\x7f\0\0\1')], [], []))
+        self.mdns.stop()
+        self.hear_announcement(ttl=0)
+        self.assertEqual((self.mdns.host, self.told), ('wets.local', []))
+
+    def test_is_told_to_whoever_asks_in_the_way_that_they_understand(self):
+        self.start()
+        self.hear_announcement()
+        self.hear_announcement()
+        self.ask(mdns_packet(0, [mdns_question(28)], [], [], []))
+        packet, answer = self.hear(lambda one: one.is_response, 'that there is no IPv6 address')
+        self.assertEqual([(one.kind, one.data) for one in answer.answers], [(47, MDNS_NAME + b'\0\x01\x40')])
+        self.assertEqual([(one.kind, one.data) for one in answer.additionals], [(1, b'\x7f\0\0\1')])
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as legacy:
+            self.be_in_group(legacy)
+            self.ask(mdns_packet(0, [mdns_question(1)], [], [], [], number=4711), legacy)
+            self.assertEqual(legacy.recv(9000), mdns_packet(
+                0x8400, [mdns_question(1)], [mdns_record(1, b'\x7f\0\0\1', ttl=10, bits=1)], [], [], number=4711))
+            self.ask(b'\xc0\x0c rubbish', legacy)
+            self.ask(mdns_packet(0, [mdns_question(1, name=b'\5other\5local\0')], [], [], []), legacy)
+            self.ask(mdns_packet(0, [mdns_question(1, name=b'\4WeTs\5LOCAL\0')], [], [], [], number=1), legacy)
+            self.assertEqual(minimost.read_dns(legacy.recv(9000)).number, 1)
+
+    def test_gives_way_to_a_machine_that_has_it_and_is_defended_afterwards(self):
+        self.start()
+        self.hear_probe()
+        taken = mdns_packet(0x8400, [], [mdns_record(1, bytes((10, 0, 0, 9)))], [], [])
+        self.ask(taken)
+        self.hear_probe('wets-2.local')
+        self.hear_announcement('wets-2.local')
+        self.assertEqual((self.mdns.host, self.told), ('wets-2.local', ['wets-2.local']))
+        self.ask(taken)                            # the name given up is nothing to it now
+        other = b'\6wets-2\5local\0'
+        self.ask(mdns_packet(0x8400, [], [mdns_record(1, bytes((10, 0, 0, 9)), name=other)], [], []))
+        self.hear_probe('wets-2.local')
+        self.hear_announcement('wets-2.local')
+        self.assertEqual(self.mdns.host, 'wets-2.local')
+        self.ask(mdns_packet(0, [mdns_question(255, name=other)], [], [mdns_record(1, bytes((10, 0, 0, 9)), name=other)], []))
+        self.hear(lambda one: one.is_response, 'that it has the name')
+
+    def test_waits_for_one_who_asks_for_it_at_the_same_time_and_comes_later_in_order(self):
+        self.start()
+        self.hear_probe()
+        self.ask(mdns_packet(0, [mdns_question(255)], [], [mdns_record(1, bytes((200, 0, 0, 9)), bits=1)], []))
+        begun = time.monotonic()
+        self.neighbour.settimeout(3)
+        for _ in range(3):
+            self.hear_probe()
+        self.assertGreater(time.monotonic() - begun, 1)
+        self.assertEqual(self.mdns.host, 'wets.local')
+
+
+def namespaces():
+    """Two network namespaces with a cable between them, as names; skips where they cannot be had."""
+    names = ['mm-%d-%s' % (os.getpid(), side) for side in 'ab']
+    if not shutil.which('ip') or any(run('ip', 'netns', 'add', name)[0] for name in names):
+        raise unittest.SkipTest('there are no network namespaces to be had')
+    run('ip', 'link', 'add', 'cable0', 'netns', names[0], 'type', 'veth', 'peer', 'name', 'cable0', 'netns', names[1])
+    for number, name in enumerate(names, 1):
+        for what in (('addr', 'add', '10.77.0.%d/24' % number, 'dev', 'cable0'), ('addr', 'add', 'fd77::%d/64' % number, 'dev', 'cable0', 'nodad'),
+                     ('link', 'set', 'lo', 'up'), ('link', 'set', 'cable0', 'up')):
+            run('ip', '-n', name, *what)
+    return names
+
+
+class ANameBetweenMachines(unittest.TestCase):
+
+    def test_a_neighbour_finds_the_server_by_its_name_and_the_certificate_knows_it(self):
+        here, there = namespaces()
+        self.addCleanup(lambda: [run('ip', 'netns', 'del', name) for name in (here, there)])
+        folder = os.path.dirname(new_folder(self))
+        with open(os.path.join(folder, 'settings.json'), 'w', encoding='utf-8') as file:
+            json.dump({'mdns_name': 'minimost', 'stun_port': None}, file)
+        command = [sys.executable, os.path.join(minimost.HERE, 'minimost.py'), 'serve', '--lan', '--quiet', '--data', os.path.join(folder, 'data'),
+                   '--settings', os.path.join(folder, 'settings.json')]
+        serving = subprocess.Popen(['ip', 'netns', 'exec', here] + command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+        self.addCleanup(serving.stdout.close)
+        try:
+            found = {group: self.find(there, group) for group in ('224.0.0.251', 'ff02::fb')}
+        finally:
+            serving.terminate()
+            said = serving.communicate(timeout=10)[0]
+        for group, message in found.items():
+            addresses = [str(ipaddress.ip_address(one.data)) for one in message.answers]
+            self.assertLess({'10.77.0.1', 'fd77::1'}, set(addresses), group)
+            self.assertEqual(len(addresses), 3, addresses)         # and the link-local one
+        self.assertIn('https://10.77.0.1:6767', said)
+        self.assertIn('https://minimost.local:6767', said)
+        with open(os.path.join(folder, 'data', 'cert.pem'), 'rb') as file:
+            self.assertIn('minimost.local', minimost.read_certificates(file.read())[0].hosts)
+
+    def find(self, namespace, group):
+        status, said = run('ip', 'netns', 'exec', namespace, sys.executable, '-c', NEIGHBOUR_SCRIPT, group, 'minimost.local', '10.77.0.2', 'cable0')
+        self.assertEqual(status, 0, said)
+        return minimost.read_dns(bytes.fromhex(said.strip()))
+
+
 # ======================================================================
 # DEMO
 # ======================================================================
