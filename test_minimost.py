@@ -14154,7 +14154,32 @@ class AccessByAxe(unittest.TestCase):
         self.accepts('invite')
         self.page.keys('Escape')
 
+    def test_nothing_serious_is_found_in_the_administration_and_in_an_alert(self):
+        first, self.page = self.page, Browser(self.driver, size=(1440, 900), dark=self.dark)
+        self.addCleanup(setattr, self, 'page', first)
+        enter(self.page, self.running.url, 'ann', minimost.DEMO_PASSWORD)
+        self.page.run(self.axe)
+        for part, sign in AXE_PARTS:
+            self.page.run("location.hash = '#/admin/' + arguments[0]", part)
+            self.page.wait_for('#admin .admin-%s .admin-card %s' % (part, sign))
+            self.accepts(part)
+        for drill in (False, True):
+            alert = self.page.run("return import('/static/js/core/api.js').then(({post}) => post('/admin/alerts', arguments[0]))",
+                                  {'text': 'Smoke in the galley', 'drill': drill})['alert']['id']
+            self.page.wait_for('dialog.alert')
+            self.accepts('alert')
+            self.page.click('.alert-seen')
+            self.page.gone('dialog.alert')
+            self.page.run("location.hash = '#/admin/alerts'")
+            self.page.wait_for('.roll li')
+            self.accepts('roll-call')
+            self.page.run("return import('/static/js/core/api.js').then(({remove}) => remove(arguments[0]))", '/admin/alerts/%d' % alert)
+            self.page.gone('#alert-banner')
 
+
+AXE_PARTS = (          # of the administration, with what each shows when it is there
+    ('overview', '.gauge'), ('people', 'table'), ('invites', 'form'), ('settings', '.setting'), ('storage', '.gauge'), ('programs', 'p'),
+    ('alerts', 'form'), ('log', 'table'))
 AXE_SCENES = (
     ('unread', '#unread', '#panel:not([hidden]) .card-group'),
     ('mentions', '#mentions', '#panel:not([hidden]) .card'),
