@@ -14633,6 +14633,7 @@ class Administration(AdminCase):
         self.page.click('button[data-user-id="%d"]' % self.ann.user['id'])
         self.page.see('last owner', 'dialog[open] .menu-note')
         self.page.keys('Escape')
+        self.page.gone('dialog[open]')
         self.page.type('.admin-people [type=search]', 'nad')
         wait_until(lambda: len(self.page.run(ROWS, '.admin-table tbody tr', 'td')) == 1)
 

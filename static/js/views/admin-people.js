@@ -1,9 +1,10 @@
 /** The administration: who has an account, what each may do, and who waits to be let in. */
 import {get, patch, remove} from '../core/api.js';
 import {find, icon, label, make} from '../core/dom.js';
-import {state} from '../core/state.js';
+import {state, tell} from '../core/state.js';
 import {adminWords as words} from '../text/admin-words.js';
 import {fitting} from '../text/fuzzy.js';
+import {profileWords} from '../text/profile-words.js';
 import {words as pageWords} from '../text/words.js';
 import {asOthersSee, button, card, copyField, listRow, paragraph, postAndJoining, qrOfText, showOnce, table, tableRow, whenInWords} from './admin-parts.js';
 import {avatar} from './avatar.js';
@@ -75,7 +76,7 @@ function personRow(list, user) {
   const you = user.id === state.me.id ? make('span', {className: 'muted'}, ` ${pageWords.you}`) : null;
   const row = tableRow({
     name: make('span', {className: 'admin-person'}, avatar(known, 30, {presence: true}),
-      make('span', {className: 'grow'}, make('b', {className: 'ellipsis', dir: 'auto'}, nameOf(user)), you, make('small', {className: 'ellipsis'}, user.username))),
+      make('span', {className: 'grow'}, make('b', {className: 'ellipsis', dir: 'auto'}, nameOf(user), you), make('small', {className: 'ellipsis'}, user.username))),
     title: user.title || '', access: accessTag(user), seen: seenInWords(known), devices: String(user.sessions), actions: actionsButton(list, user),
   });
   row.dataset.person = user.id;
@@ -101,13 +102,14 @@ function actionsButton(list, user) {
   const element = make('button', {type: 'button', className: 'icon-button', 'aria-haspopup': 'menu'}, icon('more', 19));
   element.dataset.userId = user.id;
   label(element, words.actionsFor(nameOf(user)));
-  element.addEventListener('click', () => openMenu(element, words.actionsFor(nameOf(user)), actionsOf(list, user)));
+  const profile = {icon: 'user', label: profileWords.showProfile, run: () => tell('show-profile', {userId: user.id, anchor: element})};
+  element.addEventListener('click', () => openMenu(element, words.actionsFor(nameOf(user)), [profile, 'rule', ...actionsOf(list, user)]));
   return element;
 }
 
 /* Why something cannot be done stands where one looks for it. */
 function actionsOf(list, user) {
-  if (isOwner(user) && !isOwner(state.me)) return [note(words.onlyOwners), 'rule', ...deviceActions(list, user).slice(1)];
+  if (isOwner(user) && !isOwner(state.me)) return [note(words.onlyOwners)];
   const lastOwner = isOwner(user) && list.users.filter(one => isOwner(one) && one.active).length === 1;
   if (lastOwner) return [note(words.lastOwner), 'rule', ...deviceActions(list, user)];
   if (!user.active) return [{icon: 'retry', label: words.reactivate, run: () => change(list, user, {active: true}, words.turnedOn(nameOf(user)))}];
