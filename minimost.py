@@ -2595,7 +2595,7 @@ def dispatch(request):
 
 TYPES = {                        # never the operating system's table, which differs from machine to machine
     '.html': 'text/html; charset=utf-8', '.css': 'text/css; charset=utf-8', '.js': 'text/javascript; charset=utf-8',
-    '.json': 'application/json', '.svg': 'image/svg+xml', '.webmanifest': 'application/manifest+json',
+    '.json': 'application/json', '.svg': 'image/svg+xml', '.png': 'image/png', '.webmanifest': 'application/manifest+json',
 }
 
 
@@ -2613,12 +2613,19 @@ class Assets:
                 path = os.path.join(parent, name)
                 with open(path, 'rb') as file:
                     self.parts[os.path.relpath(path, folder).replace(os.sep, '/')] = Asset(name, file.read())
+        self.version = self._page_version()
         self._bind_style_sheets()
         with open(os.path.abspath(__file__), 'rb') as file:
             self.build = hashlib.sha256(file.read())
         for name, part in sorted(self.parts.items()):
             self.build.update((name + part.etag).encode('utf-8'))
         self.build = self.build.hexdigest()[:12]
+
+    def _page_version(self):
+        """The version that the page was made for."""
+        page = self.parts['index.html'].content if 'index.html' in self.parts else b''
+        found = re.search(rb'<meta name="version" content="([^"]*)">', page)
+        return found.group(1).decode('utf-8') if found else None
 
     def _bind_style_sheets(self):
         """Many sheets to write, one to load: those that the page links become one part, in their order."""
@@ -7352,6 +7359,68 @@ def make_qr_code(request, text: Line(1, 200)):
     return Reply(200, content=qr_svg(text.encode()), content_type='image/svg+xml')
 
 
+# -- the chat as an app
+
+ICON_SIZE = 192                              # pixels: what Android and iOS want
+ICON_GROUND = (0x0f, 0x3a, 0x40)
+ICON_SHAPES = (                              # of the mark in favicon.svg: colour, left, top, right, bottom, radius of the corners
+    ((0xf0, 0xb4, 0x3a), 4.5, 17, 16.5, 30, 1.5),
+    ((0x5a, 0x3b, 0x00), 7.2, 25, 9.6, 27.4, 0), ((0x5a, 0x3b, 0x00), 11.4, 25, 13.8, 27.4, 0),
+    ((0xf6, 0xf1, 0xe6), 2, 2, 30, 22.5, 7), ((0xf6, 0xf1, 0xe6), 2, 12, 12, 22.5, 1.5),
+    (ICON_GROUND, 7.5, 8.3, 24.5, 10.9, 1.3), (ICON_GROUND, 7.5, 13.7, 18.5, 16.3, 1.3))
+ICON_PLACE, ICON_SCALE, ICON_UNITS = 5, 0.69, 32
+
+
+def png_file(width, rows):
+    """A PNG file (RFC 2083) of rows of bytes, three for a pixel."""
+    head = struct.pack('>IIBBBBB', width, len(rows), 8, 2, 0, 0, 0)
+    pixels = zlib.compress(b''.join(b'\0' + bytes(row) for row in rows), 6)
+    chunks = ((b'IHDR', head), (b'IDAT', pixels), (b'IEND', b''))
+    return b'\x89PNG\r\n\x1a\n' + b''.join(
+        struct.pack('>I', len(data)) + name + data + struct.pack('>I', zlib.crc32(name + data) & 0xffffffff)
+        for name, data in chunks)
+
+
+@functools.lru_cache(None)
+def icon_png():
+    """The mark on its ground, to the edges: systems round the corners as they like."""
+    rows = [bytearray(bytes(ICON_GROUND) * ICON_SIZE) for _ in range(ICON_SIZE)]
+    unit = ICON_SIZE / ICON_UNITS
+    for color, *edges, radius in ICON_SHAPES:
+        paint_box(rows, color, [(ICON_PLACE + ICON_SCALE * edge) * unit for edge in edges], radius * ICON_SCALE * unit)
+    return png_file(ICON_SIZE, rows)
+
+
+def paint_box(rows, color, edges, radius):
+    """Paint a box with round corners; pixels on its edge are mixed by how much of them it covers."""
+    left, top, right, bottom = edges
+    for row, column in itertools.product(range(int(top), int(bottom) + 1), range(int(left), int(right) + 1)):
+        x = max(left + radius - column - .5, column + .5 - right + radius)       # beyond the middles of the corners
+        y = max(top + radius - row - .5, row + .5 - bottom + radius)
+        distance = math.hypot(max(x, 0), max(y, 0)) + min(max(x, y), 0) - radius
+        share = min(max(.5 - distance, 0), 1)
+        place = slice(3 * column, 3 * column + 3)
+        rows[row][place] = bytes(round(old + (new - old) * share) for old, new in zip(rows[row][place], color))
+
+
+@route('GET', '/icon.png', public=True)
+def get_app_icon(request):
+    """The icon for systems that take no SVG."""
+    return Reply(200, content=icon_png(), content_type=TYPES['.png'], headers=[('Cache-Control', 'max-age=86400')])
+
+
+@route('GET', '/manifest.webmanifest', public=True)
+def get_manifest(request):
+    """What makes the page an app on a device (W3C, Web Application Manifest)."""
+    name, colour = request.app.settings.name, '#%02x%02x%02x' % ICON_GROUND
+    manifest = {
+        'id': '/', 'name': name, 'short_name': name, 'description': 'The chat of ' + name, 'start_url': '/', 'scope': '/',
+        'display': 'standalone', 'background_color': colour, 'theme_color': colour,
+        'icons': [{'src': '/static/favicon.svg', 'sizes': 'any', 'type': TYPES['.svg']},
+                  {'src': '/icon.png', 'sizes': '%dx%d' % (ICON_SIZE, ICON_SIZE), 'type': TYPES['.png'], 'purpose': 'any maskable'}]}
+    return Reply(200, content=encode(manifest), content_type=TYPES['.webmanifest'], headers=[('Cache-Control', 'no-cache')])
+
+
 # ---- 23. BACKUP ------------------------------------------------------
 #
 # A backup is one zip: the databases, each as of one moment, the files and pictures they name, the keys, and a manifest
@@ -9538,6 +9607,9 @@ class App:
         self.stun, self.mdns = Stun(settings, self.clock, self.core), Mdns(self.clock, random_bytes)
         self.certificates = Certificates(folder, lambda: self.clock.now() / 1000, random_bytes)
         self.assets = Assets(os.path.join(HERE, 'static'))
+        if self.assets.version != VERSION:
+            settings.problems.append('The folder static/ belongs to version %s, minimost.py is %s: copy both from the same place.' % (
+                self.assets.version, VERSION))
         self.lot, self.crew, self.server, self.control_token = Lot(self), Crew(self), None, ''
         self.previewer = Previewer(self, link_policy or LinkPolicy(lambda: settings.link_preview_hosts, own_addresses))
         self._long, self._long_lock = collections.Counter(), threading.Lock()
@@ -11830,13 +11902,8 @@ class DemoCanvas:
                 self.box(x + (place * 4 + column) * size, y + row * size, size, size, color)
 
     def png(self):
-        """Return the picture as a PNG file (RFC 2083)."""
-        head = struct.pack('>IIBBBBB', self.width, self.height, 8, 2, 0, 0, 0)
-        pixels = zlib.compress(b''.join(b'\0' + bytes(row) for row in self.rows), 6)
-        chunks = ((b'IHDR', head), (b'IDAT', pixels), (b'IEND', b''))
-        return b'\x89PNG\r\n\x1a\n' + b''.join(
-            struct.pack('>I', len(data)) + name + data + struct.pack('>I', zlib.crc32(name + data) & 0xffffffff)
-            for name, data in chunks)
+        """Return the picture as a PNG file."""
+        return png_file(self.width, self.rows)
 
 
 def draw_gauge(canvas, chance):

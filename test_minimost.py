@@ -1186,7 +1186,7 @@ class LawOfThePage(unittest.TestCase):
         names = ['index.html']
         for tag, address in Markup(read_text(STATIC, 'index.html')).addresses:
             name = address.partition('#')[0]
-            if name:
+            if name and name not in ('/icon.png', '/manifest.webmanifest'):      # made by the server
                 self.assertTrue(name.startswith('/static/'), address)
                 names.append(name[len('/static/'):])
         for name in names:
@@ -1264,7 +1264,7 @@ SHOWN = {'author': TITLES + PAST + NOW, 'in': TITLES + PAST + NOW, 'looks': TITL
 STATUS_OF_EVERYBODY = {                            # route: status
     'GET /': 200, 'GET /static/<asset>': 200, 'GET /favicon.ico': 200, 'GET /health': 200, 'GET /welcome': 200,
     'POST /signup': 201, 'POST /login': 200, 'GET /ca.pem': 404, 'GET /qr.svg': 404,
-    'GET /ca.crt': 404, 'GET /ca.mobileconfig': 404, 'GET /trust': 200, 'GET /joining': 200,
+    'GET /icon.png': 200, 'GET /manifest.webmanifest': 200, 'GET /ca.crt': 404, 'GET /ca.mobileconfig': 404, 'GET /trust': 200, 'GET /joining': 200,
     'GET /reset/<token>': 404, 'POST /reset/<token>': 404, 'POST /hooks/<token>': 404, 'POST /control/<verb>': 404,
 }
 STATUS_OF_MEMBERS = {                              # route: status; strangers get 401; others 403 where the role is more than theirs
@@ -2958,6 +2958,19 @@ class ThePageAndItsParts:
 
     def test_encoded_letters_are_the_same_name(self):
         self.assertEqual(self.asked('GET /static/%69ndex.html HTTP/1.1').status, 200)
+
+    def test_the_page_says_which_version_it_was_made_for(self):
+        self.assertEqual(self.app.assets.version, minimost.VERSION)
+
+    def test_as_an_app_it_has_the_name_of_the_place_and_icons_for_every_system(self):
+        manifest = self.asked('GET /manifest.webmanifest HTTP/1.1')
+        self.assertEqual(manifest.headers['content-type'], 'application/manifest+json')
+        app = json.loads(manifest.body.decode())
+        self.assertEqual((app['name'], app['display'], app['start_url']), ('MiniMost', 'standalone', '/'))
+        for icon in app['icons']:
+            answer = self.asked('GET %s HTTP/1.1' % icon['src'])
+            self.assertEqual((answer.status, answer.headers['content-type']), (200, icon['type']))
+        self.assertEqual(minimost.png_size(io.BytesIO(answer.body)), (192, 192))
 
     def test_the_icon_answers(self):
         self.assertEqual(self.asked('GET /favicon.ico HTTP/1.1').headers['content-type'], 'image/svg+xml')
@@ -8805,6 +8818,11 @@ class WhatADeviceNeeds(CertificateFolder):
         for ending in ('pem', 'crt', 'mobileconfig'):
             self.assertEqual(client.get('/ca.' + ending).headers['Content-Disposition'], 'attachment; filename="minimost-ca.%s"' % ending)
 
+    def test_a_folder_static_of_another_version_is_named_at_the_start(self):
+        with mock.patch.object(minimost, 'VERSION', '9.9'):
+            running, _ = self.serve()
+            self.assertIn('static/ belongs to version %s, minimost.py is 9.9' % running.app.assets.version, minimost.greeting(running.app, running))
+
     def test_the_page_shows_the_fingerprint_that_the_terminal_shows(self):
         running, client = self.serve()
         said = minimost.greeting(running.app, running)
@@ -12137,6 +12155,52 @@ class FirstRun(BrowserCase):
         page.keys('Escape')
 
 
+class OtherVersions(BrowserCase):
+    """A page that stays open while the server is replaced, a folder static/ of another version, and the page as an app."""
+
+    def test_a_new_version_is_offered_to_the_page_that_stayed_open_and_the_draft_survives_the_reload(self):
+        page = self.resident('ann')
+        page.type('#message-text', 'Half a thought')
+        port = self.running.port
+        self.running.stop()
+        type(self).app = minimost.App(os.path.join(self.folder, 'data'), minimost.Settings({'rate_limit_enabled': False}))
+        self.app.assets.build = 'another-one'
+        type(self).running = minimost.start(self.app, '127.0.0.1', port)
+        page.wait_for('#version-banner button', timeout=20)
+        self.assertEqual(page.property('#message-text', 'value'), 'Half a thought')
+        page.click('#version-banner button')
+        page.wait_for("return !document.querySelector('#version-banner') && document.querySelector('#message-text')?.value === 'Half a thought'")
+
+    def test_a_page_of_another_version_than_the_server_says_so(self):
+        assets, other = self.app.assets, minimost.Assets(STATIC)
+        page = other.parts['index.html'].content.replace(b'name="version" content="', b'name="version" content="0.')
+        other.parts['index.html'] = minimost.Asset('index.html', page)
+        self.addCleanup(setattr, self.app, 'assets', assets)
+        self.app.assets = other
+        page = self.resident('bob')
+        page.see('version 0.%s' % minimost.VERSION, '#mismatch-banner')
+        self.app.assets = assets
+        page.click('#mismatch-banner button')
+        page.wait_for("return document.querySelector('article, .channel-start') && !document.querySelector('#mismatch-banner')")
+
+    def test_installing_is_offered_once_where_the_browser_offers_it_and_then_in_the_settings(self):
+        page = self.resident('cara')
+        self.assertFalse(page.run("return /as an app/.test(document.body.innerText)"))
+        offer = """
+        const event = new Event('beforeinstallprompt', {cancelable: true});
+        event.prompt = () => { window.prompted = (window.prompted || 0) + 1; };
+        return !window.dispatchEvent(event);
+        """
+        wait_until(lambda: page.run(offer))
+        page.see('can be an app here', '#toasts')
+        press(page, '#toasts', 'Install')
+        page.wait_for('return prompted === 1')
+        page.run(offer)
+        open_settings(page, 'Install as an app')
+        page.wait_for('return prompted === 2')
+        self.assertEqual(page.run("return document.querySelectorAll('.toast').length"), 0)
+
+
 class PlainHttp(BrowserCase):
 
     plain = True
@@ -12230,6 +12294,8 @@ class TrustedAuthority(ServerCase):
             page.click('.back-to-chat')
             page.wait_for('form#sign-in, form#sign-up')
             self.assertTrue(page.run('return isSecureContext'))
+            self.assertEqual(page.cdp('Page.getAppManifest')['errors'], [])
+            self.assertEqual(page.cdp('Page.getInstallabilityErrors')['installabilityErrors'], [])
             self.assertEqual(trouble(page), [])
 
 

@@ -46,7 +46,7 @@ const SOON = [
   () => import('./features/voice.js'),
   () => import('./features/notify.js'),
   () => import('./features/calls.js'),
-  () => import('./features/favicon.js'),
+  () => import('./features/favicon.js'), () => import('./features/install.js'),
   () => import('./features/still-images.js'),
   () => import('./views/menu.js'),
   () => import('./views/form.js'),

@@ -35,6 +35,17 @@ function showLost({retryAt}) {
   });
 }
 
+/* A folder static/ of another version than the server: asking it for what it does not know gives strange errors. */
+listen('snapshot', async () => {
+  const {version} = state.server;
+  const own = find('meta[name="version"]').content;
+  if (own === version) return;
+  const {joiningWords} = await import('../text/joining-words.js');
+  banner('mismatch-banner', {
+    kind: 'lost', icon: 'warn', title: joiningWords.mismatchTitle, text: joiningWords.mismatch(own, version), label: words.reload, run: () => location.reload(),
+  });
+});
+
 listen('new-version', () => banner('version-banner', {
   kind: 'info', icon: 'info', title: words.newVersionTitle, text: words.newVersionText, label: words.reload, run: () => location.reload(),
 }));

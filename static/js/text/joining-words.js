@@ -79,4 +79,11 @@ export const joiningWords = {
   },
   readFingerprint: 'Be ready to read people the fingerprint: it is the line ca.pem in the terminal in which you started the server.',
   openTrust: 'Open the page on trust',
+
+  mismatchTitle: 'Page and server do not belong together.',
+  mismatch: (page, server) => `The page is of version ${page}, the server of ${server}. If reloading does not help, tell who runs the server.`,
+
+  install: 'Install as an app',
+  installOffer: place => `${place} can be an app here, with its own window and icon.`,
+  installNow: 'Install',
 };

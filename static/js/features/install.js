@@ -1,0 +1,35 @@
+/** Offers the chat as an app, where the browser lets a page: only those do that trust the server. */
+import {state} from '../core/state.js';
+import {keepForDevice, keptForDevice} from '../core/store.js';
+import {joiningWords as words} from '../text/joining-words.js';
+import {toast} from '../views/toast.js';
+
+/* A browser takes each offer once, and makes another one when it likes. */
+let waiting = null;
+let inSettings = false;
+
+addEventListener('beforeinstallprompt', event => {
+  event.preventDefault();
+  waiting = event;
+  addToSettings();
+  if (!keptForDevice('install-offered')) offer();
+});
+addEventListener('appinstalled', () => { waiting = null; });
+
+async function addToSettings() {
+  if (inSettings) return;
+  inSettings = true;
+  const {addSettingsSection} = await import('../views/settings.js');
+  addSettingsSection({name: 'install', icon: 'download', label: words.install, order: 120, run: install, may: () => Boolean(waiting)});
+}
+
+/* Once on a device; later it stands in the settings. */
+function offer() {
+  keepForDevice('install-offered', true);
+  toast(words.installOffer(state.settings.name), {name: 'download', action: {label: words.installNow, run: install}});
+}
+
+function install() {
+  if (waiting) waiting.prompt();
+  waiting = null;
+}
