@@ -10888,7 +10888,7 @@ class MessageList(PageCase):
                'Z' + ''.join(chr(0x300 + n) for n in range(100)) + 'algo',
                '\u0645\u0631\u062d\u0628\u0627 ' * 40, '\U0001f6a2' * 300, '```\n' + 'x' * 500 + '\n```',
                    '|a|b|\n|--|--|\n|%s|2|' % ('q' * 300),
-               '> ' * 3 + 'deep ' * 80, '**' * 200]
+               '> ' * 3 + 'deep ' * 80, '**' * 200, '> \u0645\u0631\u062d\u0628\u0627\n- \u0645\u0631\u062d\u0628\u0627']
         for text in odd:
             self.post(self.bob, text)
         wait_until(lambda: len(texts(self.page)) >= len(odd))
@@ -10908,6 +10908,8 @@ class MessageList(PageCase):
                                        "'auto').length"), 0)
         self.assertTrue(self.page.run("return [...document.querySelectorAll('.text > p')].some(p => "
                                       "getComputedStyle(p).direction === 'rtl')"))
+        self.assertEqual(self.page.run("return [...document.querySelectorAll('article:last-child :is(blockquote, ul)')].map("
+                                       "one => getComputedStyle(one).direction)"), ['rtl', 'rtl'])
         marks = ("const box = document.querySelectorAll('.body > .text')[2];"
                  "return getComputedStyle(box).overflowY")
         self.assertIn(self.page.run(marks), ('clip', 'hidden'))
@@ -11693,6 +11695,13 @@ class Access(PageCase):
         self.page.keys('Tab', 'Escape')
         self.page.gone('#panel')
         self.assertEqual(self.page.run('return document.activeElement.id'), 'members')
+        self.page.click('#members')
+        self.page.wait_for('#panel input')
+        self.page.click('#search')
+        self.page.wait_for('#panel input[type=search]:focus')
+        self.page.keys('Escape')
+        self.page.gone('#panel')
+        self.assertEqual(self.page.run('return document.activeElement.id'), 'search')
 
     def test_others_are_announced_and_one_is_not_oneself(self):
         self.page.wait_for('#announcer[role=log][aria-live=polite]')
@@ -11890,6 +11899,9 @@ class Looks(PageCase):
         inside = ("return [...document.querySelectorAll('#send, #record')].map(one => one.getBoundingClientRect()).every("
                   "({right, bottom}) => right <= innerWidth && bottom <= innerHeight)")
         self.assertTrue(self.page.run(inside))
+        for part in ('h1', 'small'):
+            self.assertTrue(self.page.run("const {top, bottom} = document.querySelector('.channel-title ' + arguments[0])"
+                ".getBoundingClientRect(); return top >= 0 && bottom <= document.querySelector('#topbar').offsetHeight", part))
         self.page.click('#channel-menu')
         self.page.wait_for('dialog[open]')
         self.assertEqual(self.page.run(OVERFLOW), 0)

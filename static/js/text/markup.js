@@ -81,19 +81,22 @@ function takeHeading(lines) {
   return [make(`h${level}`, {dir: 'auto', className: 'heading'}, ...inline(text)), 1];
 }
 
+/* The bar of a quote and the marks of a list stand where its text begins, so the whole has one direction. */
 function takeQuote(lines, depth) {
   const used = countWhile(lines, line => QUOTE.test(line));
   const inner = lines.slice(0, used).map(line => QUOTE.exec(line)[1]).join('\n');
-  return [make('blockquote', {dir: 'auto'}, ...markup(inner, depth + 1)), used];
+  const blocks = markup(inner, depth + 1);
+  for (const block of blocks) block.removeAttribute('dir');
+  return [make('blockquote', {dir: 'auto'}, ...blocks), used];
 }
 
 function takeBullets(lines) {
-  return takeList(lines, BULLET, make('ul'), match => match[2]);
+  return takeList(lines, BULLET, make('ul', {dir: 'auto'}), match => match[2]);
 }
 
 function takeNumbers(lines) {
   const start = Number(NUMBER.exec(lines[0])[2]);
-  return takeList(lines, NUMBER, make('ol', {start}), match => match[3]);
+  return takeList(lines, NUMBER, make('ol', {start, dir: 'auto'}), match => match[3]);
 }
 
 /* One level of nesting: an item that is indented belongs to a list within the item before. */
@@ -102,7 +105,7 @@ function takeList(lines, pattern, list, textOf) {
   const [, margin] = pattern.exec(lines[0]);
   for (const line of lines.slice(0, used)) {
     const match = pattern.exec(line);
-    const item = make('li', {dir: 'auto'}, ...inline(textOf(match)));
+    const item = make('li', {}, ...inline(textOf(match)));
     const parent = match[1].length > margin.length && list.lastElementChild;
     if (parent) innerList(parent, list.tagName).append(item);
     else list.append(item);

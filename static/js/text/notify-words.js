@@ -13,7 +13,6 @@ export const notifyWords = {
   offer: 'Notify me',
 
   notifications: 'Notifications',
-  onThisDevice: 'On this device',
   states: {
     on: {title: 'Notifications are on', text: 'New messages for you are shown by this device while MiniMost is open in some tab.', button: 'Turn off'},
     off: {title: 'Notifications are off', text: 'You turned them off on this device.', button: 'Turn on'},

@@ -4,7 +4,7 @@ import {joiningWords as words} from '../text/joining-words.js';
 import {toast} from './toast.js';
 
 /** The QR code of the address, with an invitation's code in it if there is one; it goes where the server has none to give. */
-export function qrPicture(address, code = '') {
+function qrPicture(address, code = '') {
   const source = code ? `/qr.svg?code=${encodeURIComponent(code)}` : '/qr.svg';
   const picture = make('img', {className: 'qr', src: source, alt: words.qrLabel(address), width: 168, height: 168});
   picture.addEventListener('error', () => picture.remove());

@@ -45,8 +45,8 @@ async function leaveDrawer() {
 }
 
 function begin(name) {
+  if (!root().contains(document.activeElement)) panel.opener = document.activeElement;
   if (!panel.name) {
-    panel.opener = document.activeElement;
     if (PHONE.matches) history.pushState({panel: true}, '');
     root().replaceChildren(fill('panel'));
     find('.close', root()).addEventListener('click', closePanel);

@@ -11,7 +11,7 @@ const SEQUENCE_TIME = 1200;
 const TEXT_FIELDS = 'input, textarea, select, [contenteditable]';
 const MODIFIERS = ['Control', 'Shift', 'Alt', 'Meta', 'AltGraph', 'CapsLock'];
 
-export const isMac = /Mac|iP(hone|ad|od)/.test(navigator.platform);
+const isMac = /Mac|iP(hone|ad|od)/.test(navigator.platform);
 
 /** Every shortcut there is, in the order they were added. */
 export const shortcuts = [];

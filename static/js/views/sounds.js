@@ -17,7 +17,6 @@ const SOUNDS = {
   alarm: [[0, 880], [.18, 660], [.36, 880], [.54, 660], [.72, 880], [.9, 660]],
 };
 
-export const VOICE_NAMES = Object.keys(VOICES);
 export const NORMAL_VOLUME = 60;
 
 let context = null;
