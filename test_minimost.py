@@ -10301,6 +10301,12 @@ class BrowserCase(ServerCase):
         cls.driver.end()
         super().tearDownClass()
 
+    @classmethod
+    def account(cls, username):
+        client = Client('127.0.0.1', cls.running.port, None if cls.plain else True)
+        client.user = client.post('/signup', {'username': username, 'password': PASSWORD}).data['user']
+        return client
+
     def visitor(self, **options):
         browser = Browser(self.driver, **options)
         self.addCleanup(browser.quit)
@@ -10546,12 +10552,6 @@ class PageCase(BrowserCase):
         cls.ann.close()
         cls.bob.close()
         super().tearDownClass()
-
-    @classmethod
-    def account(cls, username):
-        client = Client('127.0.0.1', cls.running.port, None if cls.plain else True)
-        client.user = client.post('/signup', {'username': username, 'password': PASSWORD}).data['user']
-        return client
 
     @classmethod
     def new_browser(cls, username, **options):
@@ -15007,6 +15007,329 @@ class WithoutAFeature(BrowserCase):
         self.page_without(*sorted(name[:-3] for name in os.listdir(os.path.join(STATIC, 'js', 'features'))
                                   if './features/%s' % name in read_text(STATIC, 'js', 'app.js')))
         self.check_talk()
+
+
+# ======================================================================
+# BROWSERS: calls
+# ======================================================================
+
+FAKE_MEDIA = ('--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream')
+COME = """
+const [channel, camera] = arguments;
+localStorage.setItem('device:call-camera-on', String(camera));
+location.hash = `#/channel/${channel}`;
+"""
+COUNT = """
+const [direction, line, what] = arguments;
+return window.__calls.peers().then(peers => peers.map(peer => peer.media.filter(
+    one => one.direction === direction && one.line === line).reduce((sum, one) => sum + one[what], 0)));
+"""
+WHEN_DECODED = """
+const [click, done] = [performance.now(), arguments[0]];
+document.querySelector('#call').click();
+const look = () => {
+    const film = document.querySelector('.call-tile.camera:not(.own) video');
+    if (film) film.requestVideoFrameCallback(() => done(performance.now() - click));
+    else setTimeout(look, 5);
+};
+look();
+"""
+LOADED_OF_CALLS = "return performance.getEntriesByType('resource').filter(one => /js.calls|css.call[.]css/.test(one.name)).length"
+REFUSE_TO_PLAY = """
+window.refusing = true;
+const {play} = HTMLMediaElement.prototype;
+HTMLMediaElement.prototype.play = function () {
+    return window.refusing && this.tagName === 'AUDIO' ? Promise.reject(new DOMException('', 'NotAllowedError')) : play.call(this);
+};
+"""
+
+
+class CallPageCase(BrowserCase):
+    """Ann, Bob and Cat with fake microphones, cameras and screens; each test has a channel of its own."""
+
+    names = ('ann', 'bob')
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.numbers = itertools.count(1)
+        cls.pages, cls.people = {}, {}
+        for name in cls.names:
+            cls.people[name] = cls.account(name)
+            cls.people[name].patch('/me', {'preferences': {'call_ask': False}})
+            cls.pages[name] = Browser(cls.driver, flags=FAKE_MEDIA)
+            enter(cls.pages[name], cls.running.url, name)
+
+    @classmethod
+    def tearDownClass(cls):
+        for person in cls.people.values():
+            person.close()
+        super().tearDownClass()
+
+    def setUp(self):
+        self.app.calls.clock = JumpingClock()
+        owner, *others = self.people.values()
+        made = owner.post('/channels', {'name': 'call-%d' % next(self.numbers), 'kind': 'private',
+                                        'members': [one.user['id'] for one in others]})
+        self.channel = made.data['channel']['id']
+
+    def tearDown(self):
+        for page in self.pages.values():
+            if page.run("return Boolean(document.querySelector('#call-stage'))"):
+                self.leave(page)
+            found = trouble(page)
+            page.log.clear()
+            self.assertEqual(found, [])
+
+    def direct(self):
+        owner, *others = self.people.values()
+        return owner.post('/direct', {'users': [others[0].user['id']]}).data['channel']['id']
+
+    def go(self, page, channel=None, camera=True):
+        page.wait_for('a.channel[href="#/channel/%d"]' % (channel or self.channel))
+        page.run(COME, channel or self.channel, camera)
+        page.wait_for('a.channel[href="#/channel/%d"][aria-current]' % (channel or self.channel))
+        page.wait_for('#call:not([hidden])')
+
+    def call(self, page, channel=None, camera=True):
+        """Start a call, or join the one that goes on."""
+        self.go(page, channel, camera)
+        page.run("document.querySelector('#call').click()")
+        page.wait_for('#call-stage')
+
+    def leave(self, page):
+        page.run("document.querySelector('.call-control.leave').click()")
+        page.gone('#call-stage')
+
+    def counts(self, page, line, what='frames', direction='in'):
+        """What has come from each of the others on a line: 'frames' decoded, 'energy' of sound, 'packets'."""
+        return page.run(COUNT, direction, line, what)
+
+    def rises(self, page, line, what='frames', others=1):
+        """Wait until more comes on a line, from each of the others, than came at first."""
+        wait_until(lambda: len(self.counts(page, line, what)) == others, 20, 'so many others')
+        before = self.counts(page, line, what)
+        wait_until(lambda: len(before) == others and all(
+            now > then for now, then in zip(self.counts(page, line, what), before)), 20,
+            lambda: '%s of %s from %d others rises, first %r; %s' % (what, line, others, before, page.run(
+                'return __calls.active.call.participants.map(one => JSON.stringify(one)).join()')))
+
+    def see_and_hear(self, *pages):
+        for page in pages:
+            self.rises(page, 'camera', others=len(pages) - 1)
+            self.rises(page, 'microphone', 'energy', others=len(pages) - 1)
+
+    def lines(self):
+        return [one['data'] for one in self.people['ann'].get('/channels/%d/messages' % self.channel).data['messages']
+                if one['kind'] == 'call']
+
+
+class CallsInThePage(CallPageCase):
+
+    def test_two_people_see_and_hear_each_other_and_a_screen(self):
+        ann, bob = self.pages.values()
+        bob.reload()
+        self.go(bob)
+        self.assertEqual(bob.run(LOADED_OF_CALLS), 0)
+        self.call(ann)
+        bob.wait_for('.call-mark')
+        bob.see('ann is in it', '#call-bar')
+        self.call(bob)
+        self.see_and_hear(ann, bob)
+        for page in (ann, bob):
+            [peer] = page.run('return __calls.peers()')
+            self.assertEqual([peer['attempts'], peer['local']['type'], peer['troubles']], [1, 'host', []])
+            self.assertLessEqual(page.run('return __calls.active.mesh.signals.requests'), 12)
+        bob.click('.call-control.share')
+        ann.wait_for('.spotlight .call-tile.screen.large.has-picture')
+        self.rises(ann, 'screen')
+        ann.click('.call-control.share')
+        self.rises(bob, 'screen')
+        self.assertEqual(len(ann.find_all('.call-tile.screen')), 2)
+        self.check_marks(ann, bob)
+        self.check_places(ann)
+        report = ann.run('return __calls.report()')
+        self.assertIn('"type": "host"', report)
+        self.leave(ann)
+        bob.wait_for("return document.querySelectorAll('.call-tile').length === 2")        # his face and his screen
+        self.leave(bob)
+        ann.wait_for('article.system .icon use[href="#icon-phone"]')
+        self.assertEqual([line['missed'] for line in self.lines()], [False])
+
+    def check_marks(self, ann, bob):
+        muted = '.call-tile.camera:not(.own) .tile-mark.micoff'
+        ann.keys('Alt+m')
+        bob.wait_for(muted)
+        ann.run("document.activeElement.blur()")
+        space = [{'type': 'keyDown', 'value': ' '}]
+        ann._post('/actions', actions=[{'type': 'key', 'id': 'keyboard', 'actions': space}])
+        bob.wait_for('return !document.querySelector(%s)' % json.dumps(muted))
+        ann._post('/actions', actions=[{'type': 'key', 'id': 'keyboard', 'actions': [{'type': 'keyUp', 'value': ' '}]}])
+        bob.wait_for(muted)
+        ann.keys('Alt+m', 'Alt+h')
+        bob.wait_for('.call-tile.hand:not(.own)')
+        ann.keys('Alt+v')
+        bob.wait_for('.call-tile.camera:not(.own, .has-picture)')
+        ann.keys('Alt+v')
+        self.rises(bob, 'camera')
+
+    def check_places(self, page):
+        page.click('.call-head-button.view')
+        page.wait_for('.call-tiles:not(.spotlight)')
+        page.run("document.querySelector('.call-tile.camera:not(.own) .tile-pin').click()")
+        page.wait_for('.spotlight .call-tile.camera.large.pinned')
+        page.keys('Alt+c')
+        page.wait_for('#call-stage.small')
+        look_at(page, 1)
+        self.rises(page, 'camera')
+        say(page, 'Chatting beside the call')
+        hears(page, 'Chatting beside the call')
+        look_at(page, self.channel)
+        page.click('.call-head-button.size')
+        page.gone('#call-stage.small')
+        self.rises(page, 'microphone', 'energy')
+
+    def test_a_call_rings_and_is_declined_missed_or_taken(self):
+        ann, bob = self.pages.values()
+        self.channel = self.direct()
+        self.call(ann)
+        ann.see('Ringing', '.call-tile:not(.own)')
+        bob.click('.call-card .decline')
+        ann.gone('#call-stage')
+        ann.see('declined', '#toasts')
+        self.call(ann)
+        bob.wait_for('.call-card')
+        self.app.calls.clock.skipped += 31
+        minimost.sweep_calls(self.app)
+        bob.gone('.call-card')
+        ann.gone('#call-stage')
+        self.go(bob)
+        bob.see('Call back', 'article.missed-call:last-of-type')
+        bob.run("[...document.querySelectorAll('.call-back')].pop().click()")
+        ann.click('.call-card .video')
+        self.see_and_hear(ann, bob)
+        self.assertEqual([line['missed'] for line in self.lines()], [True, True])
+
+    def test_whoever_loads_the_page_anew_is_asked_back_and_a_restart_of_the_server_does_no_harm(self):
+        ann, bob = self.pages.values()
+        self.call(ann)
+        self.call(bob)
+        self.see_and_hear(ann, bob)
+        bob.reload()
+        bob.wait_for('#rejoin')
+        ann.wait_for("return document.querySelectorAll('.call-tile').length === 1")
+        bob.run("document.querySelector('#rejoin button').click()")
+        bob.wait_for('#call-stage')
+        bob.run("document.querySelector('.call-control.camera').click()")
+        self.see_and_hear(ann, bob)
+        self.restart_here()
+        self.see_and_hear(ann, bob)
+        ann.keys('Alt+m')
+        bob.wait_for('.call-tile.camera:not(.own) .tile-mark.micoff')
+        self.assertEqual([peer['attempts'] for peer in ann.run('return __calls.peers()')], [1])
+
+    def restart_here(self):
+        port = self.running.port
+        self.running.stop()
+        cls = type(self)
+        cls.app = minimost.App(os.path.join(self.folder, 'data'), minimost.Settings({'rate_limit_enabled': False}))
+        cls.running = minimost.start(cls.app, '127.0.0.1', port)
+
+    def test_both_start_at_one_instant_and_neither_gets_stuck(self):
+        ann, bob = self.pages.values()
+        for number in range(40 if THOROUGH else 4):
+            for page in (ann, bob):
+                self.go(page, camera=False)
+            starts = [threading.Thread(target=self.call, args=(page, None, False)) for page in (ann, bob)]
+            for start in starts:
+                start.start()
+            for start in starts:
+                start.join()
+            for page in (ann, bob):
+                wait_until(lambda: sum(self.counts(page, 'microphone', 'packets')) > 0, 7, 'call %d' % number)
+            self.assertEqual([peer['attempts'] for peer in ann.run('return __calls.peers()')], [1])
+            for page in (ann, bob):
+                self.leave(page)
+        self.assertLessEqual(len(self.lines()), 40)
+
+    def test_the_first_picture_comes_soon_after_the_click(self):
+        ann, bob = self.pages.values()
+        self.call(ann)
+        times = []
+        for _ in range(11 if THOROUGH else 3):
+            self.go(bob)
+            times.append(bob.run_async(WHEN_DECODED))
+            self.leave(bob)
+        self.assertLessEqual(sorted(times)[len(times) // 2], 600 if THOROUGH else 3000, times)
+
+
+class CallsOfThree(CallPageCase):
+
+    names = ('ann', 'bob', 'cat')
+
+    def test_all_see_and_hear_all_also_who_comes_late_or_comes_back(self):
+        ann, bob, cat = self.pages.values()
+        self.call(ann)
+        self.call(bob)
+        self.call(cat)
+        self.see_and_hear(ann, bob, cat)
+        self.leave(bob)
+        self.see_and_hear(ann, cat)
+        self.call(bob)
+        self.see_and_hear(ann, bob, cat)
+
+
+class CallsWithLess(CallPageCase):
+    """Ann has everything; Dan's browser gives no microphone."""
+
+    names = ('ann',)
+
+    def setUp(self):
+        super().setUp()
+        self.dan = self.person('dan')
+        self.people['ann'].post('/channels/%d/members' % self.channel, {'users': [self.dan.user['id']]})
+
+    def listener(self, **options):
+        page = Browser(self.driver, **options)
+        self.addCleanup(page.quit)
+        enter(page, self.running.url, 'dan')
+        return page
+
+    def test_without_permission_one_watches_and_listens_and_is_told_why(self):
+        [ann] = self.pages.values()
+        page = self.listener(flags=FAKE_MEDIA[:1])
+        for name in ('microphone', 'camera'):
+            page.permit(name, 'denied')
+        self.call(ann)
+        self.go(page)
+        page.click('#call')
+        page.see('may not use the microphone', '.call-before')
+        page.click('.call-before .primary')
+        self.rises(page, 'camera')
+        self.rises(page, 'microphone', 'energy')
+        page.see('Unmute', '.call-controls')
+        page.click('.call-control.mute')
+        page.see('Allow it beside the address bar', '.call-trouble')
+        ann.wait_for('.call-tile:not(.own) .tile-mark.micoff')
+        self.assertEqual(trouble(page), [])
+        self.leave(page)
+
+    def test_on_plain_http_one_watches_and_is_told_why_not_more(self):
+        [ann] = self.pages.values()
+        page = Browser(self.driver, flags=FAKE_MEDIA)
+        self.addCleanup(page.quit)
+        page.cdp('Page.addScriptToEvaluateOnNewDocument', source=WITHHELD + REFUSE_TO_PLAY)
+        enter(page, self.running.url, 'dan')
+        self.call(ann)
+        self.call(page)
+        self.rises(page, 'camera')
+        page.click('.call-control.mute')
+        page.see('https://', '.call-trouble')
+        page.run('window.refusing = false')
+        page.click('.call-hear')
+        page.gone('.call-hear')
+        self.rises(page, 'microphone', 'energy')
+        self.leave(page)
 
 
 # ======================================================================

@@ -79,6 +79,7 @@ const SETTINGS = [
   () => import('./features/settings-profile.js'),
   () => import('./features/settings-appearance.js'),
   () => import('./features/settings-notify.js'),
+  () => import('./features/settings-sound.js'),
   () => import('./features/settings-writing.js'),
   () => import('./features/settings-account.js'),
   () => import('./features/settings-invite.js'),

@@ -4,9 +4,11 @@ import {tell} from '../core/state.js';
 import {callWords as words} from '../text/call-words.js';
 import {openMenu} from '../views/menu.js';
 import {toast} from '../views/toast.js';
-import {active, leaveCall, raiseHand, setCamera, setMuted, setSharing} from './active.js';
+import {active} from './active.js';
 import {openInvite} from './invite.js';
+import {leaveCall} from './joining.js';
 import {copyReport} from './report.js';
+import {raiseHand, setCamera, setMuted, setSharing} from './showing.js';
 
 /* Each: `look()` gives [icon, caption, what a press does, whether it stands out as 'off' or 'on']. */
 const CONTROLS = [

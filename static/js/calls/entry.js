@@ -2,7 +2,8 @@
 import {state} from '../core/state.js';
 import {callWords as words} from '../text/call-words.js';
 import {ask} from '../views/dialog.js';
-import {active, isInCall, joinCall, leaveCall, placeOf} from './active.js';
+import {active, isInCall, placeOf} from './active.js';
+import {joinCall, leaveCall} from './joining.js';
 import {lookBefore} from './before.js';
 import {closeAll} from './media.js';
 import {offerReport} from './report.js';
@@ -18,17 +19,13 @@ offerReport();
 /** Comes to the call of a channel, or begins one; what one shows is decided first. */
 export async function openCall(channelId) {
   if (active.call && active.call.channel_id === channelId) return enlarge();
-  const going = [...state.calls.values()].find(call => call.channel_id === channelId);
-  await come(going ? {callId: going.id, channelId} : {channelId}, Boolean(going));
-}
-
-async function come(target, isGoing) {
+  const isGoing = [...state.calls.values()].some(call => call.channel_id === channelId);
   if (looking || active.joining || !await mayChange()) return;
   looking = true;
   try {
     await styled();
-    const opened = await lookBefore({channel_id: target.channelId}, isGoing);
-    if (opened) await joinCall(target, opened);
+    const opened = await lookBefore({channel_id: channelId}, isGoing);
+    if (opened) await joinCall({channelId}, opened);
   } finally {
     looking = false;
     if (!isInCall()) closeAll();

@@ -2,7 +2,9 @@
 import {listen} from '../core/state.js';
 import {callWords as words} from '../text/call-words.js';
 import {addShortcut} from '../views/shortcuts.js';
-import {active, leaveCall, raiseHand, setCamera, setMuted, setSharing} from './active.js';
+import {active} from './active.js';
+import {leaveCall} from './joining.js';
+import {raiseHand, setCamera, setMuted, setSharing} from './showing.js';
 
 const CONTROLS = 'input, textarea, select, button, a[href], summary, [contenteditable], [role=menuitem], [role=option]';
 

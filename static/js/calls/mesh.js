@@ -17,7 +17,9 @@ export class Mesh {
     this.signals = new Signals(callId, device, signal => this.take(signal), lost);
   }
 
+  /** Connects with all anew. */
   open(participants) {
+    for (const userId of [...this.peers.keys()]) this.part(userId);
     this.signals.open();
     this.meet(participants);
   }

@@ -1,7 +1,5 @@
 /** The words of calls: loaded with the first one. */
 
-const plural = (count, one, many) => `${count} ${count === 1 ? one : many}`;
-
 export const callWords = {
   elsewhere: 'a call',
   callIn: place => `Call in ${place}`,
@@ -37,7 +35,6 @@ export const callWords = {
   more: 'More',
   leave: 'Leave',
   leaveCall: 'Leave the call',
-  listening: 'You only listen',
   level: 'Your level',
 
   grid: 'Grid',
@@ -57,9 +54,7 @@ export const callWords = {
   reportCopied: 'Copied. It holds technical details alone, nothing that was said.',
   dismiss: 'Dismiss',
 
-  before: {title: place => `Call in ${place}`, start: 'Start call', join: 'Join call', screenOnly: 'Only share a screen', listen: 'Only watch and listen'},
-  microphone: 'Microphone',
-  speaker: 'Speaker',
+  before: {title: place => `Call in ${place}`, start: 'Start call', join: 'Join call', screenOnly: 'Only share a screen'},
   usual: 'The usual one',
   deviceKinds: {microphone: 'Microphone', camera: 'Camera', speaker: 'Speaker'},
   microphoneOn: 'Microphone on',
@@ -70,7 +65,6 @@ export const callWords = {
   askBefore: 'Look before joining',
   askBeforeHint: 'Show microphone and camera before each call',
   soundLead: 'Kept on this device.',
-  test: 'Test',
   testDevices: 'Test microphone and camera',
   endTest: 'End the test',
   playSound: 'Play a sound',
@@ -89,7 +83,7 @@ export const callWords = {
   missedFrom: name => `You missed a call from ${name}.`,
   incoming: name => `${name} is calling`,
 
-  keys: {group: 'Calls', mute: 'Mute or unmute', camera: 'Camera on or off', share: 'Share the screen or stop', hand: 'Raise or lower your hand', leave: 'Leave the call', size: 'Make the call small or large', talk: 'Talk while the key is held down'},
+  keys: {mute: 'Mute or unmute', camera: 'Camera on or off', share: 'Share the screen or stop', hand: 'Raise or lower your hand', leave: 'Leave the call', size: 'Make the call small or large', talk: 'Talk while the key is held down'},
 
   unanswered: {
     declined: name => `${name} declined the call.`,
@@ -129,6 +123,4 @@ export const callWords = {
     stun: names => `No address of this device could be told to ${names}: the server’s STUN port does not answer. Ask the administrator to open it (UDP), or allow the microphone.`,
     blocked: names => `No direct way to ${names}: something between you keeps UDP back. Use the same network, or ask the administrator; the call report tells more. The chat works.`,
   },
-  between: last => last ? ' and ' : ', ',
-  count: count => plural(count, 'person', 'people'),
 };

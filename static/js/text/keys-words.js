@@ -23,7 +23,7 @@ export const keysWords = {
   or: 'or',
   shortcutGroups: {
     channels: 'Channels', finding: 'Finding', messages: 'Messages', message: 'On a message that is marked',
-    selection: 'Several messages', writing: 'Writing', page: 'Anywhere',
+    selection: 'Several messages', writing: 'Writing', calls: 'In a call', page: 'Anywhere',
   },
 
   previousChannel: 'Previous channel',

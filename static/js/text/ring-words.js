@@ -5,7 +5,6 @@ const plural = (count, one, many) => `${count} ${count === 1 ? one : many}`;
 export const ringWords = {
   call: 'Call',
   join: 'Join',
-  back: 'Call',
   startCall: 'Start a call',
   joinCall: count => `Join the call: ${plural(count, 'person', 'people')}`,
   backToCall: 'Back to the call',
