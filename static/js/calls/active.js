@@ -1,13 +1,12 @@
 /** The one call that this page takes part in. */
-import {newId} from '../core/dom.js';
 import {channelName, state, tell} from '../core/state.js';
 import {callWords as words} from '../text/call-words.js';
 
-/** One load of the page is one device: what an earlier one sent is told apart by this. */
-export const DEVICE = newId();
-
-/** `call` as the server tells it, null when in none; `mesh`, its connections; `marks` as the others are to see them; `troubles`, sentences by name. */
-export const active = {call: null, mesh: null, joining: false, marks: null, troubles: new Map()};
+/**
+ * `call` as the server tells it, null when in none; `device`, this page's name in it; `mesh`, its connections; `marks` as the others are
+ * to see them; `troubles`, sentences by name.
+ */
+export const active = {call: null, device: '', mesh: null, joining: false, marks: null, troubles: new Map()};
 
 /** Says that something has changed; who draws listens to `own-call`. */
 export const changed = () => tell('own-call', active.call);

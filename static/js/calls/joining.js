@@ -1,9 +1,10 @@
 /** Coming to a call and going from it, as one likes or as the server tells. */
 import {ApiError, post} from '../core/api.js';
+import {newId} from '../core/dom.js';
 import {listen, state, tell, userName} from '../core/state.js';
 import {callWords as words} from '../text/call-words.js';
 import {toast} from '../views/toast.js';
-import {active, changed, DEVICE, setTrouble} from './active.js';
+import {active, changed, setTrouble} from './active.js';
 import {closeAll, openDevices} from './media.js';
 import {Mesh} from './mesh.js';
 import {markAnew, startShowing} from './showing.js';
@@ -27,8 +28,10 @@ export async function joinCall({callId, channelId}, opened = []) {
   const opening = openDevices(opened);
   try {
     await leaving;
-    const {call} = callId ? await post(`/calls/${callId}/join`, {device: DEVICE}) : await post('/calls', {channel_id: channelId, device: DEVICE});
-    take(call);
+    /* Each time another one, so that what an earlier load or an earlier stay sent is told apart. */
+    const device = newId();
+    const {call} = callId ? await post(`/calls/${callId}/join`, {device}) : await post('/calls', {channel_id: channelId, device});
+    take(call, device);
     explain(opening);
     return true;
   } catch (error) {
@@ -50,10 +53,10 @@ function fail(text) {
   return false;
 }
 
-function take(call) {
-  active.call = call;
+function take(call, device) {
+  Object.assign(active, {call, device});
   active.troubles.clear();
-  active.mesh = new Mesh(call.id, DEVICE, {changed, lost: onLost});
+  active.mesh = new Mesh(call.id, device, {changed, lost: onLost});
   startShowing();
   state.calls.set(call.id, call);
   active.mesh.open(call.participants);
@@ -63,17 +66,17 @@ function take(call) {
 
 /** Leaves the call. */
 export async function leaveCall() {
-  const {call} = active;
+  const {call, device} = active;
   if (!call) return;
   end();
-  leaving = tellLeft(call);
+  leaving = tellLeft(call, device);
   await leaving;
 }
 
 /* What the server is not told it notices by itself. */
-async function tellLeft(call) {
+async function tellLeft(call, device) {
   try {
-    await post(`/calls/${call.id}/leave`, {device: DEVICE});
+    await post(`/calls/${call.id}/leave`, {device});
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
   }
@@ -97,11 +100,10 @@ async function onLost(error) {
 }
 
 async function rejoin(call) {
+  active.mesh.close();
   try {
-    const answer = await post(`/calls/${call.id}/join`, {device: DEVICE});
-    active.mesh.open(answer.call.participants);
-    onCall(answer.call);
-    markAnew();
+    const device = newId();
+    take((await post(`/calls/${call.id}/join`, {device})).call, device);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     end();
@@ -113,7 +115,7 @@ async function rejoin(call) {
 addEventListener('pagehide', () => {
   if (!active.call) return;
   fetch(`/calls/${active.call.id}/leave`, {
-    method: 'POST', keepalive: true, credentials: 'same-origin', body: JSON.stringify({device: DEVICE}),
+    method: 'POST', keepalive: true, credentials: 'same-origin', body: JSON.stringify({device: active.device}),
     headers: {'Content-Type': 'application/json'},
   });
 });

@@ -17,9 +17,7 @@ export class Mesh {
     this.signals = new Signals(callId, device, signal => this.take(signal), lost);
   }
 
-  /** Connects with all anew. */
   open(participants) {
-    for (const userId of [...this.peers.keys()]) this.part(userId);
     this.signals.open();
     this.meet(participants);
   }
@@ -43,7 +41,6 @@ export class Mesh {
       userId, device, offers: state.me.id < userId, servers: iceServers(), tracks: this.tracks,
       send: item => this.signals.send(userId, item), changed: one => this.onChange(one),
     });
-    this.gone.delete(device);
     this.peers.set(userId, peer);
     peer.watch();
     return peer;

@@ -5,16 +5,17 @@ import {newId} from '../core/dom.js';
 export const LINES = ['microphone', 'camera', 'screen', 'sound'];
 const MEDIUM = {microphone: 'audio', camera: 'video', screen: 'video', sound: 'audio'};
 
-/* How long (ms): until a try that stands still is given up, until a connection that broke off is mended, and how young a try may not be disturbed. */
+/* How long (ms): until a first try that stands still is given up, and until a connection that broke off is mended. */
 const STUCK = 8000;
 const GRACE = 2000;
-const YOUNG = 4000;
+/* Where all is slow, trying again soon would only make it slower: each try has twice the time of the last, up to so many times the first. */
+const MOST_PATIENCE = 4;
 
 /** The connection with the page `device` of a user. `offers` says that this end begins; `send(item)` brings something to the other end. */
 export class Peer {
   constructor({userId, device, offers, servers, tracks, send, changed}) {
     Object.assign(this, {userId, device, offers, servers, tracks, send, changed});
-    Object.assign(this, {connection: null, attempt: '', attempts: 0, remote: {}, troubles: [], wasConnected: false, closed: false});
+    Object.assign(this, {connection: null, attempt: '', attempts: 0, tries: 0, remote: {}, troubles: [], wasConnected: false, closed: false});
     this.since = performance.now();
     this.turn = Promise.resolve();
   }
@@ -61,7 +62,7 @@ export class Peer {
     this.drop();
     this.attempt = attempt;
     this.attempts += 1;
-    this.begunAt = performance.now();
+    this.tries += 1;
     this.early = [];
     this.connection = new RTCPeerConnection({iceServers: this.servers, bundlePolicy: 'max-bundle'});
     this.connection.onicecandidate = ({candidate}) => candidate && this.send({kind: 'candidate', attempt, candidate});
@@ -117,9 +118,10 @@ export class Peer {
     return this.inTurn(() => TAKE[item.kind] && TAKE[item.kind].call(this, item));
   }
 
+  /* A try under way is watched here; only what stood before, or never was, is begun at the other end's wish. */
   onWant({attempt}) {
-    if (!this.offers || (this.connection && performance.now() - this.begunAt < YOUNG)) return null;
-    return attempt && attempt === this.attempt && this.wasConnected ? this.restart() : this.offer();
+    if (!this.offers || this.connection && !this.wasConnected) return null;
+    return this.connection && attempt === this.attempt ? this.restart() : this.offer();
   }
 
   async onAnswer({attempt, sdp}) {
@@ -156,6 +158,7 @@ export class Peer {
   onConnected() {
     clearTimeout(this.timer);
     this.wasConnected = true;
+    this.tries = 0;
   }
 
   mendIn(delay) {
@@ -179,6 +182,6 @@ export class Peer {
   /* A try that stands still is followed by a fresh one on both ends. */
   watch() {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.isConnected || this.closed || this.start(), STUCK);
+    this.timer = setTimeout(() => this.isConnected || this.closed || this.start(), STUCK * Math.min(MOST_PATIENCE, 2 ** Math.max(0, this.tries - 1)));
   }
 }
