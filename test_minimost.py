@@ -12241,6 +12241,10 @@ class PlainHttp(BrowserCase):
         self.assertEqual(page.run('return window.copied'), ['So I see'])
         page.click('#record[aria-disabled=true]')
         page.see('https', '#toasts')
+        open_settings(page, 'Connection check')
+        found = checked(page)
+        self.assertEqual([found[name][0] for name in ('Encryption', 'Microphone', 'Notifications')], ['bad', 'bad', 'warn'], found)
+        self.assertIn('https://', found['Microphone'][1])
         self.assertEqual(trouble(page), [])
 
     def test_tabs_take_turns_so_that_hidden_ones_hear_and_one_alone_asks(self):
@@ -13038,18 +13042,19 @@ return [...document.querySelectorAll('dialog .setting')].map(row => [row.querySe
 """
 
 
+def checked(page):
+    """{what was checked: (state, sentence and remedy)} once all is."""
+    page.wait_for("return document.querySelector('dialog .tag') && !document.querySelector('dialog .tag.waiting')")
+    return {name: (state, text) for name, state, text in page.run(CHECKED)}
+
+
 class ConnectionCheckInThePage(FeatureCase):
 
     settings = {'stun_port': 0}
 
-    def checked(self):
-        """{what was checked: (state, sentence and remedy)} once all is."""
-        self.page.wait_for("return document.querySelector('dialog .tag') && !document.querySelector('dialog .tag.waiting')")
-        return {name: (state, text) for name, state, text in self.page.run(CHECKED)}
-
     def test_tells_what_this_browser_has_and_what_to_do_about_the_rest(self):
         open_settings(self.page, 'Connection check')
-        found = self.checked()
+        found = checked(self.page)
         self.assertEqual(list(found), ['Reaching the server', 'Encryption', 'Clock', 'Calls (UDP)', 'Microphone', 'Notifications'])
         self.assertEqual([found[name][0] for name in ('Encryption', 'Clock', 'Calls (UDP)')], ['ok'] * 3, found)
         self.assertTrue(all(text for _, text in found.values()))
@@ -13062,7 +13067,7 @@ class ConnectionCheckInThePage(FeatureCase):
             until(self.page, 'return window.moved')
             press(self.page, 'dialog .form-buttons', 'Check again')
             self.page.wait_for('dialog .tag.waiting')
-            found = self.checked()
+            found = checked(self.page)
             self.assertTrue(silent.recv(2048), 'the browser asked')
         self.assertEqual((found['Clock'][0], found['Calls (UDP)'][0]), ('warn', 'bad'))
         self.assertIn('5 min behind', found['Clock'][1])
