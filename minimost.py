@@ -524,6 +524,7 @@ LIMITS = {                       # name: (how many, in how many seconds)
     'export': (10, 60),
     'typing': (120, 60),
     'signal': (1200, 60),
+    'qr': (60, 60),
 }
 
 
@@ -1056,6 +1057,7 @@ class Store:
             self._leave_wal()
             self._connection = self._connect()
         migrate(self._connection, self.folder)
+        self._reconnect()                # POSIX takes SQLite's locks away when a file is closed that was copied
         self._thread = threading.Thread(target=self._run, name='writer', daemon=True)
         self._thread.start()
 
@@ -2475,8 +2477,9 @@ def check_role(request):
 
 
 def take_limit(request):
+    """By user; what is open to strangers by address, for who signs up gets a new name each time."""
     if request.route.limit:
-        request.app.throttle.take(request.route.limit, request.user_id if request.session else request.address)
+        request.app.throttle.take(request.route.limit, request.address if request.route.public else request.user_id)
 
 
 def note_use(request):
@@ -3499,7 +3502,7 @@ ARRIVALS.append(join_first_channels)
 def join_by_invitation(change, user_id, invite):
     """Lead one who was invited to a channel there, with its past where everybody may read it."""
     row = change.execute('SELECT * FROM channels WHERE id = ?', (invite['channel_id'],)).fetchone()
-    if row is None or row['archived']:
+    if row is None or row['archived'] or row['kind'] != 'public' and invite['created_by'] not in member_ids(change, row['id']):
         return
     since = 0 if row['kind'] == 'public' else last_message(change, row['id'])
     if add_member(change, row['id'], user_id, since):
@@ -3752,6 +3755,7 @@ def unhide(change, channel_id, whom):
 MOST_TEXT = 10000                # code points
 MOST_FILES = 20
 ERASED_AT_ONCE = 200
+ASKED_AT_ONCE = 500              # ids in one query: older SQLite takes 999
 PAGE = 50
 
 PARTS = []                       # what messages carry: column that says whether, function(db, {message id: value})
@@ -3759,7 +3763,7 @@ POSTINGS = []                    # functions(app, change, row), called for every
 REWORDINGS = []                  # functions(app, change, row) before and after the words of a message change
 
 CODE = re.compile(                                      # as static/js/text/markup.js reads it
-    r'^[^\S\n]*```[^\S\n]*[A-Za-z0-9_+#.-]*[^\S\n]*$.*?(?:^[^\S\n]*```[^\S\n]*$|\Z)'     # a block
+    r'^[^\S\n]*```[^\S\n]*(?:[A-Za-z0-9_+#.-]+[^\S\n]*)?$.*?(?:^[^\S\n]*```[^\S\n]*$|\Z)'     # a block
     r'|^>[^\S\n]*```[^\S\n]*[A-Za-z0-9_+#.-]*$(?:\n>(?!\s*```).*?$)*'                     # a block in a quote
     r'|\\[\\`*_~\[\]#>|@-]'                                                          # a letter that stands for itself
     r'|(`{1,2})(?!`)[^\n]+?\1(?!`)', re.DOTALL | re.MULTILINE)                       # within a line
@@ -3791,9 +3795,9 @@ def message_values(db, rows):
         'pinned': row['pinned_at'] is not None, 'created_at': row['created_at'], 'edited_at': row['edited_at'],
         'deleted': bool(row['deleted'])}) for row in rows)
     for column, add_part in PARTS:
-        concerned = {row['id']: values[row['id']] for row in rows if row[column]}
-        if concerned:
-            add_part(db, concerned)
+        concerned = [row['id'] for row in rows if row[column]]
+        for place in range(0, len(concerned), ASKED_AT_ONCE):
+            add_part(db, {message_id: values[message_id] for message_id in concerned[place:place + ASKED_AT_ONCE]})
     return list(values.values())
 
 
@@ -4254,6 +4258,7 @@ SPARE_BYTES, SPARE_SHARE = 200 * 10 ** 6, 0.02      # of the disk, never filled 
 PIECE = 262144
 UNPOSTED_SECONDS = 24 * 3600
 FILE_POLICY = "sandbox; default-src 'none'"
+MOST_SEGMENTS = 1000             # of a JPEG, looked at: colour profiles and previews come in many
 PICTURES = ('image/png', 'image/jpeg', 'image/gif', 'image/webp')
 
 INLINE = frozenset(PICTURES + (  # types that a browser may show by itself; everything else is a download
@@ -4317,7 +4322,7 @@ def jpeg_size(file):
     """ITU T.81 annex B: walk the segments to the frame header; a picture that lies on its side is turned."""
     file.read(2)
     turned = False
-    while True:
+    for _ in range(MOST_SEGMENTS):
         mark, kind, length = struct.unpack('>BBH', file.read(4))
         if mark != 0xff or length < 2:
             raise ValueError('not a segment')
@@ -4328,6 +4333,7 @@ def jpeg_size(file):
         if kind == 0xe1 and segment.startswith(b'Exif\0\0'):
             with contextlib.suppress(struct.error):      # a broken note about the picture is no broken picture
                 turned = exif_orientation(segment[6:]) >= 5
+    raise ValueError('too many segments before the picture')
 
 
 def exif_orientation(tiff):
@@ -4859,6 +4865,7 @@ PREVIEW_SECONDS, PREVIEW_BYTES = 5, 65536        # for one link in all
 MOST_PREVIEWS, MOST_REDIRECTS = 3, 3             # of a message; of a link
 MOST_WAITING = 100                               # messages: the rest goes without
 USUAL_PORTS = {'http': 80, 'https': 443}
+LONGEST_HOST = 253                               # characters (RFC 1035 section 2.3.4); to encode more takes long
 WEB_ADDRESS = re.compile(r'https?://[^\s<>"]+', re.IGNORECASE)
 AFTER_ADDRESS = '.,;:!?\'"*_~\xbb)]'                # closes a sentence or a mark, not an address
 JOINERS = '\u200c\u200d'                         # unseen, but part of words and emoji
@@ -4895,7 +4902,7 @@ class LinkPolicy:
 def link_target(url):
     """Where a link leads; ValueError where it cannot be asked."""
     parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in USUAL_PORTS or not parts.hostname or '@' in parts.netloc:
+    if parts.scheme not in USUAL_PORTS or not 0 < len(parts.hostname or '') <= LONGEST_HOST or '@' in parts.netloc:
         raise ValueError('not a plain web address')
     path = urllib.parse.quote(parts.path or '/', safe="/%:@!$&'()*+,;=~")
     query = '?' + urllib.parse.quote(parts.query, safe="/%:@!$&'()*+,;=~?") if parts.query else ''
@@ -5023,7 +5030,8 @@ class PageHead(html.parser.HTMLParser):
     def __init__(self, text):
         html.parser.HTMLParser.__init__(self)
         self.said, self.title, self._in_title = {}, '', False
-        self.feed(text)
+        with contextlib.suppress(AssertionError, NotImplementedError):       # a declaration that Python cannot read: the rest is left
+            self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         values = dict(attributes)
@@ -6131,15 +6139,15 @@ def get_invites(request):
     second = request.app.service.seconds()
     rows = request.db.execute('SELECT * FROM invites WHERE uses_left > 0 AND expires_second > ? ORDER BY id DESC', (second,))
     return Reply(200, {'invites': [
-        {'id': row['id'], 'role': row['role'], 'channel_id': visible_channel(request, row['channel_id']),
+        {'id': row['id'], 'role': row['role'], 'channel_id': visible_channel(request.db, request, row['channel_id']),
          'uses': row['uses_left'], 'created_by': row['created_by'], 'created_at': row['created_at'],
          'expires_in': row['expires_second'] - second} for row in rows]})
 
 
-def visible_channel(request, channel_id):
+def visible_channel(db, request, channel_id):
     """A channel's id, if the one who asks may know of it."""
     with contextlib.suppress(Refusal):
-        return channel_id and find_channel(request.db, request.user_id, request.role, channel_id)['id']
+        return channel_id and find_channel(db, request.user_id, request.role, channel_id)['id']
 
 
 @route('POST', '/admin/invites', role='admin', limit='change', audit='invite-make')
@@ -6222,7 +6230,7 @@ def get_hooks(request):
     return Reply(200, {'hooks': [
         {'id': row['id'], 'name': row['display_name'], 'channel_id': row['channel_id'], 'user_id': row['user_id'],
          'created_by': row['created_by'], 'created_at': row['created_at']}
-        for row in rows.fetchall() if visible_channel(request, row['channel_id'])]})
+        for row in rows.fetchall() if visible_channel(request.db, request, row['channel_id'])]})
 
 
 @route('POST', '/admin/hooks', role='admin', limit='change', audit='hook-make')
@@ -6252,7 +6260,7 @@ def remove_hook(request, hook_id):
     def remove(change):
         require_rank(change, request)
         row = change.execute('SELECT * FROM hooks WHERE id = ?', (hook_id,)).fetchone()
-        if row is None or not visible_channel(request, row['channel_id']):
+        if row is None or not visible_channel(change, request, row['channel_id']):
             raise not_found()
         change.execute('DELETE FROM hooks WHERE id = ?', (hook_id,))
         activate(request.app, change, find_profile(change, row['user_id']), False)
@@ -7288,6 +7296,7 @@ def qr_penalty(matrix):
     return runs + 3 * squares + 40 * finders + 10 * int(abs(share - .5) * 20)
 
 
+@functools.lru_cache(maxsize=64)
 def qr_svg(content):
     """A QR code as a picture."""
     matrix = qr_matrix(content)
@@ -7346,17 +7355,24 @@ def leads_home(host):
     return host == 'localhost' or is_loopback(host.strip('[]'))
 
 
-@route('GET', '/qr.svg', public=True, limit='read')
+@route('GET', '/qr.svg', public=True, limit='qr')
 def get_joining_code(request, code: Line(0, 64) = ''):
     """The address of this server as a QR code, with an invitation's code in it if one is given."""
     address = joining_address(request) + ('/#/join/' + urllib.parse.quote(code) if code else '')
-    return Reply(200, content=qr_svg(address.encode()), content_type='image/svg+xml')
+    return qr_reply(address)
 
 
-@route('POST', '/qr', limit='read')
+@route('POST', '/qr', limit='qr')
 def make_qr_code(request, text: Line(1, 200)):
     """A text as a QR code."""
-    return Reply(200, content=qr_svg(text.encode()), content_type='image/svg+xml')
+    return qr_reply(text)
+
+
+def qr_reply(text):
+    try:
+        return Reply(200, content=qr_svg(text.encode('utf-8')), content_type='image/svg+xml')
+    except ValueError:
+        raise Refusal(400, 'too_long', 'This is too long for a QR code.', 'text')
 
 
 # -- the chat as an app
@@ -7437,13 +7453,18 @@ BACKUP_NAME = re.compile(r'minimost-(\d{6})-\d{4}-\d\d-\d\d\.zip')
 KEPT_BACKUPS = 7
 
 
+def require_chat(folder):
+    """Where there is none, SQLite would leave an empty database, which looks like a lost one."""
+    if not os.path.exists(os.path.join(folder, DATABASES[0][1])):
+        raise Trouble('There is no chat in %s; --data names its folder.' % folder)
+
+
 def write_backup(folder, target, now):
     """Write a backup of a data folder, in use or not, to a file that appears only when it is whole.
 
     `now` is in milliseconds since the epoch. Raises: Trouble, when there is no such folder or no room.
     """
-    if not os.path.exists(os.path.join(folder, DATABASES[0][1])):
-        raise Trouble('There is no chat in %s.' % folder)
+    require_chat(folder)
     place, part = os.path.dirname(os.path.abspath(target)), target + '.part'
     with contextlib.suppress(FileNotFoundError):
         os.unlink(part)
@@ -8632,7 +8653,7 @@ class Export:
 
     def __init__(self, app, db, channel, begin, end, since=0):
         self.app, self.db, self.channel, self.begin, self.end, self.since = app, db, channel, begin, end, since
-        self.names = {row['id']: row['display_name'] for row in db.execute('SELECT id, display_name FROM users')}
+        self.names = {row['id']: row['display_name'] for row in db.execute('SELECT id, display_name FROM users WHERE approved')}
 
     @property
     def title(self):
@@ -8725,10 +8746,17 @@ class Export:
 EXPORT_FORMS = {'html': Export.as_page, 'json': Export.as_json}
 
 
-def write_export(export, form, path):
+def write_export(pieces, path):
     with open_private(path) as file:
-        for piece in EXPORT_FORMS[form](export):
+        for piece in pieces:
             file.write(piece.encode('utf-8'))
+
+
+def within_space(app, pieces):
+    """The pieces of an export, for as long as the disk has room to spare."""
+    for piece in pieces:
+        require_space(app, len(piece))
+        yield piece
 
 
 def day_or(name, text, days_later, otherwise):
@@ -8739,14 +8767,13 @@ def day_or(name, text, days_later, otherwise):
 def export_channel(request, channel, from_: Text(0, 10) = '', to: Text(0, 10) = '', format: OneOf(*EXPORT_FORMS) = 'html'):
     """A channel between two days as one file: html, which holds its pictures and a search, or json."""
     require_joined(channel)
-    require_space(request.app, 0)
     request.note(channel=channel['id'])
     export = Export(request.app, request.db, channel, day_or('from', from_, 0, 0), day_or('to', to, 1, LARGEST),
                     channel['since_message'])
     path = request.app.path(os.path.join('exports', token(request.app.random_bytes)))
     os.makedirs(os.path.dirname(path), exist_ok=True)
     try:
-        write_export(export, format, path)
+        write_export(within_space(request.app, EXPORT_FORMS[format](export)), path)
     except BaseException:
         unlink(path)
         raise
@@ -9345,10 +9372,10 @@ def shake_hands(connection):
     return True
 
 
-def serve_request(app, connection):
+def serve_request(app, connection, may_wait=False):
     """Answer the request that a connection holds; returns whether the connection is still the caller's.
 
-    A large file is sent by a thread of its own, which then owns the connection.
+    A large file is sent by a thread of its own, which then owns the connection, unless the caller is one that may wait.
     """
     request, begun = connection.request, app.clock.steady()
     reply = dispatch(request)
@@ -9357,6 +9384,9 @@ def serve_request(app, connection):
     if isinstance(reply, FileReply) and request.method != 'HEAD':
         if reply.length <= PIECE:
             reply.load()
+        elif may_wait:
+            send_file(connection, request, reply)
+            return True
         elif app.run_long(lambda: send_file(connection, request, reply), connection):
             return False
         else:
@@ -9376,7 +9406,7 @@ def serve_slowly(app, connection):
     connection.socket.settimeout(WINDOW_SECONDS)
     if request.body_is_raw:
         request.receive = body_receiver(connection, request)
-    serve_request(app, connection)
+    serve_request(app, connection, may_wait=True)
 
 
 class Crew:
@@ -10153,14 +10183,15 @@ def export_by_hand(options):
     form = os.path.splitext(options.file)[1][1:]
     if form not in EXPORT_FORMS:
         raise Trouble('The name of the file must end in .html or .json.')
+    require_chat(options.data)
     app = App(options.data, read_settings(options.settings, os.path.join(options.data, 'settings.last.json')), plain=True)
     try:
         db = app.store.reader()
-        channel = db.execute('SELECT * FROM channels WHERE name_key = ?', (options.channel.lstrip('#').lower(),)).fetchone()
+        channel = db.execute('SELECT * FROM channels WHERE name_key = ?', (options.channel.lstrip('#').casefold(),)).fetchone()
         if channel is None:
             raise Trouble('There is no channel named %s.' % options.channel)
-        write_export(Export(app, db, channel, day_or('from', options.begin, 0, 0), day_or('to', options.end, 1, LARGEST)),
-                     form, options.file)
+        export = Export(app, db, channel, day_or('from', options.begin, 0, 0), day_or('to', options.end, 1, LARGEST))
+        write_export(EXPORT_FORMS[form](export), options.file)
     except Refusal as refusal:
         raise Trouble(refusal.words)
     except (OSError, sqlite3.Error) as error:
@@ -10366,8 +10397,8 @@ def connect_to(address):
 
 
 def do_here(options, verb, values):
-    if not os.path.exists(os.path.join(options.data, DATABASES[0][1])) and verb != 'users-add':
-        raise Trouble('There is no chat in %s; --data names its folder.' % options.data)
+    if verb != 'users-add':
+        require_chat(options.data)
     app = App(options.data, read_settings(options.settings, os.path.join(options.data, 'settings.last.json')), plain=True)
     app.open()
     try:

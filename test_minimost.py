@@ -2173,6 +2173,12 @@ class PiecesOfFiles(unittest.TestCase):
         self.assertTrue(minimost.disposition({'name': 'a.png', 'type': 'image/png'}).startswith('inline; '))
 
 
+    def test_a_picture_of_a_million_empty_segments_is_not_walked_through(self):
+        file = io.BytesIO(b'\xff\xd8' + b'\xff\xe1\x00\x02' * 1000000)
+        self.assertEqual(minimost.image_size(file, 'image/jpeg'), (None, None))
+        self.assertLess(file.tell(), 10000)
+
+
 class PiecesOfFields(unittest.TestCase):
 
     def test_fields_take_what_they_should_and_nothing_else(self):
@@ -3771,6 +3777,14 @@ class TooFast(ChatCase):
         self.assertTrue(1 <= int(answer.headers['Retry-After']) <= 20)
         self.post(bob, channel_id, 'hello')
 
+    def test_a_new_name_brings_no_new_right_to_sign_up(self):
+        self.person('ann')
+        with mock.patch.dict(self.app.settings.rate_limits, signup=2):
+            client, statuses = self.client(), []
+            for number in range(4):              # each time with the session of the one before
+                statuses.append(sign_up(client, 'brood-%d' % number).status)
+        self.assertIn(429, statuses)
+
     def test_sign_in_is_slowed_down_for_an_address(self):
         self.person('ann')
         answers = [self.client().post('/login', {'username': 'who-%d' % n, 'password': PASSWORD}) for n in range(5)]
@@ -4830,6 +4844,13 @@ class Mentions(ChatCase):
             with self.subTest(text):
                 self.assertEqual([ids.get(name, name) for name in names], self.post(ann, channel_id, text)['mentions'])
 
+    def test_are_read_at_once_from_words_that_were_made_to_be_slow(self):
+        long = minimost.MOST_TEXT - 10
+        for text in ('```' + ' ' * long + '!', '`' * long, '`a``' * (long // 4), '> ```' + ' ' * long + '!', '```\n' * (long // 4)):
+            begun = time.process_time()
+            minimost.MENTION.findall(minimost.CODE.sub(' ', text))
+            self.assertLess(time.process_time() - begun, 0.3, text[:20])
+
     def test_name_only_those_who_are_there(self):
         ann, bob = self.people('ann', 'bob')
         self.person('eve')
@@ -5340,6 +5361,14 @@ class PreviewsOfLinks(MoreCase):
         cls.host = '127.0.0.1:%d' % cls.web.port
         cls.link_policy = LoopbackPolicy(lambda: [cls.host], lambda: [])
         super().setUpClass()
+
+    def test_odd_pages_and_endless_names_do_no_harm(self):
+        page = '<title>Good</title><![bogus[x]]><meta name="description" content="never read">'
+        self.assertEqual(minimost.read_preview(page), {'title': 'Good', 'description': '', 'site': ''})
+        for name in ('\xe9.' * 200, '\xe9' * 9000):
+            begun = time.process_time()
+            self.assertRaises(ValueError, minimost.link_target, 'http://' + name)
+            self.assertLess(time.process_time() - begun, 0.1)
 
     def link(self, path):
         return 'http://%s%s' % (self.host, path)
@@ -6647,6 +6676,15 @@ class Joining(PeopleCase):
         self.expect(403, self.person('adam').post('/admin/invites', {'channel_id': public}))
         self.expect(403, self.person('ann').post('/admin/invites', {}))
 
+    def test_to_a_private_channel_ends_when_its_maker_has_left_it(self):
+        adam, ann = self.people('adam', 'ann')
+        channel = self.make_channel(ann, adam)
+        invite = self.invitation(channel_id=channel)
+        self.expect(204, self.remove(ann, channel, adam))
+        client = self.client()
+        self.expect(201, sign_up(client, 'too-late', code=invite['code']))
+        self.expect(404, client.get('/channels/%d' % channel))
+
     def test_with_approval_waits_until_somebody_lets_one_in(self):
         adam, ann = self.people('adam', 'ann')
         self.choose(registration='approve')
@@ -7348,6 +7386,32 @@ class TheStore(unittest.TestCase):
         self.store._reconnect()
         self.assertEqual('fine', self.store.write(self.put('fine')))
         self.assertEqual(({'fine'}, []), (self.names(), followed))
+
+    @unittest.skipUnless(os.path.exists('/proc/locks'), 'shows the locks of files')
+    def test_a_migration_leaves_the_locks_that_keep_others_from_the_files(self):
+        def locked():
+            with open('/proc/locks') as table:
+                mine = [line.split() for line in table if ' %d ' % os.getpid() in line]
+            return {int(line[5].split(':')[2]) for line in mine if line[1] == 'POSIX'}
+        self.store.close()
+        with mock.patch.dict(minimost.MIGRATIONS, chat=minimost.MIGRATIONS['chat'] + ('CREATE TABLE chat.later (id);',)):
+            self.store = minimost.App(self.folder, minimost.Settings({})).store
+            self.store.open()
+        files = {os.stat(os.path.join(self.folder, name)).st_ino for name in ('auth.db', 'users/messages.db', 'presence.db')}
+        self.assertLessEqual(files, locked())
+
+    def test_a_page_of_very_many_messages_is_asked_for_in_pieces(self):
+        class Asked:
+            most = 0
+
+            def execute(self, query, values):
+                self.most = max(self.most, len(values))
+                return ()
+        asked, row = Asked(), dict.fromkeys(('channel_id', 'user_id', 'kind', 'data', 'client_id', 'text', 'reply_to', 'pinned_at',
+                                             'created_at', 'edited_at', 'deleted'), None)
+        rows = [dict(row, id=number, mentions='[]', attached=1, reacted=1, previewed=1) for number in range(1200)]
+        self.assertEqual(len(minimost.message_values(asked, rows)), 1200)
+        self.assertTrue(0 < asked.most < 1000, 'SQLite before 3.32 takes 999')
 
     def test_readers_cannot_write(self):
         with self.assertRaises(sqlite3.OperationalError):
@@ -9545,6 +9609,15 @@ class QrCodes(ChatCase):
     def test_are_refused_for_what_is_too_long(self):
         self.assertRaises(ValueError, minimost.qr_matrix, b'x' * 214)
 
+    def test_are_refused_in_words_and_drawn_only_so_often(self):
+        ann, here = self.person('ann'), 'a' * 300
+        self.expect(400, ann.post('/qr', {'text': '\U0001f6a2' * 200}), 'text', 'too_long')
+        self.expect(400, self.client().get('/qr.svg?code=' + '%F0%9F%9A%A2' * 64, Host='192.168.7.1:6767'), code='too_long')
+        self.expect(400, self.client().get('/qr.svg', Host=here), code='too_long')
+        with mock.patch.multiple(self.app.settings, rate_limit_enabled=True, rate_limits={'qr': 2}):
+            statuses = [self.client().get('/qr.svg', Host=here).status for _ in range(3)]
+        self.assertEqual(statuses, [400, 400, 429])
+
     @needs('zbarimg')
     def test_lead_a_phone_to_the_address_that_was_asked_for(self):
         answer = self.client().get('/qr.svg?code=kelp-4827', Host='192.168.7.1:6767')
@@ -10156,6 +10229,23 @@ class Exports(ChatCase):
         self.assertNotIn('For everybody', self.export(self.bob, '?to=2020-01-01').data.decode('utf-8'))
         self.assertNotIn('For everybody', self.export(self.bob, '?from=2099-01-01').data.decode('utf-8'))
         self.assertEqual(self.export(self.bob, '?from=soon').status, 400)
+
+    def test_a_large_one_comes_whole_to_a_slow_reader(self):
+        picture = self.expect(201, self.ann.post('/files?name=large.png', one_pixel() + bytes(9 * 10 ** 6)))['file']
+        self.post(self.ann, self.channel, '', files=[picture['id']])
+        wire = Wire('127.0.0.1', self.running.port)
+        self.addCleanup(wire.close)
+        wire.send(('GET /export/%d HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n' % (self.channel, cookie_line(self.ann))).encode())
+        wait_until(lambda: sum(self.app._long.values()) == 1 and os.listdir(self.app.path('exports')))
+        answer = wire.response()
+        self.assertEqual((answer.status, len(answer.body)), (200, int(answer.headers['content-length'])))
+
+    def test_names_of_those_who_wait_are_not_in_it_and_a_full_disk_ends_it(self):
+        self.app.store.write(lambda change: minimost.add_account(self.app, change, 'Waiting-%d' % self.channel, '', minimost.WAITING))
+        self.assertNotIn('Waiting-%d' % self.channel, self.export(self.ann, '?format=json').data.decode('utf-8'))
+        with mock.patch.object(minimost, 'require_space', side_effect=minimost.storage_refusal('full')):
+            self.expect(507, self.export(self.ann))
+        self.assertEqual(os.listdir(self.app.path('exports')), [])
 
     def test_nothing_of_it_stays_behind_and_it_is_written_down(self):
         for _ in range(40):
