@@ -3779,6 +3779,7 @@ class TooFast(ChatCase):
 
     def test_a_new_name_brings_no_new_right_to_sign_up(self):
         self.person('ann')
+        self.addCleanup(self.app.throttle._buckets.clear)
         with mock.patch.dict(self.app.settings.rate_limits, signup=2):
             client, statuses = self.client(), []
             for number in range(4):              # each time with the session of the one before
