@@ -10912,6 +10912,23 @@ def can_bind(kind, host, port):
     return True
 
 
+@check('name')
+def check_name(app, db):
+    """Whether the network finds the server by the name that the setting mdns_name gives."""
+    label = app.settings.mdns_name
+    if label is None:
+        return fine('The setting mdns_name gives no name; people use the addresses.')
+    if app.server is None or not app.server.server_port or leads_home(app.settings.host):
+        return fine('%s.local is answered for while the chat serves the network.' % label)
+    if app.mdns.host is None:
+        return warn('The server does not answer to %s.local.' % label,
+                    'People can use the addresses. Or stop what does not share UDP port %d.' % MDNS_PORT)
+    if app.mdns.host != label + '.local':
+        return warn('Another machine is %s.local; this server answers to %s.' % (label, app.mdns.host),
+                    'Pass that name on, or choose another one with the setting mdns_name.')
+    return fine('The network finds the server as %s.' % app.mdns.host)
+
+
 @check('calls')
 def check_calls(app, db):
     """Whether every address of this machine answers the question that calls begin with, over UDP."""

@@ -1744,7 +1744,8 @@ class Documents(unittest.TestCase):
         stun = minimost.Settings().stun_port
         for _, line in minimost.firewall_lines([(6767, 'tcp'), (stun, 'udp')]):
             self.assertIn('| `%s` |' % line, ports)
-        for start in ('| 6767/tcp, without `--lan` %d/tcp |' % minimost.Settings().port, '| %d/udp, the setting `stun_port` |' % stun):
+        for start in ('| 6767/tcp, without `--lan` %d/tcp |' % minimost.Settings().port, '| %d/udp, the setting `stun_port` |' % stun,
+                      '| %d/udp, only with `mdns_name` |' % minimost.MDNS_PORT):
             self.assertIn('\n' + start, ports)
         self.assertIn('UDP port %d' % stun, self.section('Networking for calls'))
         self.assertIn('EXPOSE 6767/tcp %d/udp' % stun, self.readme)
@@ -7246,6 +7247,18 @@ class TheDoctor(ChatCase):
         found = self.findings(ann)
         self.assertEqual([found[name]['state'] for name in ('backup', 'page', 'settings')], ['warn'] * 3)
         self.assertEqual({name for name, one in found.items() if not one['remedy']} & {'backup', 'page', 'settings'}, set())
+
+    def test_tells_by_which_name_the_network_finds_the_server(self):
+        app = serve_folder(self, self.data).app
+        app.settings.mdns_name = 'chat'
+        self.assertEqual(minimost.check_name(app, None).state, 'ok')
+        app.settings.host = '*'
+        for host, state in ((None, 'warn'), ('chat-2.local', 'warn'), ('chat.local', 'ok')):
+            app.mdns.host = host
+            found = minimost.check_name(app, None)
+            self.assertEqual((found.state, bool(found.remedy)), (state, state == 'warn'))
+            self.assertIn(host or 'does not answer', found.sentence)
+        self.assertEqual(minimost.ports_to_open(app)[-1], (minimost.MDNS_PORT, 'udp'))
 
     def test_knows_the_lines_for_firewalls_and_when_none_is_needed(self):
         lines = dict(minimost.firewall_lines([(6767, 'tcp'), (3478, 'udp')]))
