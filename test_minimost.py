@@ -14340,6 +14340,12 @@ class AccessByAxe(unittest.TestCase):
         self.page.wait_for('.invitation')
         self.accepts('invite')
         self.page.keys('Escape')
+        self.page.run("import('/static/js/views/guide.js').then(guide => guide.openGuide())")
+        for step in ('.guide form', '.guide .choices', '.guide a.button'):
+            self.page.wait_for(step)
+            self.accepts('guide, ' + step)
+            self.page.run("document.querySelector('.guide .ghost, .guide .primary:not(form *)').click()")
+        self.page.gone('.guide')
 
     def test_nothing_serious_is_found_in_the_administration_and_in_an_alert(self):
         first, self.page = self.page, Browser(self.driver, size=(1440, 900), dark=self.dark)
