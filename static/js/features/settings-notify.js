@@ -37,9 +37,10 @@ function notificationBlock() {
 
 function drawState(block) {
   const now = notificationState();
-  const {title, text, button} = words.states[now];
+  const {title, text, button, link} = words.states[now];
   block.dataset.state = now;
   block.replaceChildren(icon(STATE_ICONS[now] || 'info', 20), make('p', {className: 'grow'}, make('b', {}, title), make('small', {}, text)));
+  if (link) block.append(make('a', {className: 'button small secondary', href: '/trust', target: '_blank', rel: 'noopener'}, link));
   if (button) block.append(notificationButton(block, now, button));
 }
 

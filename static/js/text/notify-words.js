@@ -31,9 +31,10 @@ export const notifyWords = {
     },
     untrusted: {
       title: 'Notifications need a trusted certificate here',
-      text: 'This device shows them only when it trusts the certificate of this server; ask an admin how to install it. '
+      text: 'This device shows them only when it trusts the certificate of this server. '
         + 'Sound, shaking and the count in the title of the tab still work.',
       button: 'Try again',
+      link: 'How to trust it',
     },
     unsupported: {
       title: 'This browser knows no notifications',
