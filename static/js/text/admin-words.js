@@ -228,6 +228,7 @@ export const adminWords = {
   logWords: 'Words',
   everyEvent: 'Every event',
   nothingLogged: 'Nothing fits.',
+  entries: count => plural(count, 'entry', 'entries'),
   older: 'Show older',
   logColumns: {time: 'Time', event: 'Event', user: 'Who', source: 'From', details: 'Details'},
   failure: 'failed',

@@ -10,18 +10,23 @@ import {stayingForm} from './form.js';
 import {attempt} from './toast.js';
 
 const LONGEST = 1000;
-const FOLLOWED = ['alert', 'acknowledged', 'presence', 'user', 'snapshot'];
+const FOLLOWED = ['alert', 'acknowledged', 'user', 'snapshot'];
 /* Answers come in crowds: one look at the server for all within this time (ms). */
 const PAUSE = 200;
 const HERE = ['active', 'idle', 'dnd'];
 
 /** Fills the part about alerts; the roll follows each answer. */
 export function drawAlerts(body) {
-  const page = {chosen: null, timer: 0, roll: make('div', {'aria-live': 'polite'}), list: make('div')};
+  const page = {
+    chosen: null, timer: 0, listed: '', called: null, roll: make('div'), list: make('div'), spoken: make('p', {className: 'visually-hidden', role: 'status'}),
+  };
   body.append(card(words.sendAlert, [paragraph(words.alertLead, ''), alertForm(page), make('p', {className: 'admin-warning'}, icon('info', 17), words.alertWarning)]),
-    page.roll, card(words.earlier, [page.list]));
+    page.roll, card(words.earlier, [page.list]), page.spoken);
   fetchAlerts(page);
-  return topic => FOLLOWED.includes(topic) && later(page);
+  return topic => {
+    if (FOLLOWED.includes(topic)) later(page);
+    if (topic === 'presence' && page.called) drawRoll(page);
+  };
 }
 
 function later(page) {
@@ -54,35 +59,58 @@ async function fetchAlerts(page) {
   const going = answer.alerts.find(alert => !alert.ended_at);
   const chosen = answer.alerts.find(alert => alert.id === page.chosen) || going;
   page.chosen = chosen ? chosen.id : null;
-  page.list.replaceChildren(...answer.alerts.map(alert => alertRow(page, alert)));
-  if (!answer.alerts.length) page.list.append(paragraph(words.noAlerts));
+  drawList(page, answer.alerts);
   const roll = chosen && await attempt(() => get(`/admin/alerts/${chosen.id}`));
-  if (page.chosen === (chosen ? chosen.id : null)) page.roll.replaceChildren(...(roll ? [rollCard(page, roll)] : []));
+  if (roll && page.chosen === chosen.id) showRoll(page, roll);
+}
+
+/* What did not change stays, and with it the focus. */
+function drawList(page, alerts) {
+  const listed = JSON.stringify(alerts);
+  if (listed === page.listed) return;
+  page.listed = listed;
+  page.list.replaceChildren(...alerts.map(alert => alertRow(page, alert)));
+  if (!alerts.length) page.list.append(paragraph(words.noAlerts));
 }
 
 function alertRow(page, alert) {
   const tags = [alert.drill ? words.isDrill : '', alert.ended_at ? '' : words.isGoing].filter(Boolean).map(text => make('span', {className: 'tag'}, text));
-  const row = listRow(alert.text, words.alertAbout(userName(alert.created_by), whenInWords(alert.created_at)), [...tags, button(words.rollCall, () => {
+  return listRow(alert.text, words.alertAbout(userName(alert.created_by), whenInWords(alert.created_at)), [...tags, button(words.rollCall, () => {
     page.chosen = alert.id;
     fetchAlerts(page);
   }, {name: words.showRollCall(alert.text)})]);
-  return row;
 }
 
-function rollCard(page, {alert, acknowledged, waiting, times}) {
-  const all = acknowledged.length + waiting.length;
-  const buttons = [button(words.export, () => save({alert, acknowledged, waiting, times}), {picture: 'download'})];
+/* The buttons stay while the lists below them change. */
+function showRoll(page, roll) {
+  const before = page.called;
+  page.called = roll;
+  if (!before || before.alert.id !== roll.alert.id || before.alert.ended_at !== roll.alert.ended_at) page.roll.replaceChildren(rollCard(page));
+  drawRoll(page);
+}
+
+function rollCard(page) {
+  const {alert} = page.called;
+  const buttons = [button(words.export, () => save(page.called), {picture: 'download'})];
   if (!alert.ended_at) buttons.push(button(words.endAlert, () => end(page, alert), {look: 'danger small'}));
-  const bar = make('progress', {max: all, value: acknowledged.length, 'aria-label': words.rollCall});
   const box = card(words.rollCall, [
     make('p', {className: 'roll-text', dir: 'auto'}, alert.drill ? make('span', {className: 'tag owner'}, words.isDrill) : null, ' ', alert.text),
-    make('p', {className: 'roll-count'}, words.answered(acknowledged.length, all)), bar,
-    make('div', {className: 'roll'},
-      rollList(words.stillWaiting, waiting, id => presenceInWords(state.users.get(id))),
-      rollList(words.haveSeen, acknowledged, (id, index) => words.seenAt(whenInWords(times[index])))),
+    make('p', {className: 'roll-count'}), make('progress', {'aria-label': words.rollCall}), make('div', {className: 'roll'}),
   ], make('span', {className: 'admin-buttons'}, ...buttons));
   box.classList.add('roll-card');
   return box;
+}
+
+function drawRoll(page) {
+  const {acknowledged, waiting, times} = page.called;
+  const all = acknowledged.length + waiting.length;
+  const text = words.answered(acknowledged.length, all);
+  find('.roll-count', page.roll).textContent = text;
+  if (page.spoken.textContent !== text) page.spoken.textContent = text;
+  Object.assign(find('progress', page.roll), {max: all, value: acknowledged.length});
+  find('.roll', page.roll).replaceChildren(
+    rollList(words.stillWaiting, waiting, id => presenceInWords(state.users.get(id))),
+    rollList(words.haveSeen, acknowledged, (id, index) => words.seenAt(whenInWords(times[index]))));
 }
 
 function rollList(title, ids, say) {

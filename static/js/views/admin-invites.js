@@ -4,7 +4,7 @@ import {find, make} from '../core/dom.js';
 import {state, userName} from '../core/state.js';
 import {adminWords as words} from '../text/admin-words.js';
 import {words as pageWords} from '../text/words.js';
-import {asOthersSee, button, card, copyField, listRow, paragraph, postAndJoining, selectField, showOnce, whenInWords} from './admin-parts.js';
+import {button, card, copyField, listRow, paragraph, postAndJoining, selectField, showOnce, whenInWords} from './admin-parts.js';
 import {field} from './dialog.js';
 import {stayingForm} from './form.js';
 import {invitationSheet} from './invitation.js';
@@ -38,11 +38,10 @@ function newInvite(list) {
   return form;
 }
 
-/* The one time that the code is seen; the sheet prints itself. */
+/* The one time that the code is seen. The sheet has it too, with a button for the link, but only where others can follow it. */
 function showInvite({code, url}, joining) {
-  showOnce(words.inviteMade, words.inviteText, [
-    make('b', {className: 'invite-code mono'}, code), invitationSheet(state.settings.name, joining, code), copyField(asOthersSee(url, joining), words.copyLink),
-  ]);
+  const bare = [make('b', {className: 'invite-code mono'}, code), copyField(url, words.copyLink)];
+  showOnce(words.inviteMade, words.inviteText, [invitationSheet(state.settings.name, joining, code), ...(joining.address ? [] : bare)]);
 }
 
 async function fetchInvites(list) {

@@ -23,14 +23,14 @@ export function drawLog(body) {
   const filter = make('form', {className: 'admin-form', role: 'search'}, event,
     field('user', words.logUser, {autocomplete: 'off'}), field('q', words.logWords, {type: 'search', autocomplete: 'off'}),
     make('datalist', {id: 'audit-events'}, ...EVENTS.map(value => make('option', {value}))));
-  const page = {filter, timer: 0, number: 1, asked: 0, rows: [], list: make('div', {'aria-live': 'polite'})};
+  const page = {filter, timer: 0, number: 1, asked: 0, rows: [], list: make('div'), spoken: make('p', {className: 'visually-hidden', role: 'status'})};
   const look = () => {
     clearTimeout(page.timer);
     page.timer = setTimeout(fetchEntries, PAUSE, page, 1);
   };
   filter.addEventListener('input', look);
   filter.addEventListener('submit', submit => { submit.preventDefault(); look(); });
-  body.append(card(words.log, [paragraph(words.logLead), filter, page.list]));
+  body.append(card(words.log, [paragraph(words.logLead), filter, page.list, page.spoken]));
   fetchEntries(page, 1);
 }
 
@@ -45,6 +45,7 @@ async function fetchEntries(page, number) {
 }
 
 function draw(page, number, more) {
+  page.spoken.textContent = words.entries(page.rows.length);
   if (!page.rows.length) return page.list.replaceChildren(paragraph(words.nothingLogged));
   page.list.replaceChildren(table(words.log, words.logColumns, page.rows.map(entryRow)));
   if (more) page.list.append(button(words.older, () => fetchEntries(page, number + 1)));

@@ -28,7 +28,8 @@ const listCard = (title, lead, none, rows, aside) => card(title, [paragraph(lead
 
 function botRow(body, bot) {
   const turn = bot.active ? words.deactivateNow : words.reactivate;
-  return listRow(bot.display_name || bot.username, bot.active ? bot.username : `${bot.username} · ${words.closed}`, [
+  const about = [bot.display_name ? bot.username : '', bot.active ? '' : words.closed].filter(Boolean).join(' · ');
+  return listRow(bot.display_name || bot.username, about, [
     bot.active ? button(words.newToken, () => renewToken(bot), {name: words.newTokenFor(bot.username)}) : null,
     button(turn, () => setActive(body, bot, !bot.active), {name: bot.active ? words.turnOffBot(bot.username) : ''}),
   ].filter(Boolean));

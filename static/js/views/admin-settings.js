@@ -21,9 +21,10 @@ const GROUPS = {
 /* Whose change may delete what is there; 0 keeps all. */
 const DELETES = GROUPS.keeping;
 
-/** Fills the part with the settings. */
+/** Fills the part with the settings; what another administrator changes is shown once nothing is being written here. */
 export function drawSettings(body) {
   fillSettings(body);
+  return (topic, value) => topic === 'notice' && value.code === 'settings' && !body.contains(document.activeElement) && fillSettings(body);
 }
 
 async function fillSettings(body) {
