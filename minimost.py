@@ -932,13 +932,13 @@ MIGRATIONS = {                   # schema name: one script per version; never ch
 NETWORK_FILE_SYSTEMS = frozenset((       # as Linux names them: several machines may write there, and locks may lie
     'nfs', 'nfs4', 'cifs', 'smb3', 'smbfs', 'afs', 'ceph', 'glusterfs', 'lustre', 'ncpfs', 'davfs', 'fuse.sshfs', 'fuse.glusterfs',
     'fuse.davfs2', 'fuse.rclone', 'fuse.smbnetfs'))
-UNC = '\\\\'                     # begins the path of a share on Windows
+UNC = re.compile(r'\\\\[^?.]')      # begins the path of a share on Windows
 
 
 def file_system_of(folder, table='/proc/mounts'):
     """The kind of file system a folder is or will be on, as Linux names it (proc(5)); '' where that cannot be told."""
     path = os.path.realpath(folder)
-    if path.startswith(UNC):
+    if UNC.match(path):
         return 'cifs'
     found = ('', '')
     with contextlib.suppress(OSError), open(table, encoding='utf-8', errors='surrogateescape') as mounts:
@@ -10603,7 +10603,7 @@ def stop(options):
 # at itself, for nobody else knows its ports, its certificate in use and how its databases are kept.
 
 CHECKS = []                      # Check: name, and look(app, db), which returns a Finding
-STUN_SECONDS = 1                 # that an answer may take
+STUN_SECONDS = 0.5                 # that an answer may take
 OLD_BACKUP = 8 * DAY             # seconds
 ENDS_SOON = 14 * DAY             # seconds before the end of a certificate
 LATEST = EARLIEST + 20 * 365 * DAY   # a clock that tells more is wrong, or this MiniMost is very old
@@ -11097,6 +11097,9 @@ def doctor(options):
     if findings is None:
         app = App(options.data, serving_settings(options))
         with still_database(app.folder) as db:
+            with contextlib.suppress(sqlite3.Error, ValueError):     # what cannot be read, the checks tell
+                if db:
+                    read_stored_settings(app, db)
             findings = examine(app, db)
     print('\n'.join(map(finding_text, findings)))
     found_bad = [one['check'] for one in findings if one['state'] == 'bad']

@@ -7156,11 +7156,13 @@ class TheDoctor(ChatCase):
 
     def test_looks_at_a_stopped_chat_without_touching_it(self):
         running = serve_folder(self, self.data)
-        self.assertEqual(sign_up(visitor(self, running), 'ann').status, 201)
+        ann = visitor(self, running)
+        self.assertEqual(sign_up(ann, 'ann').status, 201)
+        self.expect(200, ann.patch('/admin/settings', {'registration': 'closed'}))
         running.stop()
         before = {path: os.stat(path).st_mtime_ns for path in self.files()}
         status, found, said = self.run_doctor('--port', '0')
-        self.assertEqual((status, found['databases'][0], found['owner']), (0, 'ok', ('ok', 'The place has an owner. Registration is "open".')), said)
+        self.assertEqual((status, found['databases'][0], found['owner']), (0, 'ok', ('ok', 'The place has an owner. Registration is "closed".')), said)
         self.assertEqual({path: os.stat(path).st_mtime_ns for path in self.files()}, before)
 
     def test_takes_what_a_crash_or_another_version_left_for_what_it_is(self):
