@@ -8109,9 +8109,13 @@ def lan_interfaces(host):
 
 def named_addresses():
     """(interface, address) where the system tells, which is Linux; elsewhere every IPv4 address is an interface by itself."""
-    if sys.platform == 'linux':
-        return itertools.chain(named_ipv4_addresses(), named_ipv6_addresses())
-    return ((str(one), one) for one in own_addresses() if one.version == 4)
+    if sys.platform != 'linux':
+        return [(str(one), one) for one in own_addresses() if one.version == 4]
+    found = []
+    for source in (named_ipv4_addresses, named_ipv6_addresses):
+        with contextlib.suppress(OSError):           # a version of IP that is turned off
+            found += source()
+    return found
 
 
 def interface_index(name):
@@ -8169,15 +8173,15 @@ class Link:
 
 
 def open_links(interfaces, port):
-    """A link for every interface and version of IP there; OSError where none can be had."""
-    links, trouble = [], OSError(errno.EADDRNOTAVAIL, 'there is no network')
+    """A link for every interface and version of IP there; OSError where they are refused, not where there is no network yet."""
+    links, trouble = [], None
     for interface in interfaces:
         for version in sorted({one.version for one in interface.addresses}):
             try:
                 links.append(Link(interface, version, port))
             except OSError as error:
                 trouble = error
-    if not links:
+    if trouble and not links:
         raise trouble
     return links
 

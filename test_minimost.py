@@ -9412,6 +9412,39 @@ class ANameOnTheNetwork(unittest.TestCase):
         self.ask(mdns_packet(0, [mdns_question(255, name=other)], [], [mdns_record(1, bytes((10, 0, 0, 9)), name=other)], []))
         self.hear(lambda one: one.is_response, 'that it has the name')
 
+    def serve(self, name, port):
+        """An app for the whole network, whose responder keeps to the loopback."""
+        settings = minimost.Settings({'rate_limit_enabled': False, 'host': '0.0.0.0', 'mdns_name': name, 'stun_port': None})
+        app = minimost.App(new_folder(self), settings, plain=True)
+        app.mdns.port = port
+        with mock.patch.object(minimost, 'lan_interfaces', lambda host: [LOOPBACK]):
+            running = minimost.start(app, '0.0.0.0', 0)
+        self.addCleanup(running.stop)
+        return app
+
+    def test_is_shown_beside_the_addresses_where_it_can_be_had_and_else_the_start_says_why_not(self):
+        app = self.serve('wets', self.group[1])
+        self.hear_announcement()
+        self.assertIn('wets.local', minimost.shown_hosts(app))
+        self.assertIn((5353, 'udp'), minimost.ports_to_open(app))
+        self.assertEqual(app.settings.problems, [])
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as selfish:
+            selfish.bind(('', 0))
+            app = self.serve('wets', selfish.getsockname()[1])
+        self.assertRegex('\n'.join(app.settings.problems), 'cannot be shared .*wets.local')
+        with mock.patch('socket.gethostname', return_value='wets'):
+            app = self.serve('wets', self.group[1])
+        self.assertRegex('\n'.join(app.settings.problems), 'mdns_name is the name of this machine')
+        self.assertNotIn('wets.local', minimost.shown_hosts(app))
+
+    def test_is_taken_once_there_is_a_network(self):
+        present = []
+        with mock.patch.object(minimost, 'LOOK_AGAIN', 0.1):
+            self.mdns.start('wets', lambda: list(present), self.told.append)
+            present.append(LOOPBACK)
+            self.hear_probe()
+            self.hear_announcement()
+
     def test_waits_for_one_who_asks_for_it_at_the_same_time_and_comes_later_in_order(self):
         self.start()
         self.hear_probe()
