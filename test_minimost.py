@@ -14374,6 +14374,9 @@ class AccessByAxe(unittest.TestCase):
         open_settings(self.page, 'Invite people')
         self.page.wait_for('.invitation')
         self.accepts('invite')
+        open_settings(self.page, 'Connection check')
+        checked(self.page)
+        self.accepts('connection check')
         self.page.keys('Escape')
         self.page.run("import('/static/js/views/guide.js').then(guide => guide.openGuide())")
         for step in ('.guide form', '.guide .choices', '.guide a.button'):
