@@ -15149,6 +15149,9 @@ class WithoutAFeature(BrowserCase):
             with self.subTest(name):
                 self.page_without(name)
                 self.assertNotIn(name, self.check_talk())
+        self.page_without('calls')
+        self.check_talk()
+        self.assertFalse(self.ann.run("return document.querySelector('#call').checkVisibility()"))
         self.page_without('reactions')
         self.assertLess({'search', 'saved', 'unread', 'members'}, set(self.check_talk()))
         until(self.ann, "document.activeElement.blur(); document.querySelector('article.message:last-child').focus();"
@@ -15248,8 +15251,8 @@ class CallPageCase(BrowserCase):
     def call(self, page, channel=None, camera=True):
         """Start a call, or join the one that goes on."""
         self.go(page, channel, camera)
-        page.run("document.querySelector('#call').click()")
-        page.wait_for('#call-stage')
+        page.click('#call')
+        page.wait_for('#call-stage', 20)
 
     def leave(self, page):
         page.run("document.querySelector('.call-control.leave').click()")
@@ -15423,9 +15426,15 @@ class CallsOfThree(CallPageCase):
 
     def test_all_see_and_hear_all_also_who_comes_late_or_comes_back(self):
         ann, bob, cat = self.pages.values()
+        made = self.people['ann'].post('/channels', {'name': 'two-of-three', 'kind': 'private', 'members': [self.people['bob'].user['id']]})
+        self.channel = made.data['channel']['id']
         self.call(ann)
         self.call(bob)
-        self.call(cat)
+        ann.click('.call-control.invite')
+        ann.type('.people-picker input', 'cat')
+        ann.keys('Enter')
+        press(ann, 'dialog[open]', 'Ring')
+        cat.click('.call-card .video')
         self.see_and_hear(ann, bob, cat)
         self.leave(bob)
         self.see_and_hear(ann, cat)
@@ -15454,19 +15463,32 @@ class CallsWithLess(CallPageCase):
         page = self.listener(flags=FAKE_MEDIA[:1])
         for name in ('microphone', 'camera'):
             page.permit(name, 'denied')
-        self.call(ann)
+        self.share_alone(ann)
         self.go(page)
         page.click('#call')
         page.see('may not use the microphone', '.call-before')
         page.click('.call-before .primary')
-        self.rises(page, 'camera')
-        self.rises(page, 'microphone', 'energy')
+        page.wait_for('.call-tile.screen.large.has-picture', 20)
+        self.rises(page, 'screen')
         page.see('Unmute', '.call-controls')
         page.click('.call-control.mute')
         page.see('Allow it beside the address bar', '.call-trouble')
         ann.wait_for('.call-tile:not(.own) .tile-mark.micoff')
         self.assertEqual(trouble(page), [])
         self.leave(page)
+
+    def share_alone(self, page):
+        """Show a screen, and neither voice nor face."""
+        self.people['ann'].patch('/me', {'preferences': {}})
+        self.addCleanup(self.people['ann'].patch, '/me', {'preferences': {'call_ask': False}})
+        page.reload()
+        self.go(page)
+        page.click('#call')
+        page.wait_for("return document.querySelector('.call-before .own-level').value > 0", 20)
+        page.wait_for('.call-preview.has-picture')
+        press(page, '.call-before', 'Only share a screen')
+        page.wait_for('#call-stage', 20)
+        self.assertEqual(page.run('return [__calls.active.marks.muted, __calls.active.marks.camera]'), [True, False])
 
     def test_on_plain_http_one_watches_and_is_told_why_not_more(self):
         [ann] = self.pages.values()

@@ -1,6 +1,6 @@
 /** The row of controls below the stage, and what its last button opens. */
 import {find, icon, label, make} from '../core/dom.js';
-import {tell} from '../core/state.js';
+import {state, tell} from '../core/state.js';
 import {callWords as words} from '../text/call-words.js';
 import {openMenu} from '../views/menu.js';
 import {toast} from '../views/toast.js';
@@ -16,7 +16,7 @@ const CONTROLS = [
   {name: 'camera', run: () => setCamera(!active.marks.camera), look: ({camera}) => [camera ? 'video' : 'videooff', words.camera, camera ? words.cameraOff : words.cameraOn, camera ? '' : 'off']},
   {name: 'share', run: () => setSharing(!active.marks.sharing), look: ({sharing}) => ['screen', words.share, sharing ? words.shareOff : words.shareOn, sharing ? 'on' : '']},
   {name: 'hand', run: () => raiseHand(!active.marks.hand), look: ({hand}) => ['hand', words.hand, hand ? words.handDown : words.handUp, hand ? 'on' : '']},
-  {name: 'invite', run: () => openInvite(), look: () => ['userplus', words.invite, words.inviteTitle, '']},
+  {name: 'invite', may: () => state.me.role !== 'guest', run: () => openInvite(), look: () => ['userplus', words.invite, words.inviteTitle, '']},
   {name: 'more', run: button => openMore(button), look: () => ['more', words.more, words.more, '']},
   {name: 'leave', run: () => leaveCall(), look: () => ['hangup', words.leave, words.leaveCall, '']},
 ];
@@ -24,7 +24,11 @@ const CONTROLS = [
 /** Draws the controls into `root`; those that are there stay, and with them the focus. */
 export function drawControls(root) {
   if (!root.children.length) root.append(...CONTROLS.map(makeControl));
-  for (const {name, look} of CONTROLS) drawControl(find(`.call-control.${name}`, root), ...look(active.marks));
+  for (const {name, look, may = () => true} of CONTROLS) {
+    const button = find(`.call-control.${name}`, root);
+    button.hidden = !may();
+    drawControl(button, ...look(active.marks));
+  }
 }
 
 function makeControl({name, run}) {

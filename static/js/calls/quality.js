@@ -69,10 +69,9 @@ function offersAddress({connection}) {
 
 /* -- who is there */
 
-/** Shows or hides the list of those in the call. */
+/** Draws the list of those in the call, where it is shown. */
 export function drawPeople(list) {
-  list.hidden = !list.hidden;
-  list.replaceChildren(make('h3', {}, words.peopleInCall), ...active.call.participants.filter(one => ['joined', 'ringing'].includes(one.state)).map(personIn));
+  if (!list.hidden) list.replaceChildren(make('h3', {}, words.peopleInCall), ...active.call.participants.filter(one => ['joined', 'ringing'].includes(one.state)).map(personIn));
 }
 
 function personIn(part) {

@@ -45,6 +45,7 @@ function draw() {
   drawHead();
   drawTiles(find('.call-tiles', stage.element), stage.view);
   drawControls(find('.call-controls', stage.element));
+  drawPeople(find('.call-people', stage.element));
   drawTroubles(find('.call-troubles', stage.element));
   playVoices(active.mesh.peers);
 }
@@ -88,7 +89,7 @@ async function keepAwake() {
 /* -- head */
 
 const HEAD = [
-  {name: 'people', icon: 'users', run: () => drawPeople(find('.call-people', stage.element))},
+  {name: 'people', icon: 'users', run: togglePeople},
   {name: 'view', icon: 'grid', run: toggleView},
   {name: 'chat', icon: 'panel', run: () => toggleChat()},
   {name: 'full', icon: 'expand', run: toggleFullScreen},
@@ -149,6 +150,13 @@ function pin(key) {
   stage.view.pinned = stage.view.pinned === key ? '' : key;
   stage.view.mode = stage.view.pinned ? 'spotlight' : 'grid';
   draw();
+}
+
+function togglePeople() {
+  const list = find('.call-people', stage.element);
+  list.hidden = !list.hidden;
+  find('.people', stage.element).setAttribute('aria-expanded', String(!list.hidden));
+  drawPeople(list);
 }
 
 const isAlone = () => find('.frame').classList.contains('call-alone');

@@ -62,4 +62,6 @@ function useSpeaker(element) {
   if (element.setSinkId) element.setSinkId(chosenDevice('speaker')).catch(() => {});
 }
 
+/* A page that may use the microphone may also be heard. */
+listen('own-media', hearAll);
 listen('call-device', kind => kind === 'speaker' && [...elements.values()].forEach(useSpeaker));

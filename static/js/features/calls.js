@@ -91,7 +91,7 @@ function drawButton() {
 function drawBar() {
   const channel = openChannel();
   const call = channel && callIn(channel.id);
-  const wanted = call && joinedIn(call).length && !isOwn(call);
+  const wanted = call && joinedIn(call).length && !isOwn(call) && !find('#rejoin');
   const old = find('#call-bar');
   const text = wanted ? words.inIt(names(joinedIn(call).map(one => one.user_id))) : '';
   if (old && wanted && slot(old, 'text').textContent === text) return;

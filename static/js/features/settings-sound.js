@@ -15,7 +15,8 @@ async function draw(body) {
   await styled();
   if (!body.isConnected) return;
   const place = make('div', {className: 'stack'});
-  body.append(make('p', {className: 'lead'}, words.soundLead), place, drawDevices(), soundButton(), switchRow('call_ask', words.askBefore, words.askBeforeHint, true));
+  const choices = make('div', {className: 'stack sound-settings'}, place, drawDevices(), soundButton());
+  body.append(make('p', {className: 'lead'}, words.soundLead), choices, switchRow('call_ask', words.askBefore, words.askBeforeHint, true));
   if (obstacle()) place.append(make('p', {className: 'form-note'}, obstacle()));
   else place.append(testButton(place));
 }
