@@ -1465,10 +1465,14 @@ class News:
         try:
             self._publish(db, events)
         except Exception:                        # passed on once nobody waits in vain
-            self._ring, self._floor, self._weight = [], events[-1].id, 0
-            self.last, self._answers = events[-1].id, {}
+            self.last = events[-1].id
+            self.forget_told()
             self.on_news([EVERYBODY])
             raise
+
+    def forget_told(self):
+        """Let go of what was rendered: who is behind is told from the table what is still there. For the writer alone."""
+        self._ring, self._floor, self._weight, self._answers = [], self.last, 0, {}
 
     def _publish(self, db, events):
         """Render the events, keep them, and wake those who may hear them."""
@@ -8493,11 +8497,14 @@ def clean(app, dry_run=False, sure=False):
 def carry_out_cleaning(app, plan):
     if not plan.files and not plan.messages:
         return
+
+    def take_away(remove, things, change):
+        change.afterwards(app.news.forget_told)      # what is rendered there must not outlive it
+        return [remove(app, change, thing) for thing in things]
     channels = set()
-    for one, things in ((remove_file, [row.id for row in plan.files]), (forget_message, plan.messages)):
+    for remove, things in ((remove_file, [row.id for row in plan.files]), (forget_message, plan.messages)):
         for place in range(0, len(things), CLEANED_AT_ONCE):
-            piece = things[place:place + CLEANED_AT_ONCE]
-            channels.update(app.store.write(lambda change: [one(app, change, thing) for thing in piece]))
+            channels.update(app.store.write(functools.partial(take_away, remove, things[place:place + CLEANED_AT_ONCE])))
     app.store.write(lambda change: [change.tell('channel', channel_id, channel_id) for channel_id in channels - {None}])
     while app.store.reader().execute('PRAGMA chat.freelist_count').fetchone()[0] > PAGES_AT_ONCE and app.store.write(give_back):
         continue
@@ -8574,7 +8581,16 @@ class Janitor:
             self.due = second + FIRST_CLEANING
         elif second >= self.due:
             self.due = second + DAY
+            threading.Thread(target=self._clean_by_itself, name='janitor', daemon=True).start()
+
+    def _clean_by_itself(self):
+        """On a thread of its own: the other chores cannot wait until very much is deleted."""
+        try:
             self.clean()
+        except (Refusal, OSError, sqlite3.Error) as error:
+            print('The cleaning could not be finished: %s' % getattr(error, 'words', error), file=sys.stderr)
+        finally:
+            self.app.store.forget_reader()
 
 
 # -- storage

@@ -10122,6 +10122,7 @@ class TheJanitor(JanitorCase):
 
     def test_deletes_old_messages_wholly_and_tells_of_a_whole_pass_once(self):
         self.settle(message_retention_days=30)
+        cursor = self.bob.get('/snapshot').data['cursor']
         old = [self.post(self.ann, 1, 'Old cormorant %d' % number) for number in range(4)]
         self.expect(204, self.bob.put('/messages/%d/reactions/%s' % (old[0]['id'], urllib.parse.quote('👍'))))
         self.expect(204, self.ann.put('/messages/%d/pin' % old[1]['id']))
@@ -10129,11 +10130,13 @@ class TheJanitor(JanitorCase):
         for number in range(16):
             self.post(self.bob, 1, 'New %d' % number)
         reply = self.post(self.bob, 1, 'As you said', reply_to=old[0]['id'])
-        cursor = self.bob.get('/snapshot').data['cursor']
+        behind, cursor = cursor, self.bob.get('/snapshot').data['cursor']
         self.assertEqual(self.app.janitor.clean()['messages'], 3)
         told = [event['kind'] for event in self.bob.poll(cursor, 0).data['events']]
         self.assertEqual(told.count('channel'), 1)
         self.assertNotIn('message', told)
+        told = [event['value']['text'] for event in self.bob.poll(behind, 0).data['events'] if event['kind'] == 'message']
+        self.assertEqual([text for text in told if text.startswith('Old')], ['Old cormorant 1'])
         self.expect(404, self.ann.get('/messages/%d' % old[0]['id']))
         self.assertEqual(self.texts(self.ann, 1, '?limit=200')[:2], ['Old cormorant 1', 'New 0'])
         self.assertEqual([one['id'] for one in self.ann.get('/search?q=cormorant').data['messages']], [old[1]['id']])
@@ -10177,10 +10180,18 @@ class TheJanitor(JanitorCase):
         self.settle(file_retention_days=10)
         self.app.janitor.look()
         self.assertEqual(len(self.there(*files)), 5)
+        plan, going_on = minimost.plan_cleaning, threading.Event()
+
+        def slow(*arguments):
+            self.assertTrue(going_on.wait(10))
+            return plan(*arguments)
         for days, left in ((301 / 86400, 4), (.5, 4), (.6, 3)):
             self.age(days)
-            self.app.janitor.look()
-            self.assertEqual(len(self.there(*files)), left)
+            with mock.patch.object(minimost, 'plan_cleaning', slow):
+                self.app.janitor.look()              # does not wait for it
+                going_on.set()
+                wait_until(lambda: len(self.there(*files)) == left)
+            going_on.clear()
 
 
 class Storage(JanitorCase):
