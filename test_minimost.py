@@ -1256,7 +1256,7 @@ STANDING = {                                       # how people stand to the pla
     'group': {'author': 'author', 'member': 'in'},
 }
 TITLES = ('name', 'topic')
-PAST = ('text', 'edited', 'quote', 'spare', 'file-name', 'file-bytes')
+PAST = ('text', 'edited', 'quote', 'spare', 'file-name', 'file-bytes', 'called', 'preview')
 NOW = ('new', 'device')
 SHOWN = {'author': TITLES + PAST + NOW, 'in': TITLES + PAST + NOW, 'looks': TITLES + PAST + ('new',),
          'late': TITLES + NOW, 'out': ()}     # planted words that one may read; what is edited away or deleted nobody may
@@ -1382,7 +1382,7 @@ class Thing:
     def __init__(self, kind):
         self.kind, self.messages = kind, {}
         self.words = {what: 'secret-%s-%s' % (kind, what) for what in TITLES + PAST + (
-            'new', 'device', 'edited-away', 'deleted', 'deleted-name', 'deleted-bytes')}
+            'new', 'device', 'edited-away', 'away-preview', 'deleted', 'deleted-preview', 'deleted-name', 'deleted-bytes')}
 
     def standing(self, person):
         return STANDING[self.kind].get(person, 'out')
@@ -1451,6 +1451,14 @@ class Planted(ServerCase):
         thing.messages[what] = cls.done('POST', '/channels/%d/messages' % thing.channel, body)['message']['id']
 
     @classmethod
+    def preview(cls, thing, what, title):
+        """Put the preview of a link to a message, as if its host had been asked."""
+        message_id = thing.messages[what]
+        text = cls.done('GET', '/messages/%d' % message_id)['message']['text']
+        preview = {'url': 'http://wiki.local/', 'title': thing.words[title], 'description': '', 'site': ''}
+        cls.app.store.write(lambda change: minimost.keep_previews(message_id, text, [preview], change))
+
+    @classmethod
     def upload(cls, name, content):
         return cls.done('POST', '/files?name=' + name, content.encode())['file']
 
@@ -1459,7 +1467,10 @@ class Planted(ServerCase):
         words = thing.words
         thing.channel = cls.open_channel(thing)
         cls.post(thing, 'text')
+        cls.preview(thing, 'text', 'preview')
+        cls.post(thing, 'called', '@everyone @here @removed @late @outsider @owner ' + words['called'])
         cls.post(thing, 'edited', words['edited-away'])
+        cls.preview(thing, 'edited', 'away-preview')
         cls.done('PATCH', '/messages/%d' % thing.messages['edited'], {'text': words['edited']})
         thing.file = cls.upload(words['file-name'], words['file-bytes'])
         cls.post(thing, 'file', 'noise', files=[thing.file['id']])
@@ -1467,6 +1478,7 @@ class Planted(ServerCase):
         cls.post(thing, 'spare')
         thing.lost_file = cls.upload(words['deleted-name'], words['deleted-bytes'])
         cls.post(thing, 'deleted', files=[thing.lost_file['id']])
+        cls.preview(thing, 'deleted', 'deleted-preview')
         cls.done('DELETE', '/messages/%d' % thing.messages['deleted'])
         cls.change_members(thing)
         cls.post(thing, 'new')
@@ -1576,6 +1588,23 @@ class WhoMaySeeWhat(Planted):
                     self.try_route(route, person, self.expected(route_name(route), thing, person), thing)
         self.assertEqual(self.wrong, [])
         self.assert_those_who_may_do_see()
+
+    def test_a_token_opens_just_what_its_owner_may_see_and_nothing_once_revoked(self):
+        places = [self.things[kind] for kind in ('public', 'private')]
+        for person in PEOPLE:
+            token = self.done('POST', '/me/tokens', {'name': 'noise'}, person)
+            bearer = Client('127.0.0.1', self.running.port, token=token['token'])
+            self.addCleanup(bearer.close)
+            with mock.patch.dict(self.people, {person: bearer}):
+                for route, thing in itertools.product(self.routes(STATUS_BY_STANDING), places):
+                    if route.method == 'GET' and route.lane != 'lot':
+                        self.try_route(route, person, self.expected(route_name(route), thing, person), thing)
+                for path in ('/snapshot', '/me/unread', '/me/mentions', '/me/saved', '/channels', '/search?q=secret'):
+                    self.ask(person, 'GET', path, expected=200)
+            self.done('DELETE', '/me/tokens/%d' % token['id'], None, person)
+            self.assertEqual([bearer.get(path).status for path in ('/me', '/snapshot', '/poll?after=x', '/me/unread')], [401] * 4)
+        self.assertEqual(self.wrong, [])
+        self.assertIn('secret-private-called', self.seen['member'])
 
     def assert_those_who_may_do_see(self):
         for thing in self.things.values():
