@@ -16,6 +16,7 @@ import atexit
 import base64
 import collections
 import contextlib
+import ctypes
 import gzip
 import hashlib
 import html.parser
@@ -14344,6 +14345,209 @@ class OnThePhone(FeatureCase):
         self.page.wait_for('article.message, .channel-start')
         self.assertTrue(self.page.run("return document.querySelector('#panel').hidden && !history.state"))
         self.page.gone('body.drawer-open')
+
+
+# ---- Calls across networks of their own: each host in a namespace, a router between them -----------------------------
+
+CLONE_NEWNET = 0x40000000            # setns(2)
+CANVAS_MEDIA = """
+const canvas = document.createElement('canvas');
+const paint = () => { canvas.getContext('2d').fillRect(Math.random() * 200, Math.random() * 200, 40, 40); requestAnimationFrame(paint); };
+paint();
+setInterval(paint, 100);
+navigator.mediaDevices.getUserMedia = async () => canvas.captureStream(20);
+"""
+
+
+def ip(*words, host=None):
+    """Run ip, in the namespace of a host if one is named."""
+    command = ['ip'] + (['-n', host] if host else []) + list(words)
+    status, output = run(*command)
+    if status:
+        raise AssertionError('%s: %s' % (' '.join(command), output))
+
+
+def connect_in(host):
+    """A function that makes TCP connections from the namespace of a host."""
+    def connect(address, timeout=None):
+        made = []
+
+        def dial():
+            with open('/var/run/netns/' + host) as namespace:
+                ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET)
+            with contextlib.suppress(OSError):
+                made.append(socket.create_connection(address, timeout))
+        thread = threading.Thread(target=dial)       # which ends with the namespace it has entered
+        thread.start()
+        thread.join()
+        if not made:
+            raise OSError('no connection to %s from %s' % (address, host))
+        return made[0]
+    return connect
+
+
+class Networks:
+    """Three hosts, each on a network of its own, and a router that forwards between them but carries no multicast.
+
+    `version` 4 or 6; `default` says whether the hosts have a default route, or one to the other networks alone.
+    """
+
+    hosts = ('server', 'ann', 'bob')
+
+    def __init__(self, case, version=4, default=True):
+        self.version, self.default, self.prefix = version, default, 'mm%d-' % os.getpid()
+        self.router = self.prefix + 'router'
+        case.addCleanup(self.remove)
+        ip('netns', 'add', self.router)
+        ip('link', 'set', 'lo', 'up', host=self.router)
+        self.set(self.router, 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1')
+        for number, name in enumerate(self.hosts, 1):
+            self.add(number, self.prefix + name)
+
+    def set(self, host, *values):
+        status, output = run('ip', 'netns', 'exec', host, 'sysctl', '-qw', *values)
+        if status:
+            raise AssertionError(output)
+
+    def address(self, name, last=2):
+        number = self.hosts.index(name) + 1
+        return '10.77.%d.%d' % (number, last) if self.version == 4 else 'fd77:%d::%d' % (number, last)
+
+    def add(self, number, host):
+        name, length = self.hosts[number - 1], '/24' if self.version == 4 else '/64'
+        ip('netns', 'add', host)
+        ip('link', 'set', 'lo', 'up', host=host)
+        self.set(host, 'net.ipv6.conf.all.accept_dad=0', 'net.ipv6.conf.default.accept_dad=0')
+        self.set(self.router, 'net.ipv6.conf.default.accept_dad=0')
+        ip('link', 'add', 'eth0', 'netns', host, 'type', 'veth', 'peer', 'name', name, 'netns', self.router)
+        for where, device, last in ((host, 'eth0', 2), (self.router, name, 1)):
+            ip('address', 'add', self.address(name, last) + length, 'dev', device, host=where)
+            ip('link', 'set', device, 'up', host=where)
+        self.route(host)
+
+    def route(self, host):
+        name = host[len(self.prefix):]
+        others = '10.77.0.0/16' if self.version == 4 else 'fd77::/16'
+        ip('route', 'add', 'default' if self.default else others, 'via', self.address(name, 1), host=host)
+
+    def move(self, name):
+        """Give a host another address, as a laptop that roams."""
+        host, length = self.prefix + name, '/24' if self.version == 4 else '/64'
+        ip('address', 'del', self.address(name) + length, 'dev', 'eth0', host=host)
+        ip('address', 'add', self.address(name, 9) + length, 'dev', 'eth0', host=host)
+        self.route(host)
+
+    def remove(self):
+        for host in [self.router] + [self.prefix + name for name in self.hosts]:
+            run('ip', 'netns', 'del', host)
+
+
+def networks_can_be_made():
+    made = not run('ip', 'netns', 'add', 'mm-probe')[0] if hasattr(os, 'getuid') and os.getuid() == 0 and shutil.which('ip') else False
+    run('ip', 'netns', 'del', 'mm-probe') if made else None
+    return made
+
+
+@unittest.skipUnless(sys.platform == 'linux', 'namespaces are of Linux')
+class CallsAcrossNetworks(unittest.TestCase):
+    """Ann and Bob without any permission, so that browsers keep their addresses to themselves, and no mDNS between them."""
+
+    def setUp(self):
+        networks_can_be_made() or lacking('network namespaces cannot be made here')
+
+    def begin(self, stun=3478, **network):
+        """The networks, a server and two pages in one channel."""
+        self.networks = Networks(self, **network)
+        self.folder = tempfile.mkdtemp(prefix='minimost-')
+        self.addCleanup(remove_folder, self.folder)
+        self.people(os.path.join(self.folder, 'data'))
+        self.serve(stun)
+        self.pages = [self.page(name) for name in ('ann', 'bob')]
+
+    def people(self, data):
+        running = minimost.start(minimost.App(data, minimost.Settings({'rate_limit_enabled': False}), plain=True), '127.0.0.1', 0)
+        for name in ('ann', 'bob'):
+            with contextlib.closing(Client('127.0.0.1', running.port)) as client:
+                self.assertEqual(sign_up(client, name).status, 201)
+                client.patch('/me', {'preferences': {'call_ask': False}})
+        running.stop()
+
+    def serve(self, stun):
+        settings = os.path.join(self.folder, 'settings.json')
+        with open(settings, 'w', encoding='utf-8') as file:
+            json.dump({'stun_port': stun}, file)
+        script = os.path.join(minimost.HERE, 'minimost.py')
+        host = self.networks.prefix + 'server'
+        process = subprocess.Popen(['ip', 'netns', 'exec', host, sys.executable, script, '--lan', '--quiet', '--settings', settings,
+                                    '--data', os.path.join(self.folder, 'data')], stdout=subprocess.DEVNULL)
+        self.addCleanup(process.wait, 10)
+        self.addCleanup(process.terminate)
+        wait_until(lambda: self.answers(host), 20, 'the server answers')
+
+    @staticmethod
+    def answers(host):
+        with contextlib.suppress(OSError):
+            connect_in(host)(('127.0.0.1', 6767), 5).close()
+            return True
+
+    def page(self, name):
+        host = self.networks.prefix + name
+        driver = Driver(('ip', 'netns', 'exec', host), connect_in(host))
+        self.addCleanup(driver.end)
+        page = Browser(driver)
+        page.cdp('Page.addScriptToEvaluateOnNewDocument', source=CANVAS_MEDIA)
+        address = self.networks.address('server')
+        enter(page, 'https://%s:6767' % (address if self.networks.version == 4 else '[%s]' % address), name)
+        page.run(COME, 1, True)
+        page.wait_for('#call:not([hidden])')
+        return page
+
+    def call(self):
+        for page in self.pages:
+            page.run("document.querySelector('#call').click()")
+            page.wait_for('#call-stage')
+
+    def frames(self, page):
+        return sum(page.run(COUNT, 'in', 'camera', 'frames'))
+
+    def see_each_other(self, timeout=10):
+        """Wait until more and more pictures come, both ways."""
+        before = [self.frames(page) for page in self.pages]
+        wait_until(lambda: all(self.frames(page) > count + 2 for page, count in zip(self.pages, before)), timeout,
+                   lambda: '\n'.join(page.run('return __calls.report()') for page in self.pages))
+
+    def kinds(self):
+        """The kinds of addresses that the pages have of their own."""
+        return {kind for page in self.pages for peer in page.run('return __calls.peers()') for kind in peer['candidates']['local']}
+
+    def test_a_call_finds_its_way_by_what_our_stun_tells(self):
+        self.begin()
+        self.call()
+        self.see_each_other()
+        others = [peer['remote']['type'] for page in self.pages for peer in page.run('return __calls.peers()')]
+        self.assertEqual(others, ['srflx', 'srflx'])
+        self.networks.move('ann')
+        wait_until(lambda: self.pages[1].run('return __calls.peers()')[0]['remote']['type'] == 'prflx', 15,
+                   lambda: self.pages[1].run('return __calls.report()'))
+        self.see_each_other()
+
+    def test_without_stun_the_same_call_finds_no_way_and_says_so(self):
+        self.begin(stun=None)
+        self.call()
+        self.pages[0].wait_for('.call-trouble', timeout=30)
+        self.assertEqual([self.frames(page) for page in self.pages], [0, 0])
+        self.assertNotIn('srflx', self.kinds())
+
+    if THOROUGH:
+        def test_a_call_needs_no_default_route(self):
+            self.begin(default=False)
+            self.call()
+            self.see_each_other()
+
+        def test_a_call_goes_over_ipv6_alone(self):
+            self.begin(version=6)
+            self.call()
+            self.see_each_other()
 
 
 # ---- The page as axe-core sees it, https://github.com/dequelabs/axe-core --------------------------------------------
