@@ -1,4 +1,5 @@
 /** Offers the chat as an app, where the browser lets a page: only those do that trust the server. */
+import {make} from '../core/dom.js';
 import {state} from '../core/state.js';
 import {keepForDevice, keptForDevice} from '../core/store.js';
 import {joiningWords as words} from '../text/joining-words.js';
@@ -7,6 +8,9 @@ import {toast} from '../views/toast.js';
 /* A browser takes each offer once, and makes another one when it likes. */
 let waiting = null;
 let inSettings = false;
+
+/* Nobody needs it to see and write, so it is not in the page from the start. */
+document.head.append(make('link', {rel: 'manifest', href: '/manifest.webmanifest'}));
 
 addEventListener('beforeinstallprompt', event => {
   event.preventDefault();
