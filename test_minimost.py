@@ -5760,6 +5760,62 @@ class Robustness(ChatCase):
         self.assertEqual(self.person('ann').get(file['url']).data, b'precious')
 
 
+ODD_VALUES = (None, True, -1, 2 ** 63, 1.5, '', '\ud800', '"\0', '\u0663', '\xe9' * 300, [[1]], [{}], {'a': {}})
+ODD_TEXTS = ('0', '01', '9' * 17, '%00', '%ff', '%2f', '%F0%9F%91%8D', 'x' * 2000)      # in the place of a thing
+
+
+class OddInput(ChatCase):
+    """The dispatch itself, for this asks far more than sockets could bring in time."""
+
+    def ask(self, method, target, body=b''):
+        lines = ['%s %s HTTP/1.1' % (method, target), 'Host: localhost', 'Content-Length: %d' % len(body),
+                 'Content-Type: application/json', 'Authorization: Bearer ' + self.token]
+        request = minimost.Request(self.app, minimost.read_head('\r\n'.join(lines).encode())[0], '127.0.0.1', False)
+        request.body, request.receive = body, lambda most: body
+        reply = minimost.dispatch(request)
+        if isinstance(reply, minimost.Parked):
+            return reply.listener.leave(self.app)
+        reply.wire()
+        if reply.status >= 500:
+            self.wrong.append((method, target[:80], body[:80], reply.status))
+
+    def renew_token(self, user_id):
+        """What is asked may revoke it."""
+        self.token = self.app.store.write(lambda change: self.app.tokens.make(change, user_id, 'odd'))[1]
+
+    def try_fields(self, route, path):
+        in_query = route.method in ('GET', 'DELETE') or route.body == 'raw'
+        needed = {name: 'x' for name, (_, _, default) in route.fields.items() if default is minimost.REQUIRED}
+        for name, value in itertools.product(route.fields, ODD_VALUES):
+            values = dict(needed, **{name: value})
+            if not in_query:
+                self.ask(route.method, path, json.dumps(values).encode())
+            elif value != '\ud800':
+                self.ask(route.method, path + '?' + urllib.parse.urlencode(values), b'x' if route.body == 'raw' else b'')
+
+    def test_is_refused_in_words_by_every_route_and_the_writer_reads_nowhere_else(self):
+        olga, ann = self.people('olga', 'ann')
+        self.post(ann, 1, 'Hello')
+        self.expect(201, olga.post('/admin/hooks', {'channel_id': 1, 'name': 'odd'}))
+        self.wrong, reader = [], self.app.store.reader
+
+        def reader_of_others():
+            self.assertNotEqual(threading.current_thread().name, 'writer')
+            return reader()
+        with mock.patch.object(self.app.store, 'reader', reader_of_others), mock.patch.object(self.app.throttle, 'take'):
+            for route in minimost.ROUTES:
+                if route.pattern in ('/admin/stop', '/admin/backup', '/control/<verb>'):
+                    continue
+                self.renew_token(olga.user['id'])
+                for text in ODD_TEXTS if route.things else ():
+                    self.ask(route.method, re.sub('<[a-z]+>', text, route.pattern))
+                path = re.sub('<[a-z]+>', '1', route.pattern)
+                self.try_fields(route, path)
+                for body in (b'', b'null', b'{"a":' * 200, b'{"a":NaN}', b'\xff'):
+                    self.ask(route.method, path, body)
+        self.assertEqual(self.wrong, [])
+
+
 class SilentTerminal(unittest.TestCase):
 
     def test_requests_are_answered_when_nobody_reads_the_log(self):
