@@ -2618,6 +2618,8 @@ class Assets:
         for parent, _, names in os.walk(folder):
             for name in sorted(names):
                 path = os.path.join(parent, name)
+                if os.path.splitext(name)[1] not in TYPES:       # a backup, say, that was put there
+                    continue
                 with open(path, 'rb') as file:
                     self.parts[os.path.relpath(path, folder).replace(os.sep, '/')] = Asset(name, file.read())
         self.version = self._page_version()
@@ -2651,7 +2653,7 @@ class Asset:
 
     def __init__(self, name, content):
         self.content, self.packed = content, gzip.compress(content, 9)
-        self.type = TYPES.get(os.path.splitext(name)[1], 'application/octet-stream')
+        self.type = TYPES[os.path.splitext(name)[1]]
         self.etag = '"%s"' % hashlib.sha256(content).hexdigest()[:24]
 
 
@@ -5314,8 +5316,10 @@ MOST_BYTES_OF_ALL_SIGNALS = 2 ** 25
 MOST_IN_CALL = 50                # people; each page connects with all the others
 PARTICIPANTS_KEPT = 200          # of so many calls the participants are kept
 
-SEEN_BY = ('(EXISTS (SELECT 1 FROM members WHERE members.channel_id = calls.channel_id AND members.user_id = ?) OR '
-           'EXISTS (SELECT 1 FROM participants WHERE call_id = calls.id AND participants.user_id = ? AND invited))')
+TOOK_PART = 'EXISTS (SELECT 1 FROM participants WHERE call_id = calls.id AND participants.user_id = :user)'
+SEEN_BY = ('(EXISTS (SELECT 1 FROM members WHERE members.channel_id = calls.channel_id AND members.user_id = :user '
+           'AND (ended_at IS NULL OR since_message = 0 OR ' + TOOK_PART + ')) OR '      # the past is not a late joiner's
+           'EXISTS (SELECT 1 FROM participants WHERE call_id = calls.id AND participants.user_id = :user AND invited))')
 
 Device = Line(1, 64)
 Seat = collections.namedtuple('Seat', 'call_id user_id device')      # of one who takes part; without a device of one who is rung
@@ -5324,7 +5328,7 @@ Signal = collections.namedtuple('Signal', 'number wire')
 
 def find_call(db, user_id, call_id):
     """A call, if the user is in its channel or was invited to it; else it is not there."""
-    row = db.execute('SELECT * FROM calls WHERE id = ? AND ' + SEEN_BY, (call_id, user_id, user_id)).fetchone()
+    row = db.execute('SELECT * FROM calls WHERE id = :call AND ' + SEEN_BY, {'call': call_id, 'user': user_id}).fetchone()
     if row is None:
         raise not_found()
     return row
@@ -5383,7 +5387,7 @@ def participant_value(row):
 def own_calls(db, user_id):
     """The calls going on that a user may see."""
     return [call_value(db, row) for row in db.execute(
-        'SELECT * FROM calls WHERE ended_at IS NULL AND ' + SEEN_BY + ' ORDER BY id', (user_id, user_id)).fetchall()]
+        'SELECT * FROM calls WHERE ended_at IS NULL AND ' + SEEN_BY + ' ORDER BY id', {'user': user_id}).fetchall()]
 
 
 def call_reply(request, db, call_id, status=200):
@@ -8622,9 +8626,10 @@ def get_storage(request):
     return Reply(200, dict(storage(app, request.db), cleaned=app.janitor.last, started_at=app.started_at))
 
 
-@route('POST', '/admin/clean', role='admin', limit='change', lane='thread')
+@route('POST', '/admin/clean', role='admin', limit='change', lane='thread', audit='clean')
 def clean_up(request, dry_run: Truth() = False, sure: Truth() = False):
     """Delete what the settings no longer keep, or say what that would be."""
+    request.note(dry_run=dry_run, sure=sure)
     return Reply(200, request.app.janitor.clean(dry_run=dry_run, sure=sure))
 
 

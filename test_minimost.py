@@ -5764,6 +5764,17 @@ ODD_VALUES = (None, True, -1, 2 ** 63, 1.5, '', '\ud800', '"\0', '\u0663', '\xe9
 ODD_TEXTS = ('0', '01', '9' * 17, '%00', '%ff', '%2f', '%F0%9F%91%8D', 'x' * 2000)      # in the place of a thing
 
 
+class PartsOfThePage(unittest.TestCase):
+
+    def test_are_of_known_kinds_so_that_nothing_put_beside_them_is_served(self):
+        folder = tempfile.mkdtemp(prefix='minimost-test-')
+        self.addCleanup(shutil.rmtree, folder)
+        for name in ('index.html', 'minimost-000001-2026-06-29.zip', 'key.pem', 'auth.db', 'app.js'):
+            with open(os.path.join(folder, name), 'wb') as file:
+                file.write(b'x')
+        self.assertEqual(sorted(minimost.Assets(folder).parts), ['app.js', 'index.html'])
+
+
 class OddInput(ChatCase):
     """The dispatch itself, for this asks far more than sockets could bring in time."""
 
@@ -7938,6 +7949,18 @@ class CallsInChannels(CallCase):
         self.assertEqual([], ears[1].values('call'))
         for what, body in (('join', {'device': 'tab'}), ('leave', {'device': 'tab'}), ('decline', {'device': 'tab'}), ('invite', {'users': []})):
             self.act(self.eve, call, what, 404, **body)
+
+    def test_a_call_that_is_over_is_not_there_for_one_who_came_later(self):
+        before = self.start(self.ann)
+        self.act(self.ann, before, 'leave', device='tab')
+        self.add(self.ann, self.place, self.eve)
+        self.act(self.eve, before, 'decline', 404, device='tab')
+        self.assertIsNotNone(self.act(self.cat, before, 'decline', device='tab')['ended_at'])
+        now = self.start(self.ann)
+        self.assertEqual([now], self.eve.get('/snapshot').data['calls'])
+        self.join(self.eve, now)
+        self.act(self.ann, now, 'leave', device='tab')
+        self.assertIsNotNone(self.act(self.eve, now, 'leave', device='tab')['ended_at'])
 
     def test_the_last_one_who_leaves_ends_the_call_with_a_line(self):
         call = self.start(self.ann)
@@ -10180,6 +10203,8 @@ class TheJanitor(JanitorCase):
         self.age(390)
         done = self.app.janitor.clean()
         self.assertEqual((done['files'], done['messages'], self.there(file)), (0, 0, [0]))
+        self.expect(200, self.ann.post('/admin/clean', {'dry_run': True}))
+        self.assertIn(' event=clean outcome=success user=ann src=127.0.0.1 dry_run=True ', next(self.app.audit.lines()))
 
     def test_removes_images_and_files_by_their_ages_and_keeps_what_is_pinned(self):
         image, pinned = self.share(self.ann, one_pixel()), self.share(self.ann, one_pixel(), pin=True)
