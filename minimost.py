@@ -2862,7 +2862,8 @@ def check_registration(request, db, code):
     """Whether somebody may make an account now; returns the invitation whose code was given, if there is one."""
     app, registration = request.app, request.app.settings.registration
     if not has_owner(db):
-        if not request.is_local and not hmac.compare_digest(digest(code.upper()), digest(app.setup_code)):
+        is_right = app.setup_code and hmac.compare_digest(digest(code.upper()), digest(app.setup_code))
+        if not request.is_local and not is_right:
             raise Refusal(403, 'setup_code_needed', 'Enter the set-up code that the server shows in its terminal.', 'code')
         return None
     if registration == 'closed':
@@ -3108,8 +3109,9 @@ def close_account(request, password: Password, messages: OneOf('keep', 'delete')
 
 
 def require_another_owner(db, user_id):
-    """The last owner stays: nobody else could make another."""
-    if not db.execute("SELECT 1 FROM users WHERE role = 'owner' AND active AND id <> ?", (user_id,)).fetchone():
+    """The last owner stays: nobody else could make another. One who is leaving as well does not count."""
+    owners = {row['id'] for row in db.execute("SELECT id FROM users WHERE role = 'owner' AND active")}
+    if not owners.difference(departures(db), [user_id]):
         raise Refusal(409, 'last_owner', 'The last owner cannot go. Make somebody else an owner first.')
 
 
@@ -7458,6 +7460,7 @@ BACKED_UP_FILES = ('secret.key', 'ca.pem', 'ca-key.pem', 'cert.pem', 'key.pem', 
 BACKED_UP = re.compile('|'.join(map(re.escape, BACKED_UP_DATABASES + list(BACKED_UP_FILES)))
                        + r'|(?:uploads|avatars)/[A-Za-z0-9_-]+')
 BACKUP_NAME = re.compile(r'minimost-(\d{6})-\d{4}-\d\d-\d\d\.zip')
+BACKUP_REMAINS = re.compile(r'backup-[a-z0-9_]{8}|' + BACKUP_NAME.pattern + r'\.part')      # the scratch folder, and the part
 KEPT_BACKUPS = 7
 
 
@@ -7676,8 +7679,17 @@ class Backups:
         finally:
             self._running.release()
 
+    def _sweep(self):
+        """Remove what an interrupted backup left behind; younger ones may be a command's that is at work."""
+        for name in os.listdir(self.folder):
+            path = os.path.join(self.folder, name)
+            if BACKUP_REMAINS.fullmatch(name) and time.time() - os.path.getmtime(path) > DAY:
+                shutil.rmtree(path, ignore_errors=True)
+                unlink(path)
+
     def _make(self):
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        self._sweep()
         there, now = self.listed(), self.app.clock.now()
         number = int(BACKUP_NAME.fullmatch(there[0]['name']).group(1)) + 1 if there else 1
         day = time.strftime('%Y-%m-%d', time.localtime(now / 1000))

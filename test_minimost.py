@@ -3620,6 +3620,12 @@ class TheFirstAccount(unittest.TestCase):
         answer = sign_up(stranger, 'ann', code=self.code().lower())
         self.assertEqual((201, 'owner'), (answer.status, answer.data['user']['role']))
 
+    def test_is_not_given_away_where_there_is_no_code(self):
+        running = serve_folder(self, self.folder)
+        running.app.setup_code = ''
+        answer = sign_up(visitor(self, running, X_Forwarded_For='10.1.2.3'), 'mallory')
+        self.assertEqual((403, 'setup_code_needed'), (answer.status, answer.data['code']))
+
     def test_through_a_trusted_proxy_on_this_machine_needs_the_set_up_code(self):
         running = serve_folder(self, self.folder, trusted_proxies=['127.0.0.1'])
         self.assertEqual(403, sign_up(visitor(self, running), 'mallory').status)
@@ -6909,6 +6915,19 @@ class Roles(PeopleCase):
         self.assertEqual({one['name'] for one in gus.get('/channels').data['channels'] if one['joined']}, {'general', 'random'})
         self.change('adam', gus, role='guest')
 
+    def test_two_owners_who_leave_at_once_are_not_both_let_go(self):
+        olga, other = self.person('olga'), self.newcomer()
+
+        def leave(change):
+            change.execute("UPDATE users SET role = 'member' WHERE id <> ?", (olga.user['id'],))
+            change.update('users', other.user['id'], role='owner')
+            minimost.require_another_owner(change, olga.user['id'])
+            minimost.set_meta(change, minimost.DEPARTING + str(other.user['id']), 'keep')
+            with self.assertRaises(minimost.Refusal):
+                minimost.require_another_owner(change, olga.user['id'])
+            raise minimost.not_found()           # nothing of it stays
+        self.assertRaises(minimost.Refusal, self.app.store.write, leave)
+
     def test_the_last_owner_stays(self):
         olga, otto = self.people('olga', 'otto')
         self.expect(200, self.change('olga', otto, role='admin'))
@@ -9937,6 +9956,19 @@ class RegularBackups(ChatCase):
             self.app.backups.start_when_due()
             self.made()
         self.assertEqual(self.made(), list(range(3, 10)))
+
+    def test_sweep_up_after_those_that_were_interrupted_a_day_ago(self):
+        names = ('backup-ab_12345', 'minimost-000007-2026-06-29.zip.part', 'backup-ab_99999', 'backup-of-the-ship')
+        for name in names:
+            (open(os.path.join(self.elsewhere, name), 'w').close if name.endswith('.part') else
+             lambda: os.mkdir(os.path.join(self.elsewhere, name)))()
+        for name in names[:2] + names[3:]:
+            os.utime(os.path.join(self.elsewhere, name), (1, 1))
+        self.app.backups.start()
+        wait_until(lambda: not self.app.backups.state()['running'])
+        self.assertEqual([name for name in names if os.path.exists(os.path.join(self.elsewhere, name))], list(names[2:]))
+        for name in names[2:]:
+            os.rmdir(os.path.join(self.elsewhere, name))
 
     def test_are_made_at_a_button_of_administrators_who_hear_what_is_wrong(self):
         olga, member = self.person('olga'), self.newcomer()
