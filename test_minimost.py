@@ -15668,6 +15668,7 @@ class CallsInThePage(CallPageCase):
         ann.click('.call-control.share')
         self.rises(bob, 'screen')
         self.assertEqual(len(ann.find_all('.call-tile.screen')), 2)
+        self.check_ends(ann, bob)
         self.check_marks(ann, bob)
         self.check_places(ann)
         report = ann.run('return __calls.report()')
@@ -15677,6 +15678,15 @@ class CallsInThePage(CallPageCase):
         self.leave(bob)
         ann.wait_for('article.system .icon use[href="#icon-phone"]')
         self.assertEqual([line['missed'] for line in self.lines()], [False])
+
+    def check_ends(self, ann, bob):
+        """What ends by itself, by a cable or by the browser's own bar."""
+        ended = "const track = __calls.own[arguments[0]]; track.stop(); track.dispatchEvent(new Event('ended'))"
+        ann.run(ended, 'screen')
+        bob.wait_for("return document.querySelectorAll('.call-tile.screen').length === 1")
+        ann.run(ended, 'microphone')
+        self.rises(bob, 'microphone', 'energy')
+        self.assertFalse(ann.run('return __calls.active.marks.muted'))
 
     def check_marks(self, ann, bob):
         muted = '.call-tile.camera:not(.own) .tile-mark.micoff'

@@ -4,7 +4,7 @@ import {newId} from '../core/dom.js';
 import {listen, state, tell, userName} from '../core/state.js';
 import {callWords as words} from '../text/call-words.js';
 import {toast} from '../views/toast.js';
-import {active, changed, setTrouble} from './active.js';
+import {active, changed, ownPart, setTrouble} from './active.js';
 import {closeAll, openDevices} from './media.js';
 import {Mesh} from './mesh.js';
 import {markAnew, startShowing} from './showing.js';
@@ -130,12 +130,19 @@ document.addEventListener('visibilitychange', () => active.mesh && !document.hid
 
 function onCall(call) {
   if (!active.call || call.id !== active.call.id) return;
-  active.call = call;
   if (call.ended_at !== null) return over(words.lost.call_ended);
+  if (!isInIt(call)) return;
+  active.call = call;
   active.mesh.meet(call.participants);
   changed();
   hangUpUnanswered(call);
   hangUpAlone(call);
+}
+
+/* News from before one joined may come late; that one was put out is heard by the signals. */
+function isInIt(call) {
+  const me = ownPart(call);
+  return Boolean(me) && me.state === 'joined' && me.device === active.device;
 }
 
 function over(text) {

@@ -2,12 +2,13 @@
 import {copyText} from '../core/dom.js';
 import {state, userName} from '../core/state.js';
 import {active} from './active.js';
+import {own} from './media.js';
 
 const MAIN_STATS = ['inbound-rtp', 'outbound-rtp'];
 
 /** Puts `window.__calls` where a test finds it. */
 export function offerReport() {
-  window.__calls = {active, connections: () => peers().map(peer => peer.connection), peers: () => Promise.all(peers().map(facts)), report};
+  window.__calls = {active, own, connections: () => peers().map(peer => peer.connection), peers: () => Promise.all(peers().map(facts)), report};
 }
 
 const peers = () => (active.mesh ? [...active.mesh.peers.values()] : []);
