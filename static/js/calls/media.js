@@ -102,7 +102,7 @@ export async function openScreen() {
   if (obstacle()) return obstacle();
   if (!navigator.mediaDevices.getDisplayMedia) return words.trouble.noScreen;
   try {
-    const stream = await navigator.mediaDevices.getDisplayMedia({video: {frameRate: {max: 30}}, audio: true});
+    const stream = await navigator.mediaDevices.getDisplayMedia({video: {frameRate: {max: 15}}, audio: true});
     for (const track of stream.getTracks()) keepTrack(track.kind === 'audio' ? 'sound' : 'screen', track);
     own.screen.contentHint = 'detail';
     return '';
