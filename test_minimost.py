@@ -10439,7 +10439,8 @@ class Exports(ChatCase):
         wire = Wire('127.0.0.1', self.running.port)
         self.addCleanup(wire.close)
         wire.send(('GET /export/%d HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n' % (self.channel, cookie_line(self.ann))).encode())
-        wait_until(lambda: sum(self.app._long.values()) == 1 and os.listdir(self.app.path('exports')))
+        wait_until(lambda: wire.socket.recv(1, socket.MSG_PEEK))
+        wait_until(lambda: sum(self.app._long.values()) == 1, message='one thread sends it')
         answer = wire.response()
         self.assertEqual((answer.status, len(answer.body)), (200, int(answer.headers['content-length'])))
 
@@ -10469,6 +10470,10 @@ class Exports(ChatCase):
         self.assertEqual((status, output.strip()), (0, '%s holds #%s.' % (path, name)))
         with open(path, encoding='utf-8') as file:
             self.assertIn('All hands', file.read())
+        empty = tempfile.mkdtemp(dir=self.folder)
+        status, output = run(sys.executable, script, 'export', name, path + '.html', '--data', empty)
+        self.assertEqual((status, output.strip(), os.listdir(empty)),
+                         (1, 'There is no chat in %s; --data names its folder.' % empty, []))
         for words in ((name, path), (name, 'deck.doc'), ('nowhere', path + '.json'), (name, path + '.html', '--from', 'soon')):
             status, output = run(sys.executable, script, 'export', *words, '--data', self.app.folder)
             self.assertEqual((status, len(output.strip().splitlines())), (1, 1), output)
