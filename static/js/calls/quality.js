@@ -1,9 +1,9 @@
 /** How good each connection is, in words; and what keeps two pages apart. */
-import {find, findAll, icon, make} from '../core/dom.js';
+import {findAll, icon, make} from '../core/dom.js';
 import {state, userName} from '../core/state.js';
 import {callWords as words} from '../text/call-words.js';
 import {avatar} from '../views/avatar.js';
-import {active, setTrouble} from './active.js';
+import {active, changed, setTrouble} from './active.js';
 
 const LOOK_EVERY = 2000;
 /* Without a connection after so long (ms) the person is told why. */
@@ -23,6 +23,7 @@ async function look(stage) {
   await Promise.all([...mesh.peers.values()].map(grade));
   if (mesh !== active.mesh) return;
   for (const tile of findAll('.call-tile.camera', stage)) show(tile, mesh.peers.get(Number(tile.dataset.user)));
+  changed();
   explain(mesh);
 }
 
@@ -49,16 +50,19 @@ function show(tile, peer) {
   if (!peer) return;
   tile.dataset.quality = peer.quality;
   tile.title = words.quality[peer.quality];
-  if (peer.isConnected) find('.tile-state', tile).textContent = peer.quality === 'good' ? '' : words.quality[peer.quality];
 }
 
 /* -- why two pages do not find each other */
 
 function explain(mesh) {
   const apart = [...mesh.peers.values()].filter(peer => !peer.isConnected && performance.now() - (peer.lostAt || peer.since) > PATIENCE);
+  setTrouble('apart', apart.length ? reasonFor(apart) : '');
+}
+
+function reasonFor(apart) {
   const names = apart.map(peer => userName(peer.userId)).join(', ');
-  const isHidden = apart.some(peer => !offersAddress(peer));
-  setTrouble('apart', !apart.length ? '' : !state.server.stun && isHidden ? words.trouble.noStun : isHidden ? words.trouble.stun(names) : words.trouble.blocked(names));
+  if (apart.every(offersAddress)) return words.trouble.blocked(names);
+  return state.server.stun ? words.trouble.stun(names) : words.trouble.noStun;
 }
 
 /* Whether this end named any address that another machine can reach; a name that ends in .local is known nearby alone. */
@@ -77,7 +81,11 @@ export function drawPeople(list) {
 function personIn(part) {
   const user = state.users.get(part.user_id) || {id: part.user_id};
   const peer = active.mesh.peers.get(part.user_id);
-  const about = part.state === 'ringing' ? words.ringing : peer ? words.quality[peer.quality || 'connecting'] : words.you;
-  return make('div', {className: 'call-person'}, avatar(user, 28), make('span', {className: 'grow'}, make('b', {className: 'ellipsis', dir: 'auto'}, userName(part.user_id)), make('small', {}, about)),
-    part.hand ? icon('hand', 16) : null, part.muted ? icon('micoff', 16) : null);
+  const names = make('span', {className: 'grow'}, make('b', {className: 'ellipsis', dir: 'auto'}, userName(part.user_id)), make('small', {}, sayState(part, peer)));
+  return make('div', {className: 'call-person'}, avatar(user, 28), names, part.hand ? icon('hand', 16) : null, part.muted ? icon('micoff', 16) : null);
+}
+
+function sayState(part, peer) {
+  if (part.state === 'ringing') return words.ringing;
+  return peer ? words.quality[peer.quality || 'connecting'] : words.you;
 }

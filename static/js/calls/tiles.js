@@ -47,7 +47,7 @@ function drawTile(root, {key, kind, part}) {
 
 function makeTile(key, kind, part) {
   const pin = make('button', {type: 'button', className: 'tile-pin'}, icon('pin', 16));
-  const video = make('video', {autoplay: true, muted: true, playsInline: true, disablePictureInPicture: false});
+  const video = make('video', {autoplay: true, muted: true, playsInline: true, tabIndex: -1});
   const tile = make('article', {className: `call-tile ${kind}`, 'data-tile': key}, video,
     make('span', {className: 'tile-face'}, avatar(state.users.get(part.user_id) || {id: part.user_id}, 84)),
     make('span', {className: 'tile-state', role: 'status'}), make('span', {className: 'tile-name'}), pin);
@@ -86,9 +86,15 @@ function sign(name, text) {
 }
 
 function drawState(tile, part, peer, isOwn) {
-  const text = part.state === 'ringing' ? words.ringing : isOwn || (peer && peer.isConnected) ? '' : peer && peer.wasConnected ? words.quality.mending : words.connecting;
+  const text = isOwn ? '' : sayState(part, peer);
   const element = find('.tile-state', tile);
   if (element.textContent !== text) element.textContent = text;
+}
+
+function sayState(part, peer) {
+  if (part.state === 'ringing') return words.ringing;
+  if (peer && peer.isConnected) return ['fair', 'poor'].includes(peer.quality) ? words.quality[peer.quality] : '';
+  return peer && peer.wasConnected ? words.quality.mending : words.connecting;
 }
 
 /* One large and the others small below it, or all alike. */

@@ -82,10 +82,15 @@ function drawButton() {
   if (button.hidden) return;
   const call = callIn(channel.id);
   const count = call ? joinedIn(call).length : 0;
-  const text = call && !isOwn(call) ? words.join : words.call;
+  const [text, about] = sayButton(call, count);
   button.classList.toggle('live', Boolean(call));
   button.replaceChildren(icon('phone', 18), make('span', {}, text));
-  label(button, call ? (isOwn(call) ? words.backToCall : words.joinCall(count)) : words.startCall);
+  label(button, about);
+}
+
+function sayButton(call, count) {
+  if (!call) return [words.call, words.startCall];
+  return isOwn(call) ? [words.call, words.backToCall] : [words.join, words.joinCall(count)];
 }
 
 function drawBar() {
