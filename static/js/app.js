@@ -1,6 +1,6 @@
 /** Starts the page: who is here, the frame, the features, then news. */
 import {ApiError, get} from './core/api.js';
-import {claim, fill, find, useWords} from './core/dom.js';
+import {claim, fill, find, styled, useWords} from './core/dom.js';
 import {loadSnapshot, startFeed} from './core/feed.js';
 import {startOutbox} from './core/outbox.js';
 import {listen, resetToken, tell} from './core/state.js';
@@ -8,19 +8,20 @@ import {mayBeSignedIn, noteSignedIn} from './core/store.js';
 import {words} from './text/words.js';
 import {startAppearance} from './views/appearance.js';
 import {startComposer} from './views/composer.js';
+import {onMessageDrawn} from './views/message.js';
 import {startRouting} from './views/routing.js';
 import {startSidebar} from './views/sidebar.js';
 import {redraw, startTimeline} from './views/timeline.js';
-import {toast} from './views/toast.js';
+import {fetched} from './views/toast.js';
 import {startTopbar} from './views/topbar.js';
 import './features/connection.js';
 import './features/drafts.js';
-import './features/reading.js';
 import './features/replies.js';
-import './features/uploads.js';
 
 /* What nobody needs to see and write comes once the page stands: what a key may ask for at once, the rest a moment later. */
 const NEXT = [
+  () => import('./features/reading.js'),
+  () => import('./features/uploads.js'),
   () => import('./features/channel-keys.js'),
   () => import('./features/message-actions.js'),
   () => import('./features/editing.js'),
@@ -28,7 +29,6 @@ const NEXT = [
 ];
 const SOON = [
   () => import('./features/alert.js'),
-  () => import('./features/completion.js'),
   () => import('./features/shortcodes.js'),
   () => import('./features/outsiders.js'),
   () => import('./features/reactions.js'),
@@ -40,8 +40,6 @@ const SOON = [
   () => import('./features/typing.js'),
   () => import('./features/message-keys.js'),
   () => import('./features/selection.js'),
-  () => import('./features/code-colours.js'),
-  () => import('./features/players.js'),
   () => import('./features/previews.js'),
   () => import('./features/voice.js'),
   () => import('./features/notify.js'),
@@ -51,8 +49,19 @@ const SOON = [
   () => import('./views/menu.js'),
   () => import('./views/form.js'),
 ];
-const FIRST_MOVES = ['pointermove', 'pointerdown', 'keydown', 'focusin'];
+const FIRST_MOVES = ['pointermove', 'pointerdown', 'keydown'];
 const SOON_AT_LATEST = 600;
+
+/* What only some messages need comes when the first of them is drawn. */
+const ON_FIRST_SIGHT = {
+  '.code-block': () => import('./features/code-colours.js'),
+  'figure.media': () => import('./features/players.js'),
+};
+
+/* What only helps with writing comes with the first letter. */
+const ON_FIRST_INPUT = [
+  () => import('./features/completion.js'),
+];
 
 /* What has a button and more than that to do comes as soon, or with the first use of the button. */
 const SOON_WITH_BUTTON = {
@@ -68,10 +77,10 @@ const ON_FIRST_USE = {
   '#channel-menu, .set-topic': () => import('./features/channel-menu.js'),
   '#members, .add-people': () => import('./features/members.js'),
   '#add-direct, #new-message': () => import('./features/direct.js'),
-  '#jump': () => import('./features/switcher.js'),
+  '#jump': () => dressed(import('./features/switcher.js'), 'switcher'),
   '#search': () => import('./features/search.js'),
   '#profile': () => import('./features/account.js'),
-  'a.picture': () => import('./features/lightbox.js'),
+  'a.picture': () => dressed(import('./features/lightbox.js'), 'lightbox'),
 };
 
 /* The sections of the settings, fetched when they are first opened. */
@@ -89,11 +98,14 @@ const SETTINGS = [
 
 /* What takes the place of the conversation at an address `#/NAME` of its own, fetched when it is first opened. */
 const PAGES = {
-  'admin': () => import('./features/admin.js'),
+  'admin': () => dressed(import('./features/admin.js'), 'admin', 'admin-lists', 'joining'),
 };
 
 const PHONE = matchMedia('(max-width: 719px)');
 const RETRY = 3000;
+
+/* Code together with the style sheets that only it needs. */
+const dressed = async (module, ...sheets) => (await Promise.all([module, styled(...sheets)]))[0];
 
 function loadOnFirstUse(event) {
   for (const [selector, load] of Object.entries(ON_FIRST_USE)) {
@@ -103,9 +115,9 @@ function loadOnFirstUse(event) {
     event.stopPropagation();
     event.preventDefault();
     /* News may have drawn the button anew meanwhile. */
-    load().then(() => (button.isConnected ? button : find(selector)).click(), () => {
-      ON_FIRST_USE[selector] = load;
-      toast(words.noServer, {name: 'unplug'});
+    fetched(load()).then(loaded => {
+      if (loaded) (button.isConnected ? button : find(selector)).click();
+      else ON_FIRST_USE[selector] = load;
     });
   }
 }
@@ -114,8 +126,8 @@ const isForNewTab = (event, button) => button.href && (event.ctrlKey || event.me
 
 /* Anybody may tell `show-settings` with the name of a section, or with nothing for the first. */
 async function showSettings(name) {
-  const loads = [() => import('./views/settings.js'), ...SETTINGS].map(load => load());
-  const loaded = await Promise.all(loads).catch(() => toast(words.noServer, {name: 'unplug'}));
+  const loads = [dressed(import('./views/settings.js'), 'settings', 'joining'), ...SETTINGS.map(load => load())];
+  const loaded = await fetched(Promise.all(loads));
   if (loaded) loaded[0].openSettings(name);
 }
 
@@ -151,21 +163,29 @@ async function loadAll(loads) {
   if (missing.length) setTimeout(loadAll, RETRY, missing);
 }
 
+/* First what there is to read, then the rest, which a first move may want at once. */
 function loadTheRestSoon() {
-  requestAnimationFrame(() => loadAll(NEXT));
-  const load = () => {
-    clearTimeout(timer);
-    for (const kind of FIRST_MOVES) document.removeEventListener(kind, load, true);
-    loadAll([...SOON, ...Object.values(SOON_WITH_BUTTON)]);
-  };
-  const timer = setTimeout(load, SOON_AT_LATEST);
-  for (const kind of FIRST_MOVES) document.addEventListener(kind, load, true);
+  const moved = new Promise(resolve => FIRST_MOVES.forEach(kind => document.addEventListener(kind, resolve, {capture: true, once: true})));
+  const shown = new Promise(resolve => listen('timeline-moved', resolve));
+  const late = shown.then(() => new Promise(resolve => setTimeout(resolve, SOON_AT_LATEST)));
+  Promise.race([moved, shown]).then(() => loadAll(NEXT));
+  Promise.race([moved, late]).then(() => loadAll([...SOON, ...Object.values(SOON_WITH_BUTTON)]));
+  document.addEventListener('input', () => loadAll(ON_FIRST_INPUT), {capture: true, once: true});
+  onMessageDrawn(loadOnFirstSight);
+}
+
+function loadOnFirstSight(article) {
+  for (const [selector, load] of Object.entries(ON_FIRST_SIGHT)) {
+    if (!find(selector, article)) continue;
+    delete ON_FIRST_SIGHT[selector];
+    loadAll([load]);
+  }
 }
 
 async function signIn() {
   for (;;) {
     try {
-      if (resetToken()) await (await import('./views/reset.js')).resetPage(resetToken());
+      if (resetToken()) await (await dressed(import('./views/reset.js'), 'sign-in', 'joining')).resetPage(resetToken());
       if (!mayBeSignedIn()) await greet();
       return await loadSnapshot();
     } catch (error) {
@@ -178,7 +198,7 @@ async function signIn() {
 
 /* Where nobody is known to be signed in, the server says so without refusing anything. */
 async function greet() {
-  const [welcome, {signInPage}] = await Promise.all([get('/welcome'), import('./views/sign-in.js')]);
+  const [welcome, {signInPage}] = await Promise.all([get('/welcome'), dressed(import('./views/sign-in.js'), 'sign-in', 'joining')]);
   if (!welcome.signed_in) await signInPage(welcome);
 }
 

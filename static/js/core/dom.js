@@ -77,6 +77,23 @@ export function drawingText(text, x, y, size) {
   return element;
 }
 
+const sheets = new Map();
+
+/** Resolves once the style sheets `names`, which come with what they dress, are there or cannot be had. */
+export const styled = (...names) => Promise.all(names.map(name => {
+  if (!sheets.has(name)) sheets.set(name, loadSheet(name));
+  return sheets.get(name);
+}));
+
+function loadSheet(name) {
+  return new Promise(resolve => {
+    const link = make('link', {rel: 'stylesheet', href: `/static/css/${name}.css`});
+    link.addEventListener('load', resolve);
+    link.addEventListener('error', () => { sheets.delete(name); link.remove(); resolve(); });
+    document.head.append(link);
+  });
+}
+
 /** A copy of `<template id="NAME-template">` with its slots filled; one element, or a fragment when the template has several. */
 export function fill(name, slots = {}) {
   const copy = document.getElementById(`${name}-template`).content.cloneNode(true);
@@ -128,6 +145,9 @@ export function keepScroll(scroller, change) {
   const now = anchor && findAll('article', scroller).find(row => row.dataset.key === anchor.dataset.key);
   if (now) scroller.scrollTop += now.getBoundingClientRect().top - before;
 }
+
+/** Whether somebody looks at this page now. */
+export const isLookedAt = () => !document.hidden && document.hasFocus();
 
 /** Puts text on the clipboard, also where plain HTTP hides `navigator.clipboard`. */
 export async function copyText(text) {

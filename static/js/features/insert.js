@@ -4,6 +4,7 @@ import {listen} from '../core/state.js';
 import {words} from '../text/words.js';
 import {addTool, messageBox} from '../views/composer.js';
 import {addShortcut, shownKeys} from '../views/shortcuts.js';
+import {fetched} from '../views/toast.js';
 
 const EMOJI_KEYS = 'Ctrl+Shift+E';
 const TOOLS = [
@@ -33,8 +34,8 @@ function toolButton({id, icon: name, size, text, keys, popup, run}) {
 }
 
 async function insertEmoji(button) {
-  const {pickEmoji} = await import('../views/emoji-picker.js');
-  pickEmoji(button, put);
+  const picker = await fetched(import('../views/emoji-picker.js'));
+  if (picker) picker.pickEmoji(button, put);
 }
 
 function put(text) {

@@ -1,6 +1,6 @@
 /** Draws attention to new messages by a notification, a sound and a shake: once for all tabs of this browser, and not where one is looking. */
 import {attentionFor, hasKeyword} from '../core/attention.js';
-import {findAll} from '../core/dom.js';
+import {findAll, isLookedAt} from '../core/dom.js';
 import {isLeading} from '../core/feed.js';
 import {preference} from '../core/preferences.js';
 import {isForMe, isNews, listen, state, tell} from '../core/state.js';
@@ -49,7 +49,7 @@ function onMessage(message) {
   if (isLeading()) consider(message, kind);
 }
 
-const isLookingAt = channelId => !document.hidden && document.hasFocus() && state.channelId === channelId;
+const isLookingAt = channelId => isLookedAt() && state.channelId === channelId;
 
 function consider(message, kind) {
   pending.set(message.id, {message, kind});

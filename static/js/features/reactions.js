@@ -6,10 +6,10 @@ import {emojiName} from '../text/emoji.js';
 import {laterWords} from '../text/later-words.js';
 import {words} from '../text/words.js';
 import {learnEmoji} from '../views/emoji-names.js';
-import {firstEmoji, noteEmoji, pickEmoji} from '../views/emoji-picker.js';
+import {firstEmoji, noteEmoji} from '../views/emoji-used.js';
 import {addMessageAction, onMessageDrawn} from '../views/message.js';
 import {articleOf, shownMessages} from '../views/timeline.js';
-import {attempt} from '../views/toast.js';
+import {attempt, fetched} from '../views/toast.js';
 
 const IN_TOOLBAR = [0, 1, 2];
 const IN_SHEET = 5;
@@ -126,8 +126,9 @@ function choose(message, article) {
   return openPicker({getBoundingClientRect: () => place}, message.id);
 }
 
-function openPicker(place, messageId) {
-  return pickEmoji(place, emoji => {
+async function openPicker(place, messageId) {
+  const picker = await fetched(import('../views/emoji-picker.js'));
+  if (picker) picker.pickEmoji(place, emoji => {
     toggle(messageId, emoji);
     const article = articleOf(messageId);
     if (article) focusChip(article, emoji);

@@ -1,6 +1,6 @@
 /** What was seen counts as read; what comes in is spoken to those who listen instead of look. */
 import {ApiError, get, post} from '../core/api.js';
-import {find, make} from '../core/dom.js';
+import {find, isLookedAt, make} from '../core/dom.js';
 import {apply, listen, openChannel, state, tell, userName} from '../core/state.js';
 import {plainLine} from '../text/markup.js';
 import {words} from '../text/words.js';
@@ -38,13 +38,13 @@ listen('sent', () => { leftUnread = null; });
 listen('timeline-moved', look);
 addEventListener('focus', look);
 document.addEventListener('visibilitychange', look);
+look();
 
 /* What is in view is read at once here, and a moment later on the server. */
 function look() {
   const channel = openChannel();
   const newest = newestInView();
-  const looking = !document.hidden && document.hasFocus();
-  if (!looking || !channel || !channel.joined || channel.id === leftUnread) return;
+  if (!isLookedAt() || !channel || !channel.joined || channel.id === leftUnread) return;
   if (newest > channel.read_to) noteRead(channel.id, newest);
   if (pending.size && !timer) timer = setTimeout(tellServer, PAUSE);
 }

@@ -35,7 +35,10 @@ function setTray(channelId, items) {
 listen('composer-opened', channelId => setTray(channelId, trayOf(channelId)));
 listen('composer-input', () => waiting.clear());
 
-listen('composer-drawn', form => {
+listen('composer-drawn', addButton);
+if (find('#composer')) addButton(find('#composer'));
+
+function addButton(form) {
   const input = make('input', {type: 'file', id: 'file-input', multiple: true, className: 'visually-hidden', tabIndex: -1, 'aria-label': words.attach});
   input.addEventListener('change', () => { addFiles([...input.files]); input.value = ''; });
   const button = make('button', {type: 'button', className: 'tool', 'aria-label': words.attach, title: words.attach}, icon('plus', 20));
@@ -43,7 +46,7 @@ listen('composer-drawn', form => {
   addTool(form, 'attach', button);
   addTool(form, 'attach', input);
   messageBox().addEventListener('paste', onPaste);
-});
+}
 
 listen('attach-files', ({channelId, files}) => addFiles(files, channelId));
 

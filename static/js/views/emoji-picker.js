@@ -1,14 +1,11 @@
 /** Choosing an emoji: all of them in a popover, on phones in a sheet; what was used lately stands first. */
-import {find, findAll, icon, isComposing, isPhone, isTouch, label, make} from '../core/dom.js';
-import {choosePreference, preference} from '../core/preferences.js';
-import {emojiEntry, emojiName, findEmoji, FIRST_EMOJI, loadEmoji, withTone} from '../text/emoji.js';
+import {find, findAll, icon, isComposing, isPhone, isTouch, label, make, styled} from '../core/dom.js';
+import {choosePreference} from '../core/preferences.js';
+import {emojiEntry, emojiName, findEmoji, loadEmoji, withTone} from '../text/emoji.js';
 import {emojiWords} from '../text/emoji-words.js';
-import {words} from '../text/words.js';
-import {toast} from './toast.js';
+import {emojiInOrder, noteEmoji, skinTone} from './emoji-used.js';
+import {fetched} from './toast.js';
 
-/* Two rows; the first few keep their places while they are used. */
-const KEPT = 18;
-const SETTLED = 5;
 const COLUMNS = 9;
 const PHONE_CELL = 44;
 const PHONE_MARGIN = 24;
@@ -17,23 +14,9 @@ const TABS = {
 };
 const HAND = '✋';
 
-const tone = () => preference('skin_tone', 0);
-const inOrder = () => [...new Set([...preference('emoji_used', []), ...FIRST_EMOJI.map(emoji => withTone(emoji, tone()))])].slice(0, KEPT);
-
-/** The first `count` emoji for the person signed in. */
-export const firstEmoji = count => inOrder().slice(0, count);
-
-/** Notes that an emoji was used. */
-export function noteEmoji(emoji) {
-  const order = inOrder();
-  const at = order.indexOf(emoji);
-  if (at >= 0 && at < SETTLED) return;
-  choosePreference('emoji_used', [emoji, ...order.filter(other => other !== emoji)].slice(0, KEPT));
-}
-
 /** Opens the picker at a button or another place; `choose(emoji)` hears what was taken, once the picker is gone. */
 export async function pickEmoji(place, choose) {
-  const loaded = await Promise.all([import('./menu.js'), loadEmoji()]).catch(() => toast(words.noServer, {name: 'unplug'}));
+  const loaded = await fetched(Promise.all([import('./menu.js'), loadEmoji(), styled('emoji')]));
   if (!loaded) return;
   const [{openPopover}, {groups}] = loaded;
   const picker = draw(groups);
@@ -99,7 +82,7 @@ function take(picker, button) {
 function drawList(picker) {
   const {groups, search, list} = picker;
   const found = findEmoji(search.value);
-  const shown = search.value.trim() ? [{name: 'found', entries: found}] : [{name: 'used', entries: inOrder().map(emoji => ({emoji}))}, ...groups];
+  const shown = search.value.trim() ? [{name: 'found', entries: found}] : [{name: 'used', entries: emojiInOrder().map(emoji => ({emoji}))}, ...groups];
   list.replaceChildren(...shown.filter(({entries}) => entries.length).map(group => drawGroup(picker, group)));
   if (!list.children.length) list.append(make('p', {className: 'muted', role: 'status'}, emojiWords.nothing));
   list.scrollTop = 0;
@@ -115,7 +98,7 @@ function rowsOf(cells, columns) {
 
 function drawGroup({columns}, {name, entries}) {
   const title = make('h3', {id: `emoji-${name}`}, emojiWords.groups[name]);
-  const cells = entries.map(({emoji}, index) => cell(name === 'used' ? emoji : withTone(emoji, tone()), `emoji-${name}-${index}`));
+  const cells = entries.map(({emoji}, index) => cell(name === 'used' ? emoji : withTone(emoji, skinTone()), `emoji-${name}-${index}`));
   const group = make('section', {role: 'group', 'aria-labelledby': title.id, 'data-name': name}, title, make('div', {className: 'emoji-grid'}, ...cells));
   group.style.setProperty('--rows', Math.ceil(entries.length / columns));
   return group;
@@ -202,7 +185,7 @@ function drawFoot(picker) {
 }
 
 function toneButton(picker) {
-  const hand = make('span', {className: 'glyph', 'aria-hidden': 'true'}, withTone(HAND, tone()));
+  const hand = make('span', {className: 'glyph', 'aria-hidden': 'true'}, withTone(HAND, skinTone()));
   const button = make('button', {type: 'button', className: 'tone-button', 'aria-expanded': 'false'}, emojiWords.skinTone, hand);
   button.addEventListener('click', () => drawTones(picker));
   return button;
@@ -210,13 +193,13 @@ function toneButton(picker) {
 
 function drawTones(picker) {
   const buttons = emojiWords.tones.map((name, number) => {
-    const button = make('button', {type: 'button', className: 'glyph', value: number, 'aria-pressed': String(number === tone())}, withTone(HAND, number));
+    const button = make('button', {type: 'button', className: 'glyph', value: number, 'aria-pressed': String(number === skinTone())}, withTone(HAND, number));
     label(button, name);
     button.addEventListener('click', () => chooseTone(picker, number));
     return button;
   });
   picker.foot.replaceChildren(make('div', {className: 'tones', role: 'group', 'aria-label': emojiWords.skinTone}, ...buttons));
-  buttons[tone()].focus();
+  buttons[skinTone()].focus();
 }
 
 function chooseTone(picker, number) {

@@ -6,7 +6,7 @@ import {keep, kept} from '../core/store.js';
 import {words} from '../text/words.js';
 import {fillNotice} from './composer.js';
 import {showChannel, showEmpty} from './timeline.js';
-import {toast} from './toast.js';
+import {fetched} from './toast.js';
 
 const PAGE = /^#\/([a-z]+)(?:\/([a-z]+))?$/;
 const pages = new Map();
@@ -54,7 +54,7 @@ function openPage() {
 }
 
 async function fetchPage(name, part) {
-  const loaded = await pages.get(name)().catch(() => toast(words.noServer, {name: 'unplug'}));
+  const loaded = await fetched(pages.get(name)());
   if (loaded && state.page && state.page.name === name) tell(`page-${name}`, part);
 }
 

@@ -1,6 +1,6 @@
 /** The messages of the open channel: opening, following, paging, jumping. */
 import {ApiError} from '../core/api.js';
-import {distanceToEnd, find, firstInView, keepScroll, make, setSlot} from '../core/dom.js';
+import {distanceToEnd, find, firstInView, isLookedAt, keepScroll, make, setSlot} from '../core/dom.js';
 import {listen, openChannel, state, tell} from '../core/state.js';
 import {MessageWindow} from '../core/window.js';
 import {words} from '../text/words.js';
@@ -52,6 +52,7 @@ export function showEmpty(title, text, action = null) {
   view.window = null;
   rows().replaceChildren(make('div', {className: 'empty'}, make('h2', {}, title), make('p', {}, text), action));
   updatePill();
+  tell('timeline-moved');
 }
 
 function startView(channelId) {
@@ -195,8 +196,7 @@ function onMessage(message) {
 
 function onNews(message, newestBefore) {
   if (!view.following) view.news += 1;
-  const away = document.hidden || !document.hasFocus() || !view.following;
-  if (away && view.dividerAfter === null) view.dividerAfter = newestBefore;
+  if (view.dividerAfter === null && !(isLookedAt() && view.following)) view.dividerAfter = newestBefore;
   tell('news', message);
 }
 

@@ -51,6 +51,12 @@ export async function attempt(act) {
   }
 }
 
+/** What was to be fetched with its first use; where it cannot be, a toast says so and this gives null. */
+export const fetched = promise => promise.catch(() => {
+  toast(words.noServer, {name: 'unplug'});
+  return null;
+});
+
 /** Shows, changes or takes away the banner called `id`; nothing as `content` takes it away. */
 export function banner(id, content) {
   const old = document.getElementById(id);
