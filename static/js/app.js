@@ -50,7 +50,9 @@ const SOON = [
   () => import('./views/form.js'),
 ];
 const FIRST_MOVES = ['pointermove', 'pointerdown', 'keydown'];
+/* How long (ms) after there is something to read the rest comes unasked, and how long it waits for that. */
 const SOON_AT_LATEST = 600;
+const SHOWN_AT_LATEST = 3000;
 
 /* What only some messages need comes when the first of them is drawn. */
 const ON_FIRST_SIGHT = {
@@ -101,6 +103,7 @@ const PAGES = {
   'admin': () => dressed(import('./features/admin.js'), 'admin', 'admin-lists', 'joining'),
 };
 
+const wait = time => new Promise(resolve => setTimeout(resolve, time));
 const PHONE = matchMedia('(max-width: 719px)');
 const RETRY = 3000;
 
@@ -166,8 +169,8 @@ async function loadAll(loads) {
 /* First what there is to read, then the rest, which a first move may want at once. */
 function loadTheRestSoon() {
   const moved = new Promise(resolve => FIRST_MOVES.forEach(kind => document.addEventListener(kind, resolve, {capture: true, once: true})));
-  const shown = new Promise(resolve => listen('timeline-moved', resolve));
-  const late = shown.then(() => new Promise(resolve => setTimeout(resolve, SOON_AT_LATEST)));
+  const shown = Promise.race([new Promise(resolve => listen('timeline-moved', resolve)), wait(SHOWN_AT_LATEST)]);
+  const late = shown.then(() => wait(SOON_AT_LATEST));
   Promise.race([moved, shown]).then(() => loadAll(NEXT));
   Promise.race([moved, late]).then(() => loadAll([...SOON, ...Object.values(SOON_WITH_BUTTON)]));
   document.addEventListener('input', () => loadAll(ON_FIRST_INPUT), {capture: true, once: true});
@@ -204,7 +207,7 @@ async function greet() {
 
 function explainAndWait(error) {
   find('#app').replaceChildren(fill('banner', {title: words.noLinkTitle, text: error.message}));
-  return new Promise(resolve => setTimeout(resolve, RETRY));
+  return wait(RETRY);
 }
 
 function startViews() {
