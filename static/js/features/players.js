@@ -6,7 +6,7 @@ import {drawCard, onMessageDrawn} from '../views/message.js';
 
 /* What has been drawn in the open channel, by message and file. */
 const drawn = new Map();
-let channelId = null;
+let {channelId} = state;
 
 listen('route', () => {
   if (channelId === state.channelId) return;
