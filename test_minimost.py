@@ -15481,7 +15481,8 @@ def without_features(source, *names):
     """The text of app.js without what imports these features."""
     for name in names:
         path = re.escape('./features/%s.js' % name)
-        found = re.compile(r"^import '%s';\n|(?:'[^'\n]*': )?(?:\(\) => )?import\('%s'\)[,;]? ?" % (path, path), re.MULTILINE)
+        found = re.compile(r"^import '%s';\n|(?:'[^'\n]*': )?(?:\(\) => )?(?:dressed\()?import\('%s'\)(?:(?:, '[\w-]+')+\))?[,;]? ?"
+            % (path, path), re.MULTILINE)
         source, count = found.subn('', source)
         if not count:
             raise AssertionError('app.js imports no feature ' + name)
