@@ -621,7 +621,7 @@ SETTINGS = tuple(Setting(*row) for row in (
 
 
 # What is read at the start alone, or would lock everybody out of the page on which it was changed.
-SETTINGS_OF_THE_START = ('host', 'port', 'mdns_name', 'channels', 'stun_port')
+SETTINGS_OF_THE_START = ('host', 'port', 'mdns_name', 'channels', 'stun_port', 'backup_dir')
 
 
 class Settings:
@@ -903,7 +903,8 @@ MIGRATIONS = {                   # schema name: one script per version; never ch
             at INTEGER NOT NULL,
             PRIMARY KEY (alert_id, user_id)) WITHOUT ROWID;
         """,
-             'ALTER TABLE chat.files ADD COLUMN removed_at INTEGER;'),
+             'ALTER TABLE chat.files ADD COLUMN removed_at INTEGER;',
+             'CREATE INDEX chat.saved_message ON saved (message_id);'),
     'presence': ("""
         CREATE TABLE presence.seen (user_id INTEGER PRIMARY KEY, at INTEGER NOT NULL);
         CREATE TABLE presence.noted (event_id INTEGER NOT NULL);
@@ -1682,6 +1683,7 @@ HASHES_AT_ONCE, HASHES_WAITING = 2, 16
 SCRYPT = (2 ** 14, 8, 1)         # N, r, p of RFC 7914: 16 MB and about 50 ms
 PBKDF2_ROUNDS = 240000
 SESSION_DAYS = 400
+MOST_SESSIONS = 100              # of one person; the newest stay
 ACTIVITY_SECONDS = 600           # how exactly the last use of a session is written down
 LOCKS_KEPT = 10000
 THROTTLES_KEPT = 20000
@@ -1784,6 +1786,8 @@ class Sessions:
     def begin(self, change, user_id, agent, address):
         """Open a session in a change; returns the cookie's value."""
         key = token(self.random_bytes)
+        self.end(change, 'id IN (SELECT id FROM sessions WHERE user_id = ? ORDER BY id DESC LIMIT -1 OFFSET ?)',
+                 user_id, MOST_SESSIONS - 1)
         change.insert('sessions', token_hash=digest(key), user_id=user_id, agent=agent[:200], address=address,
                       created_at=change.now, active_second=self.service.seconds())
         return key + '.' + self._sign(key)

@@ -3838,6 +3838,14 @@ class Sessions(ChatCase):
         self.expect(200, client.post('/login', {'username': person.user['username'], 'password': password}))
         return client
 
+    def test_of_one_person_only_the_newest_stay(self):
+        with mock.patch.object(minimost, 'MOST_SESSIONS', 3):
+            person = self.newcomer()
+            others = [self.log_in(person) for _ in range(3)]
+        self.expect(401, person.get('/me'))
+        for other in others:
+            self.expect(200, other.get('/me'))
+
     def test_a_tampered_cookie_opens_nothing(self):
         ann = self.person('ann')
         good = ann.cookies['minimost']
@@ -16007,6 +16015,8 @@ def run_together(names, arguments):
 def main(arguments):
     """Run the tests that the arguments choose; returns the exit status."""
     classes = classes_chosen([argument for argument in arguments if not argument.startswith('--')])
+    if hasattr(signal, 'SIGTERM'):
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))        # what runs at the exit ends the browsers
     if '--share' in arguments:
         return run_share(classes)
     if len(classes) > 1:

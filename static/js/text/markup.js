@@ -2,7 +2,7 @@
 import {fill, make} from '../core/dom.js';
 import {addressOf, state} from '../core/state.js';
 
-const FENCE = /^\s*```\s*([\w+#.-]*)\s*$/;
+const FENCE = /^\s*```\s*(?:([\w+#.-]+)\s*)?$/;
 const HEADING = /^(#{1,6})\s+(.+)$/;
 const QUOTE = /^>\s?(.*)$/;
 const BULLET = /^(\s*)[-*•]\s+(.+)$/;
@@ -68,7 +68,7 @@ function breakLines(text) {
 }
 
 function takeCode(lines) {
-  const [, language] = FENCE.exec(lines[0]);
+  const [, language = ''] = FENCE.exec(lines[0]);
   const length = countWhile(lines.slice(1), line => !/^\s*```\s*$/.test(line));
   const code = lines.slice(1, 1 + length).join('\n');
   return [fill('code-block', {code, language}), Math.min(lines.length, length + 2)];
