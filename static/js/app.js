@@ -100,7 +100,7 @@ const SETTINGS = [
 
 /* What takes the place of the conversation at an address `#/NAME` of its own, fetched when it is first opened. */
 const PAGES = {
-  'admin': () => dressed(import('./features/admin.js'), 'admin', 'admin-lists', 'joining'),
+  'admin': () => dressed(import('./features/admin.js'), 'settings', 'admin', 'admin-lists', 'joining'),
 };
 
 const wait = time => new Promise(resolve => setTimeout(resolve, time));
