@@ -1,6 +1,6 @@
 /** Offers the chat as an app, where the browser lets a page: only those do that trust the server. */
 import {make} from '../core/dom.js';
-import {state} from '../core/state.js';
+import {listen, state} from '../core/state.js';
 import {keepForDevice, keptForDevice} from '../core/store.js';
 import {joiningWords as words} from '../text/joining-words.js';
 import {toast} from '../views/toast.js';
@@ -15,16 +15,17 @@ document.head.append(make('link', {rel: 'manifest', href: '/manifest.webmanifest
 addEventListener('beforeinstallprompt', event => {
   event.preventDefault();
   waiting = event;
-  addToSettings();
   if (!keptForDevice('install-offered')) offer();
 });
 addEventListener('appinstalled', () => { waiting = null; });
+listen('show-settings', addToSettings);
 
+/* The settings themselves are fetched when they are opened, not for an offer; where they cannot be, the page says so. */
 async function addToSettings() {
-  if (inSettings) return;
+  const settings = waiting && await import('../views/settings.js').catch(() => null);
+  if (!settings || inSettings) return;
   inSettings = true;
-  const {addSettingsSection} = await import('../views/settings.js');
-  addSettingsSection({name: 'install', icon: 'download', label: words.install, order: 120, run: install, may: () => Boolean(waiting)});
+  settings.addSettingsSection({name: 'install', icon: 'download', label: words.install, order: 120, run: install, may: () => Boolean(waiting)});
 }
 
 /* Once on a device; later it stands in the settings. */

@@ -42,6 +42,6 @@ function giveUp(key, file) {
 /* Moved within one task, a film plays on. */
 function keepFilm(key, film) {
   const before = drawn.get(key);
-  if (before && before.currentTime) film.replaceWith(before);
+  if (before && (before.currentTime || !before.paused)) film.replaceWith(before);
   else drawn.set(key, film);
 }
