@@ -15,9 +15,11 @@ document.head.append(make('link', {rel: 'manifest', href: '/manifest.webmanifest
 addEventListener('beforeinstallprompt', event => {
   event.preventDefault();
   waiting = event;
-  if (!keptForDevice('install-offered')) offer();
 });
 addEventListener('appinstalled', () => { waiting = null; });
+document.addEventListener('visibilitychange', () => {
+  if (waiting && !document.hidden && !keptForDevice('install-offered')) offer();
+});
 listen('show-settings', addToSettings);
 
 /* The settings themselves are fetched when they are opened, not for an offer; where they cannot be, the page says so. */
@@ -28,7 +30,7 @@ async function addToSettings() {
   settings.addSettingsSection({name: 'install', icon: 'download', label: words.install, order: 120, run: install, may: () => Boolean(waiting)});
 }
 
-/* Once on a device; later it stands in the settings. */
+/* Once on a device, and to somebody who comes back: who has just come wants to read what the offer would cover. Later it stands in the settings. */
 function offer() {
   keepForDevice('install-offered', true);
   toast(words.installOffer(state.settings.name), {name: 'download', action: {label: words.installNow, run: install}});
