@@ -14430,7 +14430,7 @@ class OnThePhone(FeatureCase):
         message = self.write('Press me long')
         self.page.wait_for("return performance.getEntriesByType('resource').some(entry => entry.name.endsWith('/reactions.js'))")
         self.page.gesture(self.page.centre("article[data-id='%d'] .text" % message), hold=.6)
-        self.page.wait_for("return document.querySelectorAll('.reaction-row button').length === 6")
+        self.page.wait_for("return document.querySelectorAll('.reaction-row button').length === 6 && !document.getAnimations().length")
         self.page.click('.reaction-row button')
         self.page.wait_for("article[data-id='%d'] .reaction[aria-pressed=true]" % message)
 

@@ -158,13 +158,15 @@ document.addEventListener('pointerdown', event => {
   press = {x: event.clientX, y: event.clientY, timer: setTimeout(openSheet, LONG_PRESS, message, article)};
 });
 
-/* The sheet rises under the finger: the click that ends the press is not a choice. */
+/* The sheet rises under the finger: the click that ends the press is not a choice, that of the next press is. */
 function openSheet(message, article) {
   openActions(article, message, article);
   const swallow = event => { event.stopPropagation(); event.preventDefault(); };
   document.addEventListener('click', swallow, true);
-  const stop = () => setTimeout(() => document.removeEventListener('click', swallow, true), CLICK_AFTER);
-  for (const kind of ['pointerup', 'pointercancel']) document.addEventListener(kind, stop, {once: true, capture: true});
+  const stop = () => document.removeEventListener('click', swallow, true);
+  const stopSoon = () => setTimeout(stop, CLICK_AFTER);
+  for (const kind of ['pointerup', 'pointercancel']) document.addEventListener(kind, stopSoon, {once: true, capture: true});
+  document.addEventListener('pointerdown', stop, {once: true, capture: true});
 }
 
 document.addEventListener('pointermove', event => {
