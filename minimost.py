@@ -9678,6 +9678,7 @@ class App:
         self.stun, self.mdns = Stun(settings, self.clock, self.core), Mdns(self.clock, random_bytes)
         self.certificates = Certificates(folder, lambda: self.clock.now() / 1000, random_bytes)
         self.assets = Assets(os.path.join(HERE, 'static'))
+        self.news.greetings.append(self._greet)
         if self.assets.version != VERSION:
             settings.problems.append('The folder static/ belongs to version %s, minimost.py is %s: copy both from the same place.' % (
                 self.assets.version, VERSION))
@@ -9799,6 +9800,10 @@ class App:
     def about(self):
         return {'version': VERSION, 'build': self.assets.build, 'origin': self.origin, 'stun': self.stun.port,
                 'now': self.clock.now()}
+
+    def _greet(self, _):
+        """The build that runs now, for a page that knew another boot: a quick restart may have cost it no link."""
+        return [wire('notice', {'code': 'started', 'build': self.assets.build})]
 
     def forget_setup_code(self):
         self.setup_code = ''

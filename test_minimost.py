@@ -3988,6 +3988,14 @@ class TimeOfService(ChatCase):
         for _, chore in minimost.CHORES:
             chore(self.app)
 
+    def test_a_client_whose_connection_idled_away_dials_anew(self):
+        client = self.client()
+        self.expect(200, client.get('/health'))
+        self.assertFalse(client.connection.has_ended())
+        wait_until(lambda: self.jump(31) or client.connection.has_ended())
+        self.expect(200, client.get('/health'))
+        self.assertFalse(client.connection.has_ended())
+
     def test_a_session_that_nobody_uses_ends(self):
         person = self.newcomer()
         self.jump(290)
@@ -6517,6 +6525,7 @@ class KindsOfEvents(LiveCase):
         ear.poll(0)
         states = {value['user_id']: value['state'] for value in ear.values('presence')}
         self.assertEqual(('idle', 'active'), (states[ann.user['id']], states[bob.user['id']]))
+        self.assertEqual([{'code': 'started', 'build': self.app.assets.build}], ear.values('notice'))
 
     def test_one_who_does_not_come_back_after_a_restart_is_told_to_be_offline(self):
         gone, ear = self.newcomer(), self.ear('bob')
@@ -11540,6 +11549,10 @@ class LostLink(PageCase):
         self.ann.close()
         self.bob.close()
 
+    def try_now(self):
+        """Press the button, unless the page tried again by itself meanwhile."""
+        self.page.run("const button = document.querySelector('#connection-banner button'); if (button) button.click()")
+
     def test_a_banner_within_five_seconds_and_all_that_was_missed_without_reload(self):
         self.page.run('window.same = true')
         self.running.stop()
@@ -11553,7 +11566,7 @@ class LostLink(PageCase):
         finally:
             self.start_again()
         self.post(self.bob, 'Missed')
-        press(self.page, '#connection-banner', 'Try now')
+        self.try_now()
         self.page.gone('#connection-banner')
         hears(self.page, 'Missed')
         hears(self.page, 'Written meanwhile')
@@ -11566,7 +11579,7 @@ class LostLink(PageCase):
         self.running.stop()
         self.page.wait_for('#connection-banner')
         self.start_again(build='another')
-        press(self.page, '#connection-banner', 'Try now')
+        self.try_now()
         self.page.wait_for('#version-banner')
         self.assertEqual(self.page.property('#message-text', 'value'), 'Half a thou')
         press(self.page, '#version-banner', 'Reload')

@@ -57,6 +57,7 @@ const NOTICES = {
     Object.assign(state.settings, settings);
     tell('settings');
   },
+  started: ({build}) => build === state.server.build || tell('new-version'),
   waiting: ({username}) => toast(words.waitsForApproval(username), {name: 'info'}),
   reset_link: () => toast(words.resetLinkMade, {name: 'info'}),
 };
