@@ -7627,6 +7627,11 @@ def restore_backup(path, folder):
 
 # -- those that the server makes
 
+def backup_names(folder):
+    """The names of the backups in a folder, which need not exist."""
+    return [name for name in os.listdir(folder) if BACKUP_NAME.fullmatch(name)] if os.path.isdir(folder) else []
+
+
 class Backups:
     """The backups that the server makes by itself or at a button, one at a time; the latest few are kept."""
 
@@ -7640,16 +7645,14 @@ class Backups:
 
     def listed(self):
         """What there is, newest first: [{name, size, created_at}]."""
-        names = os.listdir(self.folder) if os.path.isdir(self.folder) else []
-        found = [(name, os.stat(os.path.join(self.folder, name))) for name in names if BACKUP_NAME.fullmatch(name)]
+        found = [(name, os.stat(os.path.join(self.folder, name))) for name in backup_names(self.folder)]
         return [{'name': name, 'size': about.st_size, 'created_at': int(about.st_mtime * 1000)}
                 for name, about in sorted(found, reverse=True)]
 
     def newest(self):
         """The path of the newest there is, or ''; also where the setting cannot be read and so names another folder."""
         folders = {self.folder, self.app.path('backups')}
-        paths = [os.path.join(folder, name) for folder in folders if os.path.isdir(folder)
-                 for name in os.listdir(folder) if BACKUP_NAME.fullmatch(name)]
+        paths = [os.path.join(folder, name) for folder in folders for name in backup_names(folder)]
         return max(paths, key=os.path.getmtime, default='')
 
     def advice(self):
@@ -8433,7 +8436,7 @@ def plan_cleaning(app, db):
 
 
 def no_more_than_a_share(things, db, count):
-    return things[:max(1, db.execute(count).fetchone()[0] // LARGEST_SHARE)]
+    return things and things[:max(1, db.execute(count).fetchone()[0] // LARGEST_SHARE)]
 
 
 def aged_files(db, kind, now, days):
@@ -8455,9 +8458,11 @@ def aged_messages(db, now, days):
 
 def excess_files(db, going, most):
     """The files over the cap of so many MB, once those that go anyway have gone."""
+    if not most:
+        return []
     rows = [Stored(*row) for row in db.execute('SELECT user_id, id, size %s ORDER BY id' % KEPT_FILES)]
     total = sum(row.size for row in rows if row.id not in going)
-    if not most or total <= most * 10 ** 6:
+    if total <= most * 10 ** 6:
         return []
     pinned = {row['id'] for row in db.execute('SELECT id %s AND %s' % (KEPT_FILES, IS_PINNED))}
     return heaviest_first([row for row in rows if row.id not in going | pinned], total - most * 10 ** 6)
@@ -8465,8 +8470,10 @@ def excess_files(db, going, most):
 
 def excess_messages(db, going, most):
     """The messages over the cap of the database, each taken for as large as the mean."""
+    if not most:
+        return []
     size, count = message_bytes(db), db.execute('SELECT count(*) FROM messages').fetchone()[0]
-    if not most or size <= most * 10 ** 6 or not count:
+    if size <= most * 10 ** 6 or not count:
         return []
     mean = size / count
     rows = db.execute('SELECT user_id, id, ? FROM messages WHERE pinned_at IS NULL ORDER BY id', (mean,))

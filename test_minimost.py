@@ -10021,10 +10021,14 @@ class RegularBackups(ChatCase):
 # SERVICES: the Unix socket, nginx, systemd
 # ======================================================================
 
+def readme():
+    with open(os.path.join(minimost.HERE, 'README.md'), encoding='utf-8') as file:
+        return file.read()
+
+
 def readme_block(language):
     """A fenced block of the README."""
-    with open(os.path.join(minimost.HERE, 'README.md'), encoding='utf-8') as file:
-        return re.search(r'```%s\n(.*?)```' % language, file.read(), re.DOTALL).group(1)
+    return re.search(r'```%s\n(.*?)```' % language, readme(), re.DOTALL).group(1)
 
 
 @unittest.skipUnless(hasattr(socket, 'AF_UNIX'), 'there are no Unix sockets here')
@@ -10196,11 +10200,6 @@ class Systemd(unittest.TestCase):
         found = float(re.search(r'Overall exposure level.*: ([0-9.]+)', output).group(1))
         quoted = float(re.search(r'rates its exposure ([0-9.]+)', readme()).group(1))
         self.assertAlmostEqual(found, quoted, delta=.3)          # versions of systemd differ a little
-
-
-def readme():
-    with open(os.path.join(minimost.HERE, 'README.md'), encoding='utf-8') as file:
-        return file.read()
 
 
 # ======================================================================
