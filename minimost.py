@@ -191,8 +191,7 @@ def save(path, data, mode=0o600):
         os.unlink(temporary)
     with open_private(temporary, mode) as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        sync_file(file)
     replace(temporary, path)
     sync_folder(folder)
 
@@ -206,6 +205,12 @@ def unlink(path):
 def open_private(path, mode=0o600):
     """Create a file with its final mode, so that nobody else can read it for an instant."""
     return open(path, 'xb', opener=lambda name, flags: os.open(name, flags, mode))
+
+
+def sync_file(file):
+    """Bring what was written to an open file to the disk."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def replace(source, target):
@@ -4565,8 +4570,7 @@ def receive_file(request, path):
             piece = request.receive(min(PIECE, left))
             file.write(piece)
             left -= len(piece)
-        file.flush()
-        os.fsync(file.fileno())
+        sync_file(file)
 
 
 # -- download
@@ -7489,8 +7493,7 @@ def write_backup(folder, target, now):
                 sums = {name: pack(archive, name, path) for name, path in parts_to_back_up(folder, scratch)}
                 manifest = {'format': BACKUP_FORMAT, 'version': VERSION, 'created_at': now, 'files': sums}
                 archive.writestr(MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
-            file.flush()
-            os.fsync(file.fileno())
+            sync_file(file)
         replace(part, target)
     except OSError as error:
         raise Trouble('The backup %s cannot be written (%s).' % (target, error.strerror))
@@ -7590,8 +7593,7 @@ def save_and_sum(source, path):
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     with open_private(path) as target:
         found = copy_and_sum(source, target.write)
-        target.flush()
-        os.fsync(target.fileno())
+        sync_file(target)
     return found
 
 
