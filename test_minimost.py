@@ -11019,6 +11019,19 @@ class MessageList(PageCase):
                 return [day && day.innerText, above.innerText]""", text)
             self.assertEqual(said[0], said[1], text)
 
+    def test_what_goes_and_what_changes_move_no_message_below(self):
+        first, second, _, last = self.lines(4)
+        self.load(self.channel)
+        self.page.run("""
+            document.querySelector('article[data-id="%d"]').focus();
+            window.moved = 0;
+            const see = changes => { window.moved += changes.flatMap(change => [...change.removedNodes]).filter(node => node.isConnected).length; };
+            new MutationObserver(see).observe(document.querySelector('#messages'), {childList: true});""" % last)
+        self.bob.delete('/messages/%d' % first)
+        self.bob.patch('/messages/%d' % second, {'text': 'In other words'})
+        self.page.see('In other words', '#messages')
+        self.assertEqual(self.page.run('return [window.moved, Number(document.activeElement.dataset.id)]'), [0, last])
+
     def returns_to_unread(self, count):
         self.page.see(str(count), 'a.channel[href="#/channel/%d"] .channel-end' % self.channel)
         look_at(self.page, self.channel)
@@ -14504,7 +14517,8 @@ class OnThePhone(FeatureCase):
             self.page.click('#open-drawer')
             self.page.click('#' + button)
             self.page.see('Over here, @ann: ' + button, '#panel')
-            self.page.click('#panel .card')
+            self.page.click(self.page.wait_for(
+                "return [...document.querySelectorAll('#panel .card')].find(card => card.innerText.includes('%s'))" % button))
             self.page.wait_for("return location.hash === '#/channel/%d/message/%d'" % (other, message))
             self.page.wait_for('#panel[hidden]')
             self.back_to_the_channel()

@@ -97,39 +97,36 @@ export function messageOf(article) {
   return row ? row.message : null;
 }
 
-/** Makes the children of `container` show `rows`; elements that still fit stay the same, and one that is being edited is left alone. */
+/**
+ * Makes the children of `container` show `rows`; elements that still fit stay the same, and one that is being edited is left alone.
+ * What goes does so first, and what is drawn anew takes the old one's place: an element that is moved loses the focus, and a film in it stops.
+ */
 export function showRows(container, rows) {
   const old = new Map([...container.children].map(element => [element.dataset.key, element]));
-  let place = container.firstElementChild;
-  for (const row of rows) {
+  const wanted = new Set(rows.map(({key}) => key));
+  for (const element of [...container.children]) if (!wanted.has(element.dataset.key)) element.remove();
+  rows.forEach((row, index) => {
     const element = elementFor(row, old.get(row.key));
-    if (element === place) place = place.nextElementSibling;
-    else container.insertBefore(element, place);
-  }
-  removeFrom(place);
+    const place = container.children[index] || null;
+    if (element !== place) container.insertBefore(element, place);
+  });
 }
 
 function elementFor(row, old) {
   if (old && (sameStamp(drawn.get(old).stamp, row.stamp) || old.classList.contains('editing'))) return old;
   const element = row.draw();
   element.dataset.key = row.key;
-  if (old) element.classList.toggle('marked', old.classList.contains('marked'));
   drawn.set(element, row);
-  if (old && old.contains(document.activeElement)) queueMicrotask(() => element.focus({preventScroll: true}));
+  if (!old) return element;
+  element.classList.toggle('marked', old.classList.contains('marked'));
+  if (old.contains(document.activeElement)) queueMicrotask(() => element.focus({preventScroll: true}));
+  old.replaceWith(element);
   return element;
 }
 
 function sameStamp(one, other) {
   if (!Array.isArray(one) || !Array.isArray(other)) return one === other;
   return one.length === other.length && one.every((part, index) => part === other[index]);
-}
-
-function removeFrom(place) {
-  while (place) {
-    const next = place.nextElementSibling;
-    place.remove();
-    place = next;
-  }
 }
 
 let marking = 0;
