@@ -909,7 +909,8 @@ MIGRATIONS = {                   # schema name: one script per version; never ch
             PRIMARY KEY (alert_id, user_id)) WITHOUT ROWID;
         """,
              'ALTER TABLE chat.files ADD COLUMN removed_at INTEGER;',
-             'CREATE INDEX chat.saved_message ON saved (message_id);'),
+             'CREATE INDEX chat.saved_message ON saved (message_id);',
+             'ALTER TABLE chat.calls ADD COLUMN line_id INTEGER;'),
     'presence': ("""
         CREATE TABLE presence.seen (user_id INTEGER PRIMARY KEY, at INTEGER NOT NULL);
         CREATE TABLE presence.noted (event_id INTEGER NOT NULL);
@@ -1333,17 +1334,17 @@ def show(kind, audience, wire=None, moves_members=False):
     return register
 
 
-class AllBut:
-    """The ids of all users but a few."""
+class Those:
+    """The user ids of which something is true at the moment of asking: rights may go while news waits to be heard."""
 
-    def __init__(self, left_out=()):
-        self.left_out = left_out
+    def __init__(self, is_one):
+        self.is_one = is_one
 
     def __contains__(self, user_id):
-        return user_id not in self.left_out
+        return self.is_one(user_id)
 
 
-EVERYBODY = AllBut()
+EVERYBODY = Those(lambda user_id: True)
 
 
 def everybody(news, db, event):
@@ -1361,7 +1362,9 @@ def members(news, db, event):
 def finders(news, db, event):
     """Those who can know of the channel: its members, and of a public one everybody but guests."""
     roll = news.roll(db, event.channel_id)
-    return AllBut(news.with_role(db, 'guest') - set(roll.since)) if roll.public else roll.since
+    if not roll.public:
+        return roll.since
+    return Those(lambda user_id: user_id in roll.since or not news.has_role(user_id, 'guest'))
 
 
 def readers(news, db, event):
@@ -1556,6 +1559,11 @@ class News:
             if role not in self._by_role:
                 self._by_role[role] = {row['id'] for row in db.execute('SELECT id FROM users WHERE role = ?', (role,))}
             return self._by_role[role]
+
+    def has_role(self, user_id, *roles):
+        """Whether a user has one of the roles at this moment."""
+        db = self.app.store.reader()
+        return any(user_id in self.with_role(db, role) for role in roles)
 
     # -- the poll
 
@@ -1997,6 +2005,7 @@ def read_secret(path, random_bytes):
 
 AUDIT_TIME = '%Y-%m-%dT%H:%M:%SZ'
 AUDIT_SAFE = "-._~:@/+,"         # what stands in a value as it is, besides letters and digits
+AUDIT_PIECE = 65536              # bytes of the log that are read at once
 
 
 class Audit:
@@ -2054,8 +2063,20 @@ class Audit:
     def lines(self):
         """Every line there is, the newest first."""
         for path in self.paths():
-            with contextlib.suppress(FileNotFoundError), open(path, encoding='ascii', errors='replace') as file:
-                yield from reversed(file.read().splitlines())
+            with contextlib.suppress(FileNotFoundError), open(path, 'rb') as file:
+                yield from (line.decode('ascii', 'replace') for line in lines_backwards(file, AUDIT_PIECE))
+
+
+def lines_backwards(file, piece):
+    """The lines of a binary file, the last first, without empty ones; so many bytes are read at once, from its end."""
+    place, begun = file.seek(0, os.SEEK_END), b''
+    while place:
+        size = min(piece, place)
+        place = file.seek(place - size)
+        begun, *lines = (file.read(size) + begun).split(b'\n')
+        yield from filter(None, reversed(lines))
+    if begun:
+        yield begun
 
 
 def audit_value(value):
@@ -2858,13 +2879,13 @@ def sign_up(request, username: Username, password: Password, code: Line(0, 64) =
         app.audit.note('invite-use', user=username, src=request.address, invite=invite['id'])
     if cookies:
         return Reply(201, {'user': user}, headers=cookies)
-    app.news.pass_on('notice', {'code': 'waiting', 'username': username}, governors(app.news, request.db))
+    app.news.pass_on('notice', {'code': 'waiting', 'username': username}, governors(app.news))
     return Reply(201, {'user': user, 'waiting': True})
 
 
-def governors(news, db):
-    """The ids of administrators and owners."""
-    return news.with_role(db, 'admin') | news.with_role(db, 'owner')
+def governors(news):
+    """Administrators and owners."""
+    return Those(lambda user_id: news.has_role(user_id, 'admin', 'owner'))
 
 
 def check_registration(request, db, code):
@@ -3470,10 +3491,11 @@ def write_line(change, channel_id, author_id, **data):
 
 
 def add_line(change, kind, channel_id, author_id, data):
-    """Add a line without words, whose data the page puts into words."""
+    """Add a line without words, whose data the page puts into words; returns its id."""
     message_id = change.insert('messages', channel_id=channel_id, user_id=author_id, kind=kind, text='',
                                data=encode(data).decode('utf-8'), created_at=change.now)
     change.tell('message', message_id, channel_id)
+    return message_id
 
 
 # -- making and changing
@@ -4029,17 +4051,17 @@ def reword(app, change, row, **values):
 
 def erase_message(app, change, row):
     """Take the words, the mentions and the files of a message away; an empty one stays in its place."""
-    strip_message(app, change, row)
+    reword(app, change, row, text='', mentions='[]', attached=0, reacted=0, pinned_at=None, deleted=1)
+    drop_parts(app, change, row['id'])
     change.tell('message', row['id'], row['channel_id'])
 
 
-def strip_message(app, change, row):
-    reword(app, change, row, text='', mentions='[]', attached=0, reacted=0, pinned_at=None, deleted=1)
-    for table in ('mentions', 'reactions'):
-        change.execute('DELETE FROM %s WHERE message_id = ?' % table, (row['id'],))
-    file_ids = [one['file_id'] for one in change.execute(
-        'SELECT file_id FROM attachments WHERE message_id = ?', (row['id'],))]
-    change.execute('DELETE FROM attachments WHERE message_id = ?', (row['id'],))
+def drop_parts(app, change, message_id):
+    """Delete what hangs on the words of a message, its files included where no other carries them."""
+    file_ids = [row['file_id'] for row in change.execute(
+        'SELECT file_id FROM attachments WHERE message_id = ?', (message_id,))]
+    for table in ('mentions', 'reactions', 'attachments'):
+        change.execute('DELETE FROM %s WHERE message_id = ?' % table, (message_id,))
     for file_id in file_ids:
         drop_file(app, change, file_id)
 
@@ -5291,23 +5313,15 @@ def set_presence(request, state: OneOf('active', 'idle', 'dnd'), until: Maybe(Wh
     return Reply(204)
 
 
-class MembersNow:
-    """The ids of a channel's members at the moment of asking, but for one."""
-
-    def __init__(self, app, channel_id, left_out):
-        self.app, self.channel_id, self.left_out = app, channel_id, left_out
-
-    def __contains__(self, user_id):
-        roll = self.app.news.roll(self.app.store.reader(), self.channel_id)
-        return user_id != self.left_out and user_id in roll.since
-
-
 @route('POST', '/channels/<channel>/typing', limit='typing')
 def tell_typing(request, channel):
     """Say that one is writing."""
     require_open(channel)
-    request.app.news.pass_on('typing', {'channel_id': channel['id'], 'user_id': request.user_id},
-                             MembersNow(request.app, channel['id'], request.user_id))
+    app, channel_id, writer_id = request.app, channel['id'], request.user_id
+
+    def is_other_member(user_id):
+        return user_id != writer_id and user_id in app.news.roll(app.store.reader(), channel_id).since
+    app.news.pass_on('typing', {'channel_id': channel_id, 'user_id': writer_id}, Those(is_other_member))
     return Reply(204)
 
 
@@ -5326,9 +5340,8 @@ MOST_BYTES_OF_ALL_SIGNALS = 2 ** 25
 MOST_IN_CALL = 50                # people; each page connects with all the others
 PARTICIPANTS_KEPT = 200          # of so many calls the participants are kept
 
-TOOK_PART = 'EXISTS (SELECT 1 FROM participants WHERE call_id = calls.id AND participants.user_id = :user)'
 SEEN_BY = ('(EXISTS (SELECT 1 FROM members WHERE members.channel_id = calls.channel_id AND members.user_id = :user '
-           'AND (ended_at IS NULL OR since_message = 0 OR ' + TOOK_PART + ')) OR '      # the past is not a late joiner's
+           'AND (ended_at IS NULL OR since_message < coalesce(line_id, 1))) OR '       # the past is not a late joiner's
            'EXISTS (SELECT 1 FROM participants WHERE call_id = calls.id AND participants.user_id = :user AND invited))')
 
 Device = Line(1, 64)
@@ -5407,10 +5420,12 @@ def call_reply(request, db, call_id, status=200):
 # -- what is told
 
 def callers(news, db, event):
-    """The channel's members, and those who were invited from elsewhere."""
+    """The channel's members, but those who came after its end without the past, and those who were invited from elsewhere."""
+    call = db.execute('SELECT ended_at, line_id FROM calls WHERE id = ?', (event.ref,)).fetchone()
     invited = [row['user_id'] for row in db.execute(
         'SELECT user_id FROM participants WHERE call_id = ? AND invited', (event.ref,))]
-    return set(news.roll(db, event.channel_id).since).union(invited)
+    end = math.inf if call['ended_at'] is None else call['line_id'] or 1
+    return {user_id for user_id, since in news.roll(db, event.channel_id).since.items() if since < end}.union(invited)
 
 
 @show('call', callers)
@@ -5602,12 +5617,12 @@ def end_call(app, change, call):
                              (call['id'],)).fetchall()
     for row in parting:
         stand_up(app, change, call, row['user_id'], 'left' if row['state'] == 'joined' else 'missed')
-    change.update('calls', call['id'], ended_at=change.now)
     tell_call(change, call)
     row = change.execute('SELECT * FROM calls WHERE id = ?', (call['id'],)).fetchone()
-    add_line(change, 'call', call['channel_id'], row['started_by'], {
+    line_id = add_line(change, 'call', call['channel_id'], row['started_by'], {
         'call_id': call['id'], 'seconds': max(0, app.service.seconds() - row['started_second']),
         'missed': is_missed(change, call)})
+    change.update('calls', call['id'], ended_at=change.now, line_id=line_id)
 
 
 def is_missed(db, call):
@@ -5817,7 +5832,7 @@ def show_alert(app, db, event):
 
 
 def oneself_and_governors(news, db, event):
-    return {event.user_id} | governors(news, db)
+    return Those(lambda user_id: user_id == event.user_id or user_id in governors(news))
 
 
 @show('acknowledged', oneself_and_governors)
@@ -8537,7 +8552,12 @@ def carry_out_cleaning(app, plan):
     app.store.write(lambda change: [change.tell('channel', channel_id, channel_id) for channel_id in channels - {None}])
     while app.store.reader().execute('PRAGMA chat.freelist_count').fetchone()[0] > PAGES_AT_ONCE and app.store.write(give_back):
         continue
-    app.audit.note('clean', src='console', files=len(plan.files), messages=len(plan.messages))
+
+
+def note_cleaning(app, done):
+    """Write down what a pass took away that nobody asked for in the page, where the request leaves a line."""
+    if (done['files'] or done['messages']) and not done['waiting'] and not done['dry_run']:
+        app.audit.note('clean', src='console', files=done['files'], messages=done['messages'])
 
 
 def give_back(change):
@@ -8564,7 +8584,9 @@ def forget_message(app, change, message_id):
     row = change.execute('SELECT * FROM messages WHERE id = ?', (message_id,)).fetchone()
     if row is None:
         return None
-    strip_message(app, change, row)
+    for before, after in REWORDINGS:
+        before(app, change, row)
+    drop_parts(app, change, message_id)
     for table in ('saved', 'previews'):
         change.execute('DELETE FROM %s WHERE message_id = ?' % table, (message_id,))
     change.execute('DELETE FROM messages WHERE id = ?', (message_id,))
@@ -8615,7 +8637,7 @@ class Janitor:
     def _clean_by_itself(self):
         """On a thread of its own: the other chores cannot wait until very much is deleted."""
         try:
-            self.clean()
+            note_cleaning(self.app, self.clean())
         except (Refusal, OSError, sqlite3.Error) as error:
             print('The cleaning could not be finished: %s' % getattr(error, 'words', error), file=sys.stderr)
         finally:
@@ -8655,7 +8677,9 @@ def get_storage(request):
 def clean_up(request, dry_run: Truth() = False, sure: Truth() = False):
     """Delete what the settings no longer keep, or say what that would be."""
     request.note(dry_run=dry_run, sure=sure)
-    return Reply(200, request.app.janitor.clean(dry_run=dry_run, sure=sure))
+    done = request.app.janitor.clean(dry_run=dry_run, sure=sure)
+    request.note(files=done['files'], messages=done['messages'])
+    return Reply(200, done)
 
 
 @route('POST', '/admin/stop', role='admin', limit='change', audit='stop')
@@ -10620,6 +10644,7 @@ def send(options):
 @control('clean')
 def clean_by_hand(app, dry_run: Truth(), sure: Truth()):
     done = app.janitor.clean(dry_run=dry_run, sure=sure)
+    note_cleaning(app, done)
     what = '%d files (%.1f MB) and %d messages' % (done['files'], done['bytes'] / 10 ** 6, done['messages'])
     if done['waiting'] and not dry_run:
         return ('Nothing is deleted yet: the clock jumped. %s wait for a day of service; '

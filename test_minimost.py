@@ -47,6 +47,7 @@ import sys
 import tempfile
 import threading
 import time
+import tracemalloc
 import unicodedata
 import unittest
 import urllib.parse
@@ -6286,6 +6287,25 @@ class WhoHears(LiveCase):
         ear.hear_until(lambda event: event['value'].get('gone'))
         self.assertNotIn('sentinel', str(ear.events))
 
+    def test_one_who_lost_a_role_is_not_told_what_waited_for_it(self):
+        ann, fallen = self.person('ann'), self.newcomer()
+
+        def appoint(role):
+            self.app.store.write(lambda change: minimost.appoint(
+                self.app, change, minimost.find_profile(change, fallen.user['id']), role))
+        appoint('admin')
+        before = [self.ear(name) for name in ('adam', fallen.user['username'])]
+        with mock.patch.object(self.app.settings, 'registration', 'approve'):
+            self.expect(201, sign_up(self.client(), 'sentinel-%d' % next(self.numbers)))
+        self.make_channel(ann, kind='public', topic='sentinel')
+        self.post(ann, self.make_channel(ann, self.person('adam'), fallen), 'the end')
+        for role, kinds in (('admin', {'notice', 'channel'}), ('member', {'channel'}), ('guest', set())):
+            appoint(role)
+            for ear, heard in zip(before, ({'notice', 'channel'}, kinds)):
+                again = self.ear(ear.username, ear.cursor)
+                again.hear_text('the end')
+                self.assertEqual(heard, {event['kind'] for event in again.events if 'sentinel' in str(event)}, (role, ear.username))
+
     def test_late_joiners_are_not_told_of_old_messages(self):
         ann, late = self.people('ann', 'eve')
         channel_id = self.make_channel(ann, self.person('bob'))
@@ -6698,6 +6718,23 @@ class TheAuditLog(PeopleCase):
         self.assertEqual((len(os.listdir(folder)), read_text(audit.path).count('\n')), (3, 1))
         if os.name != 'nt':
             self.assertEqual({os.stat(path).st_mode & 0o777 for path in audit.paths()}, {0o600})
+
+    def test_is_read_from_its_end_and_never_whole(self):
+        audit = minimost.Audit(os.path.join(self.folder, 'long.log'), self.app.settings, self.app.clock)
+        lines = ['2026-01-31T00:00:00Z event=noise number=%d %s' % (number, 'x' * (number % 300)) for number in range(20000)]
+        for path, part in ((audit.path + '.1', lines[:10]), (audit.path, lines[10:])):
+            with open(path, 'w', encoding='ascii', newline='\n') as file:
+                file.write('\n'.join(part) + '\n')
+        tracemalloc.start()
+        try:
+            self.assertEqual(next(audit.lines()), lines[-1])
+            self.assertEqual(sum(1 for _ in audit.lines()), len(lines))
+            self.assertLess(tracemalloc.get_traced_memory()[1], os.path.getsize(audit.path) / 4)
+        finally:
+            tracemalloc.stop()
+        self.assertEqual(list(audit.lines()), lines[::-1])
+        with mock.patch.object(minimost, 'AUDIT_PIECE', 7):
+            self.assertEqual(list(itertools.islice(audit.lines(), 300)), lines[:-301:-1])
 
     def test_goes_on_after_a_line_that_was_cut_off(self):
         audit = minimost.Audit(os.path.join(self.folder, 'cut.log'), self.app.settings, self.app.clock)
@@ -8000,10 +8037,19 @@ class CallsInChannels(CallCase):
             self.act(self.eve, call, what, 404, **body)
 
     def test_a_call_that_is_over_is_not_there_for_one_who_came_later(self):
+        late, dan = self.ear('eve'), self.newcomer()
         before = self.start(self.ann)
+        self.add(self.ann, self.place, dan)
+        inside = self.ear(dan.user['username'], late.cursor)
         self.act(self.ann, before, 'leave', device='tab')
         self.add(self.ann, self.place, self.eve)
+        self.post(self.ann, self.place, 'the end')
+        for ear, told in ((late, []), (inside, [before['id']]), (self.ear('eve', late.cursor), [])):
+            ear.hear_text('the end')
+            self.assertEqual(told, [value['id'] for value in ear.values('call')])
+        self.assertIsNotNone(inside.values('call')[0]['ended_at'], 'he came while it went on')
         self.act(self.eve, before, 'decline', 404, device='tab')
+        self.act(dan, before, 'decline', device='tab')
         self.assertIsNotNone(self.act(self.cat, before, 'decline', device='tab')['ended_at'])
         now = self.start(self.ann)
         self.assertEqual([now], self.eve.get('/snapshot').data['calls'])
@@ -10305,7 +10351,8 @@ class TheJanitor(JanitorCase):
             self.post(self.bob, 1, 'New %d' % number)
         reply = self.post(self.bob, 1, 'As you said', reply_to=old[0]['id'])
         behind, cursor = cursor, self.bob.get('/snapshot').data['cursor']
-        self.assertEqual(self.app.janitor.clean()['messages'], 3)
+        statements = self.traced(lambda: self.assertEqual(self.app.janitor.clean()['messages'], 3))
+        self.assertFalse([one for one in statements if re.match('UPDATE (chat.)?messages', one)], 'not reworded before they go')
         told = [event['kind'] for event in self.bob.poll(cursor, 0).data['events']]
         self.assertEqual(told.count('channel'), 1)
         self.assertNotIn('message', told)
@@ -10316,6 +10363,14 @@ class TheJanitor(JanitorCase):
         self.assertEqual([one['id'] for one in self.ann.get('/search?q=cormorant').data['messages']], [old[1]['id']])
         self.assertEqual(self.messages(self.ann, 1)['messages'][-1]['reply_to'], old[0]['id'])
         self.assertEqual(self.rows('SELECT count(*) FROM reactions'), [(0,)])
+
+    def traced(self, act):
+        """The statements that the writer runs for what is done."""
+        statements = []
+        for callback in (statements.append, None):
+            self.app.store.write(lambda change: change.execute.__self__.set_trace_callback(callback))
+            callback and act()
+        return statements
 
     def test_keeps_the_database_of_the_messages_within_its_cap(self):
         def fill(change):
@@ -10390,6 +10445,26 @@ class Storage(JanitorCase):
         self.assertEqual(self.there(file), [0])
         self.assertEqual(self.expect(200, self.ann.post('/admin/clean', {}))['files'], 1)
         self.assertEqual(self.there(file), [])
+        self.assertEqual(self.cleanings(), [('ann', 'True', '1'), ('ann', 'False', '1')])
+
+    def test_that_cleans_itself_says_so_once_and_only_if_something_went(self):
+        def by_hand(dry_run=False):
+            minimost.carry_out_here(self.app, 'clean', {'dry_run': dry_run, 'sure': True})
+        self.app.janitor._clean_by_itself()
+        by_hand()
+        self.assertEqual(self.cleanings(), [])
+        self.settle(file_retention_days=1)
+        for clean in (self.app.janitor._clean_by_itself, by_hand):
+            self.share(self.ann, b'x' * 100)
+            self.age(5)
+            by_hand(dry_run=True)
+            clean()
+        self.assertEqual(self.cleanings(), [(None, None, '1')] * 2)
+
+    def cleanings(self):
+        """(who asked for it, whether it was a rehearsal, how many files) for each cleaning in the log."""
+        entries = [minimost.read_audit_line(line) for line in self.app.audit.lines()][::-1]
+        return [(one['user'], one['details'].get('dry_run'), one['details'].get('files')) for one in entries if one['event'] == 'clean']
 
 
 class CleaningAndStopping(unittest.TestCase):
