@@ -958,6 +958,10 @@ def names_given(node):
             if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)]
 
 
+PARTS_OF_SQL = frozenset(            # of which statements are made: names of tables and columns, conditions, marks
+    'schema script journal synchronous number readonly table name values where condition whom marks keys query count kind len'.split())
+
+
 class LawOfTheSource(unittest.TestCase):
     """The rules that minimost.py keeps."""
 
@@ -1028,6 +1032,14 @@ class LawOfTheSource(unittest.TestCase):
                 if not goes_on and not re.search(r'\b(edge|carried)\b', comment):
                     silent.append('line %d: %s' % (node.lineno, self.lines[node.lineno - 1].strip()))
         self.assertEqual(silent, [])
+
+    def test_sql_is_put_together_from_known_parts_alone(self):
+        unknown = []
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Call) and getattr(node.func, 'attr', '') in ('execute', 'executescript') and node.args:
+                names = {one.id for one in ast.walk(node.args[0]) if isinstance(one, ast.Name) and not one.id.isupper()}
+                unknown += ['line %d: %s' % (node.lineno, name) for name in sorted(names - PARTS_OF_SQL)]
+        self.assertEqual(unknown, [], 'what people write goes where the question marks are')
 
     def module_variables(self):
         """{name: the value's node} of what is assigned at the module's own level."""
@@ -10367,7 +10379,7 @@ class TheJanitor(JanitorCase):
     def traced(self, act):
         """The statements that the writer runs for what is done."""
         statements = []
-        for callback in (statements.append, None):
+        for callback in (lambda statement: statements.append(statement), None):
             self.app.store.write(lambda change: change.execute.__self__.set_trace_callback(callback))
             callback and act()
         return statements
