@@ -70,6 +70,7 @@ import ipaddress
 import itertools
 import json
 import math
+import multiprocessing
 import os
 import plistlib
 import queue
@@ -83,6 +84,7 @@ import socketserver
 import sqlite3
 import ssl
 import stat
+import statistics
 import struct
 import subprocess
 import sys
@@ -281,15 +283,19 @@ class Core:
     they get done. Threads that mostly work outside the lock leave. Only Linux can be told.
     """
 
-    def __init__(self):
+    def __init__(self, process_id=None):
         self.all = os.sched_getaffinity(0) if hasattr(os, 'sched_getaffinity') else ()
-        self.one = {sorted(self.all)[os.getpid() % len(self.all)]} if self.all else ()
+        self.one = {sorted(self.all)[(process_id or os.getpid()) % len(self.all)]} if self.all else ()
 
     def stay(self):
         self._move(self.one)
 
     def leave(self):
         self._move(self.all)
+
+    def avoid(self):
+        """Leave the core to others, where there is another one."""
+        self._move(self.all - self.one if len(self.all) > 1 else ())
 
     @staticmethod
     def _move(cores):
@@ -12334,25 +12340,44 @@ def demo(options):
 
 
 # ---- 33. BENCH -------------------------------------------------------
+#
+# The chat as people feel it, beside a floor: a bare loop of the standard library that passes on the same bytes over
+# TLS and does nothing else, measured in the same run. On a slow or busy machine both are slow, and the ratio stays.
 
 BENCH_PASSWORD = 'measure twice, cut once'
+BENCH_PEOPLE, BENCH_MESSAGES, BENCH_UNREAD = 1000, 10 ** 6, 10 ** 5
+BENCH_CHANNELS = 20              # of the folder with a million messages
+BENCH_PIECE = 50000              # messages written in one commit
+BENCH_FILE = bytes(range(256)) * 78125       # 20 MB
+FULL_SPEED_SECONDS = 3           # that a rate is measured for
+BUSY_SECONDS = 12
+LOST_SECONDS = 30                # after which a message that was not heard is lost
 
+Part = collections.namedtuple('Part', 'name place measure has_floor figures')
+Figure = collections.namedtuple('Figure', 'words unit goal')
+
+CONTENT_LENGTH = re.compile(rb'Content-Length: (\d+)')
+TOLD_CURSOR = re.compile(rb'{"cursor":"([^"]+)"')
+TOLD_MESSAGE = re.compile(rb'"client_id":"([^"]+)"')
+
+
+# -- who asks
 
 class Peer:
     """One keep-alive connection of the benchmark: requests go out whole, answers come in whole."""
 
-    def __init__(self, port, cookie=''):
-        sock = socket.create_connection(('127.0.0.1', port))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        self.socket, self.cookie, self.buffer = context.wrap_socket(sock), cookie, b''
+    def __init__(self, port, cookie='', plain=False):
+        self.socket, self.cookie, self.buffer = socket.create_connection(('127.0.0.1', port)), cookie, b''
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not plain:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            self.socket = context.wrap_socket(self.socket)
 
-    def send(self, method, path, body=None):
-        head = '%s %s HTTP/1.1\r\nHost: 127.0.0.1\r\nX-MiniMost: 1\r\nCookie: %s\r\n' % (method, path, self.cookie)
-        if body is not None:
-            head += 'Content-Type: application/json\r\nContent-Length: %d\r\n' % len(body)
-        self.socket.sendall(head.encode('ascii') + b'\r\n' + (body or b''))
+    def send(self, method, path, body=b'', content_type='application/json'):
+        self.socket.sendall(('%s %s HTTP/1.1\r\nHost: 127.0.0.1\r\nX-MiniMost: 1\r\nCookie: %s\r\nContent-Type: %s\r\n'
+                             'Accept-Encoding: gzip\r\nContent-Length: %d\r\n\r\n' % (
+                                 method, path, self.cookie, content_type, len(body))).encode('ascii') + body)
 
     def receive(self):
         """The head and the body of an answer, or None while it is not complete."""
@@ -12363,277 +12388,683 @@ class Peer:
         if not piece:
             raise Trouble('The server closed a connection in the middle of the benchmark.')
         self.buffer += piece
-        head, end, rest = self.buffer.partition(b'\r\n\r\n')
-        length = re.search(rb'Content-Length: (\d+)', head)
-        size = int(length.group(1)) if length else 0
-        if not end or len(rest) < size:
+        end = self.buffer.find(b'\r\n\r\n') + 4
+        length = CONTENT_LENGTH.search(self.buffer, 0, end)
+        size = end + (int(length.group(1)) if length else 0)
+        if end < 4 or len(self.buffer) < size:
             return None
-        self.buffer = rest[size:]
-        return head, rest[:size]
+        answer, self.buffer = (self.buffer[:end], self.buffer[end:size]), self.buffer[size:]
+        return answer
 
     def ask(self, method, path, value=None):
-        """One request and its answer, waited for; returns the head and the parsed body."""
-        self.socket.setblocking(True)
-        self.send(method, path, None if value is None else encode(value))
+        """One request and its answer, waited for; returns the head and the body."""
+        return self.ask_raw(method, path, b'' if value is None else encode(value))
+
+    def ask_raw(self, method, path, body=b'', content_type='application/json'):
+        self.send(method, path, body, content_type)
+        return self.expect()
+
+    def expect(self):
+        """Wait for an answer."""
         answer = None
         while answer is None:
             answer = self.receive()
-        return answer[0], json.loads(answer[1].decode('utf-8')) if answer[1] else None
+        if not answer[0].startswith(b'HTTP/1.1 2'):
+            raise Trouble('The server answered %s.' % answer[0][9:60].partition(b'\r')[0].decode('latin-1'))
+        return answer
+
+    def take_file(self, path):
+        """Download, and let go of what comes; returns how many bytes came."""
+        self.send('GET', path)
+        piece, left = memoryview(bytearray(2 ** 18)), None
+        head = self.socket.recv(65536)
+        while b'\r\n\r\n' not in head:
+            head += self.socket.recv(65536)
+        size = left = int(CONTENT_LENGTH.search(head).group(1))
+        left -= len(head) - head.find(b'\r\n\r\n') - 4
+        while left:
+            left -= self.socket.recv_into(piece)
+        return size
+
+
+class Crowd:
+    """Many peers that wait in polls, watched together."""
+
+    def __init__(self, subject, count):
+        self.selector, self.sender = selectors.DefaultSelector(), subject.peer(0)
+        cursor = TOLD_CURSOR.search(self.sender.ask('GET', '/poll?after=none')[1]).group(1)
+        self.peers = [subject.peer(number) for number in range(count)]
+        for peer in self.peers:
+            peer.socket.setblocking(False)
+            self.selector.register(peer.socket, selectors.EVENT_READ, peer)
+            self.poll(peer, cursor)
+        self.settle(1.3)                     # longer than presence is held back
+
+    @staticmethod
+    def poll(peer, cursor):
+        peer.send('GET', '/poll?after=' + cursor.decode('ascii'))
+
+    def answers(self, timeout):
+        """The answers that have come: peer, body."""
+        for key, _ in self.selector.select(timeout):
+            answer = key.data.receive()
+            if answer is not None:
+                yield key.data, answer[1]
+
+    def go_round(self, timeout):
+        """Take the answers that have come and poll again; returns (client_id, when it came) of each message told."""
+        told, answered = [], 0
+        for peer, body in self.answers(timeout):
+            at, answered = time.perf_counter(), answered + 1
+            told += [(client_id, at) for client_id in TOLD_MESSAGE.findall(body)]
+            self.poll(peer, TOLD_CURSOR.match(body).group(1))
+        return told if answered else None
+
+    def settle(self, quiet):
+        """Let the polls go round until nothing more comes; returns what was told."""
+        told, more = [], self.go_round(quiet)
+        while more is not None:
+            told += more
+            more = self.go_round(quiet)
+        return told
+
+    def deliver(self, client_id):
+        """Post a message; returns the seconds after which each peer had it, in order of arrival.
+
+        They poll again once all have it: on machines of their own they would not take each other's time.
+        """
+        self.sender.ask('GET', '/poll?after=none')       # by now the server has all the polls
+        begun, times, heard = time.perf_counter(), [], {}
+        self.sender.send(*post_request(client_id))
+        while len(heard) < len(self.peers):
+            for peer, body in self.answers(1):
+                if client_id.encode('ascii') in body and peer not in heard:
+                    times.append(time.perf_counter() - begun)
+                    heard[peer] = TOLD_CURSOR.match(body).group(1)
+                else:
+                    self.poll(peer, TOLD_CURSOR.match(body).group(1))
+            if time.perf_counter() - begun > LOST_SECONDS:
+                raise Trouble('Not everybody heard a message within %d seconds.' % LOST_SECONDS)
+        self.sender.expect()
+        for peer, cursor in heard.items():
+            self.poll(peer, cursor)
+        return times
+
+    def close(self):
+        for peer in self.peers + [self.sender]:
+            peer.socket.close()
+        self.selector.close()
+
+
+def post_request(client_id):
+    return 'POST', '/channels/1/messages', encode({'text': 'How long does this take?', 'client_id': client_id})
+
+
+# -- who answers
+
+class Subject:
+    """A process that is measured: its port, what it costs, and peers that come with the cookies of different people."""
+
+    def __init__(self, process, port, cookies, plain=False):
+        self.process, self.port, self.cookies, self.plain = process, port, cookies, plain
+        self.names, self.numbers = 'bench-%d' % (1000 * time.time()), itertools.count()
+
+    def peer(self, number):
+        return Peer(self.port, self.cookies[number % len(self.cookies)], self.plain)
+
+    def new_name(self):
+        return '%s-%06d' % (self.names, next(self.numbers))
+
+    def memory(self):
+        """Resident KiB; 0 where there is no /proc."""
+        with contextlib.suppress(FileNotFoundError), open('/proc/%d/status' % self.process.pid, encoding='ascii') as file:
+            return int(re.search(r'VmRSS:\s+(\d+)', file.read()).group(1))
+        return 0
+
+    def processor_seconds(self):
+        with contextlib.suppress(FileNotFoundError), open('/proc/%d/stat' % self.process.pid, encoding='ascii') as file:
+            fields = file.read().rpartition(') ')[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+        return 0
+
+
+class Floor:
+    """The least that serving polls over TLS can be: one thread, one selector, nothing checked and nothing kept."""
+
+    def __init__(self, folder):
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(os.path.join(folder, 'cert.pem'), os.path.join(folder, 'key.pem'))
+        self.selector, self.waiting, self.listening = selectors.DefaultSelector(), [], socket.socket()
+        self.listening.bind(('127.0.0.1', 0))
+        self.listening.listen(128)
+        self.selector.register(self.listening, selectors.EVENT_READ, self.accept)
+
+    def run(self):
+        while True:
+            for key, _ in self.selector.select():
+                key.data(key.fileobj)
+
+    def accept(self, listening):
+        sock = listening.accept()[0]
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.selector.register(self.context.wrap_socket(sock, server_side=True), selectors.EVENT_READ, self.answer)
+
+    def answer(self, sock):
+        request = sock.recv(65536)
+        if not request:
+            self.selector.unregister(sock)
+        elif request.startswith(b'GET /poll?after=0'):
+            self.waiting.append(sock)
+        elif request.startswith(b'POST /channels'):
+            self.pass_on(request.partition(b'\r\n\r\n')[2])
+            self.reply(sock, b'{}')
+        elif request.startswith(b'POST /files'):
+            self.take_file(sock, request)
+        else:
+            self.reply(sock, BENCH_FILE if request.startswith(b'GET /files') else b'{"cursor":"0","events":[]}')
+
+    def pass_on(self, message):
+        waiting, self.waiting = self.waiting, []
+        for sock in waiting:
+            self.reply(sock, b'{"cursor":"0","events":[%s]}' % message)
+
+    def take_file(self, sock, request):
+        left = int(CONTENT_LENGTH.search(request).group(1)) - len(request.partition(b'\r\n\r\n')[2])
+        while left:
+            left -= len(sock.recv(PIECE))
+        self.reply(sock, b'{"file":{"url":"/files/floor"}}')
+
+    @staticmethod
+    def reply(sock, body):
+        sock.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n' % len(body) + body)
+
+
+def run_floor(folder, pipe):
+    """The process of the floor: tells its port, and serves until it is ended."""
+    Core().stay()
+    floor = Floor(folder)
+    pipe.send(floor.listening.getsockname()[1])
+    floor.run()
 
 
 class Bench:
-    """A private server in a process of its own, and the peers that measure it from this one."""
+    """The folders of one benchmark, and the processes that it starts over them, one at a time."""
 
-    def __init__(self, folder):
-        self.folder, self.process, self.port = folder, None, None
+    def __init__(self, folder, people, messages, kept=None):
+        self.folder, self.core = folder, Core()
+        self.sizes = {'few': (people, 1, 0), 'unread': (people, 1, min(BENCH_UNREAD, messages)),
+                      'million': (min(people, 100), BENCH_CHANNELS, messages)}
+        self.kept = kept
 
-    def start(self):
-        """Start the server; returns the seconds from its spawn to its first answer over HTTPS."""
+    def path(self, place):
+        return self.kept if self.kept and place == 'million' else os.path.join(self.folder, place)
+
+    def cookies(self, place):
+        """Make the folder unless it is there; returns the cookies of its people."""
+        path = os.path.join(self.path(place), 'bench.json')
+        if not os.path.exists(path):
+            cookies = make_bench_folder(self.path(place), *self.sizes[place])
+            save(path, encode({'cookies': cookies}))
+        return read_json_object(path)['cookies']
+
+    @contextlib.contextmanager
+    def serving(self, place, cookies=('',), words=()):
+        """The chat over a folder, as a subject."""
         settings = os.path.join(self.folder, 'settings.json')
-        with open(settings, 'w', encoding='utf-8') as file:
-            json.dump({'rate_limit_enabled': False, 'stun_port': 0}, file)
-        begun = time.perf_counter()
-        self.process = subprocess.Popen(
+        save(settings, encode({'rate_limit_enabled': False, 'stun_port': 0}))
+        process = subprocess.Popen(
             [sys.executable, os.path.abspath(__file__), 'serve', '--port', '0', '--quiet', '--settings', settings,
-             '--data', os.path.join(self.folder, 'data')], stdout=subprocess.PIPE)
-        while self.port is None:
-            line = self.process.stdout.readline()
-            if not line:
-                raise Trouble('The server of the benchmark did not start.')
-            found = re.search(rb'https://127\.0\.0\.1:(\d+)', line)
-            self.port = int(found.group(1)) if found else None
-        Peer(self.port).ask('GET', '/health')
-        return time.perf_counter() - begun
-
-    def stop(self):
-        self.process.terminate()
-        self.process.stdout.close()
-        self.process.wait(10)
-        self.port = None
-
-    def sign_up(self, name):
-        """Returns: the cookie of a new user."""
-        head, _ = Peer(self.port).ask('POST', '/signup', {'username': name, 'password': BENCH_PASSWORD})
-        return re.search(rb'Set-Cookie: (__Host-minimost=[^;]+)', head).group(1).decode('ascii')
-
-    def memory(self):
-        """Resident KiB of the server, or None where there is no /proc."""
+             '--data', self.path(place)] + list(words), stdout=subprocess.PIPE)
         try:
-            with open('/proc/%d/status' % self.process.pid, encoding='ascii') as file:
-                return int(re.search(r'VmRSS:\s+(\d+)', file.read()).group(1))
-        except FileNotFoundError:
-            return None
+            yield self.aside(Subject(process, read_port(process), cookies, '--plain-http' in words))
+        finally:
+            self.core.leave()
+            process.terminate()
+            process.stdout.close()
+            process.wait(20)
 
-    def processor_seconds(self):
+    @contextlib.contextmanager
+    def floor(self, place):
+        """The floor with the certificate of a folder, as a subject."""
+        here, there = multiprocessing.Pipe()
+        process = multiprocessing.get_context('spawn').Process(target=run_floor, args=(self.path(place), there), daemon=True)
+        process.start()
         try:
-            with open('/proc/%d/stat' % self.process.pid, encoding='ascii') as file:
-                fields = file.read().rpartition(') ')[2].split()
-        except FileNotFoundError:
-            return None
-        return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+            yield self.aside(Subject(process, here.recv(), ['']))
+        finally:
+            self.core.leave()
+            process.terminate()
+            process.join(20)
+
+    def aside(self, subject):
+        """Keep off the core that the subject has: in earnest its peers are other machines."""
+        Core(subject.process.pid).avoid()
+        return subject
+
+    def measure(self, part):
+        """Returns: a list of (value, value of the floor or None) for the part's figures."""
+        if part.place is None:
+            return [(value, None) for value in part.measure(self)]
+        with self.serving(part.place, self.cookies(part.place)) as subject:
+            values = part.measure(subject)
+        if not part.has_floor:
+            return [(value, None) for value in values]
+        with self.floor(part.place) as subject:
+            return list(zip(values, part.measure(subject)))
 
 
-class Audience:
-    """Many peers that wait in polls, watched together."""
+def read_port(process):
+    """The port that a starting server tells."""
+    for line in process.stdout:
+        found = re.search(rb'https?://127\.0\.0\.1:(\d+)', line)
+        if found:
+            return int(found.group(1))
+    raise Trouble('The server of the benchmark did not start.')
 
-    def __init__(self, bench, cookies, count):
-        self.selector, self.sender = selectors.DefaultSelector(), Peer(bench.port, cookies[0])
-        self.count, self.heard = count, None
-        cursor = self.sender.ask('GET', '/snapshot')[1]['cursor']
-        for number in range(count):
-            peer = Peer(bench.port, cookies[number % len(cookies)])
-            peer.socket.setblocking(False)
-            peer.send('GET', '/poll?after=%s' % cursor)
-            self.selector.register(peer.socket, selectors.EVENT_READ, peer)
-        self.settle()
 
-    def settle(self, quiet=0.4):
-        """Let the polls go round until nothing more comes."""
-        while self.turn(quiet):
-            pass
+# -- what is stored
 
-    def turn(self, timeout):
-        """Take the answers that are there, and poll again; returns how many there were."""
-        answers = 0
-        for key, _ in self.selector.select(timeout):
-            answer = key.data.receive()
-            if answer is None:
-                continue
-            if self.heard is not None:
-                self._note(key.data, answer[1])
-            cursor = re.match(rb'{"cursor":"([^"]+)"', answer[1]).group(1).decode('ascii')
-            key.data.send('GET', '/poll?after=%s' % cursor)
-            answers += 1
-        return answers
+def make_bench_folder(folder, people, channels, messages):
+    """Fill a data folder by its store, without a server; returns the cookies of its people."""
+    app = App(folder, Settings({}))
+    app.open()
+    hashed = app.passwords.hash(BENCH_PASSWORD)
+    user_ids = app.store.write(lambda change: [
+        add_account(app, change, 'user%d' % number, hashed, 'member' if number else 'owner') for number in range(people)])
+    cookies = app.store.write(lambda change: [
+        '__Host-minimost=' + app.sessions.begin(change, user_id, 'bench', '127.0.0.1') for user_id in user_ids])
+    app.store.write(lambda change: add_bench_channels(change, user_ids, channels))
+    lines = bench_lines(random.Random(7), 20000)
+    for first in range(0, messages, BENCH_PIECE):
+        numbers = range(first, min(messages, first + BENCH_PIECE))
+        app.store.write(lambda change: add_bench_messages(change, numbers, user_ids, channels, lines))
+    app.close()
+    return cookies
 
-    def _note(self, peer, body):
-        at = time.perf_counter()
-        for client_id in re.findall(rb'"client_id":"([^"]+)"', body):
-            self.heard.setdefault(client_id.decode('ascii'), []).append((peer, at))
 
-    def deliver(self, client_id):
-        """Post a message; returns the seconds after which each listener had it, in order of arrival."""
-        self.heard = {}
-        begun = time.perf_counter()
-        self.sender.send('POST', '/channels/1/messages', encode({'text': 'How long does this take?', 'client_id': client_id}))
-        while len(self.heard.get(client_id, ())) < self.count:
-            if time.perf_counter() - begun > 30:
-                raise Trouble('Not everybody heard a message within 30 seconds.')
-            self.turn(0.2)
-        while self.sender.receive() is None:
-            pass
-        if len({peer for peer, _ in self.heard[client_id]}) != self.count:
-            raise Trouble('Somebody heard a message twice.')
-        return [at - begun for _, at in self.heard[client_id]]
+def add_bench_channels(change, user_ids, count):
+    for number in range(1, count):
+        channel_id = add_channel(change, 'public', user_ids[0], name='channel-%d' % number)
+        for user_id in user_ids:
+            add_member(change, channel_id, user_id)
 
-    def close(self):
-        for key in list(self.selector.get_map().values()):
-            key.data.socket.close()
-        self.sender.socket.close()
-        self.selector.close()
 
+def add_bench_messages(change, numbers, user_ids, channels, lines):
+    """Write messages and their words; user 0 writes none, and so has them all before it."""
+    after = change.execute('SELECT coalesce(max(id), 0) FROM messages').fetchone()[0]
+    for number in numbers:
+        change.execute(
+            "INSERT INTO messages (channel_id, user_id, kind, text, created_at, client_id) VALUES (?, ?, 'text', ?, ?, ?)",
+            (1 + number % channels, user_ids[1 + number // 7 % (len(user_ids) - 1)],
+             '%s %d' % (lines[number * 7919 % len(lines)], number), change.now, 'bench-%08d' % number))
+    change.execute("INSERT INTO words (rowid, text, place) SELECT id, text, 'c' || channel_id || ' u' || user_id "
+                   "FROM messages WHERE id > ? AND kind = 'text'", (after,))
+    set_meta(change, 'indexed_to', str(change.execute('SELECT max(id) FROM messages').fetchone()[0]))
+
+
+def bench_words():
+    """Five thousand words that nobody ever said, the common ones first."""
+    beginnings, middles, ends = 'b br c d dr f g k l m n p r s st t v w z'.split(), 'a e i o u'.split(), 'l m n r s t'.split()
+    pieces = [one + two for one in beginnings for two in middles]
+    words = [one + two + end for end in ends for one in pieces for two in pieces[::2]]
+    return random.Random(1).sample(words, 5000)
+
+
+def bench_lines(chance, count):
+    """Lines of ten words each, the n-th word being n times as rare as the first."""
+    words, weights = bench_words(), list(itertools.accumulate(1 / (rank + 1) for rank in range(5000)))
+    return [' '.join(chance.choices(words, cum_weights=weights, k=10)) for _ in range(count)]
+
+
+# -- what is measured
 
 def percentile(values, share):
     values = sorted(values)
     return values[min(len(values) - 1, int(len(values) * share))]
 
 
-def measure_delivery(bench, cookies, count, rounds):
-    """Returns: a line with the delivery times for so many listeners, and the memory that each takes."""
-    before = bench.memory()
-    audience = Audience(bench, cookies, count)
-    rounds = [audience.deliver('bench-%d-%d' % (count, number)) for number in range(rounds)]
-    grown = (bench.memory() - before) / count if before else 0
-    audience.close()
-    times = [seconds * 1000 for round_ in rounds for seconds in round_]
-    last = percentile([round_[-1] * 1000 for round_ in rounds], 0.5)
-    return 'p50 %.1f ms, p99 %.1f ms, last of %d %.1f ms, %.0f KiB each' % (
-        percentile(times, 0.5), percentile(times, 0.99), count, last, grown)
+def milliseconds(seconds, *shares):
+    seconds = list(seconds)
+    return [1000 * percentile(seconds, share) for share in shares]
 
 
-def measure_rate(bench, cookies, peers, seconds, make_request):
-    """Closed loops: every peer sends its next request when its last is answered; returns answers per second."""
-    selector, answered, numbers = selectors.DefaultSelector(), 0, iter(range(10 ** 9))
-    for number in range(peers):
-        peer = Peer(bench.port, cookies[number % len(cookies)])
-        peer.socket.setblocking(False)
-        selector.register(peer.socket, selectors.EVENT_READ, peer)
-        peer.send(*make_request(next(numbers)))
+def timed(function):
+    """How many seconds a call takes."""
     begun = time.perf_counter()
-    while time.perf_counter() - begun < seconds:
-        for key, _ in selector.select(1):
-            answer = key.data.receive()
-            if answer is not None:
-                if not answer[0].startswith(b'HTTP/1.1 2'):
-                    raise Trouble('The server answered %s.' % answer[0][:60])
+    function()
+    return time.perf_counter() - begun
+
+
+def measure_delivery(count, rounds, *shares):
+    """Returns a function that measures after how many ms so many listeners have a message, and the last of them."""
+    def measure(subject):
+        crowd = Crowd(subject, count)
+        crowd.deliver(subject.new_name())
+        rounds_ = [crowd.deliver(subject.new_name()) for _ in range(rounds)]
+        crowd.close()
+        lasts = milliseconds([times[-1] for times in rounds_], 0.5)
+        return milliseconds(itertools.chain(*rounds_), *shares) + lasts[:count > 1]
+    return measure
+
+
+def measure_memory(subject):
+    """KiB that each of a thousand listeners takes."""
+    subject.peer(0).ask('GET', '/poll?after=none')
+    before = subject.memory()
+    crowd = Crowd(subject, 1000)
+    grown = subject.memory() - before
+    crowd.close()
+    return [grown / 1000]
+
+
+def measure_idle(subject):
+    """Seconds of the processor that a hundred pages cost in a minute, when nobody does anything."""
+    crowd, before, begun = Crowd(subject, 100), subject.processor_seconds(), time.perf_counter()
+    while time.perf_counter() - begun < LONGEST_WAIT:
+        crowd.go_round(0.5)
+    spent = subject.processor_seconds() - before
+    crowd.close()
+    return [60 * spent / LONGEST_WAIT]
+
+
+def measure_busy_channel(subject):
+    """A thousand people, each with a page, write once a minute each: % of a core, and p50 and p99 in ms."""
+    crowd, writers, sent, told = Crowd(subject, 1000), [subject.peer(number) for number in range(16)], {}, []
+    before, begun = subject.processor_seconds(), time.perf_counter()
+    for number in range(int(BUSY_SECONDS * 1000 / 60)):
+        while time.perf_counter() < begun + number * 0.06:
+            told += crowd.go_round(max(0, begun + number * 0.06 - time.perf_counter())) or ()
+        name, writer = subject.new_name(), writers[number % len(writers)]
+        sent[name.encode('ascii')] = time.perf_counter()
+        if number >= len(writers):
+            writer.receive()
+        writer.send(*post_request(name))
+    told += crowd.settle(0.5)
+    share = 100 * (subject.processor_seconds() - before) / BUSY_SECONDS
+    crowd.close()
+    return [share] + milliseconds([at - sent[name] for name, at in told], 0.5, 0.99)
+
+
+def measure_rate(peers, make_request):
+    """Returns a function that measures answers per second: every peer asks again when it is answered."""
+    def measure(subject):
+        selector, answered, waiting = selectors.DefaultSelector(), 0, peers
+        for number in range(peers):
+            peer = subject.peer(number)
+            peer.send(*make_request(subject))
+            selector.register(peer.socket, selectors.EVENT_READ, peer)
+        begun = time.perf_counter()
+        while waiting:
+            for key, _ in selector.select(1):
                 answered += 1
-                key.data.send(*make_request(next(numbers)))
-    return answered / (time.perf_counter() - begun)
+                key.data.expect()
+                if time.perf_counter() - begun < FULL_SPEED_SECONDS:
+                    key.data.send(*make_request(subject))
+                else:
+                    waiting -= 1
+        selector.close()
+        return [answered / (time.perf_counter() - begun)]
+    return measure
 
 
-def measure_idle(bench, cookies, count, seconds):
-    """The share of a core that so many waiting listeners cost."""
-    audience = Audience(bench, cookies, count)
-    audience.settle(2)
-    before = bench.processor_seconds()
-    begun = time.perf_counter()
-    while time.perf_counter() - begun < seconds:
-        audience.turn(0.5)
-    after = bench.processor_seconds()
-    audience.close()
-    return 'unknown here' if before is None else '%.2f %% of a core' % (100 * (after - before) / seconds)
+def ask_me(subject):
+    return 'GET', '/me'
 
 
-def measure_bystander(bench, cookies, count):
-    """The worst answers to somebody while so many TLS handshakes stand half-way."""
-    silent = [socket.create_connection(('127.0.0.1', bench.port)) for _ in range(count)]
+def post_new(subject):
+    return post_request(subject.new_name())
+
+
+def sign_in(subject):
+    return 'POST', '/login', encode({'username': 'user1', 'password': BENCH_PASSWORD})
+
+
+def measure_promise(subject):
+    """How many deliveries are lost or doubled while eight write as fast as they can and twenty listen."""
+    crowd, told = Crowd(subject, 20), []
+    writing = threading.Thread(target=measure_rate(8, post_new), args=(subject,))
+    writing.start()
+    while writing.is_alive():
+        told += crowd.go_round(0.1) or ()
+    heard = collections.Counter(name for name, _ in told + crowd.settle(1))
+    crowd.close()
+    never = next(subject.numbers) - len(heard)
+    return [20 * never + sum(abs(times - 20) for times in heard.values())]
+
+
+def measure_files(subject):
+    """MB/s up and down, by the best of some: the first ones find cold memory."""
+    peer, size = subject.peer(0), len(BENCH_FILE) / 10 ** 6
+    ups, downs = [], []
+    for number in range(6):
+        begun = time.perf_counter()
+        answer = peer.ask_raw('POST', '/files?name=bench%d.bin' % number, BENCH_FILE, 'application/octet-stream')
+        ups.append(size / (time.perf_counter() - begun))
+        url = json.loads(answer[1].decode('utf-8'))['file']['url']
+        downs.append(size / timed(lambda: peer.take_file(url)))
+    return [percentile(ups, 0.5), percentile(downs, 0.5)]
+
+
+def measure_asking(paths, shares):
+    """Returns a function that measures in how many ms each of the paths is answered, to one who asks nothing else."""
+    def measure(subject):
+        peer = subject.peer(0)
+        peer.ask('GET', paths[0])
+        return milliseconds([timed(lambda: peer.ask('GET', path)) for path in paths], *shares)
+    return measure
+
+
+def searches(count):
+    """Queries for words, rare and common, alone and in pairs."""
+    chance, words = random.Random(3), bench_words()
+    return ['/search?q=' + '+'.join(chance.sample(words, 1 + number % 2)) for number in range(count)]
+
+
+def short_searches(count):
+    return ['/search?q=' + word[:2] for word in random.Random(4).sample(bench_words(), count)]
+
+
+def pages(count):
+    chance = random.Random(5)
+    return ['/channels/1/messages?before=%d' % chance.randrange(1000, BENCH_MESSAGES) for _ in range(count)]
+
+
+def measure_signing_in(subject):
+    """Sign-ins per second, and what others wait meanwhile for an answer: p50 and p99 in ms."""
+    peer, rates, times = subject.peer(0), [], []
+    signing_in = threading.Thread(target=lambda: rates.extend(measure_rate(8, sign_in)(subject)))
+    signing_in.start()
+    while signing_in.is_alive():
+        times.append(timed(lambda: peer.ask('GET', '/me')))
+        time.sleep(0.003)
+    return rates + milliseconds(times, 0.5, 0.99)
+
+
+def measure_half_handshakes(subject):
+    """The answers to somebody while five hundred TLS handshakes stand half-way: p50 and p99 in ms."""
+    silent = [socket.create_connection(('127.0.0.1', subject.port)) for _ in range(500)]
     for sock in silent:
         sock.sendall(b'\x16\x03\x01')
-    peer, times = Peer(bench.port, cookies[0]), []
-    for _ in range(200):
-        begun = time.perf_counter()
-        peer.ask('GET', '/me')
-        times.append((time.perf_counter() - begun) * 1000)
+    times = measure_asking(['/me'] * 200, (0.5, 0.99))(subject)
     for sock in silent:
         sock.close()
-    return 'p50 %.1f ms, p99 %.1f ms' % (percentile(times, 0.5), percentile(times, 0.99))
+    return times
 
 
-def measure_signals(bench, cookies, rounds):
-    """How long a signal takes from one page in a call to another that waits for it."""
-    sender, receiver = (Peer(bench.port, cookie) for cookie in cookies[:2])
-    call = [peer.ask('POST', '/calls', {'channel_id': 1, 'device': 'bench'})[1]['call'] for peer in (sender, receiver)][1]
-    path, cursor, times = '/calls/%d/signal' % call['id'], '', []
-    to = receiver.ask('GET', '/me')[1]['user']['id']
-    for number in range(rounds):
-        receiver.send('GET', '%ss?device=bench&after=%s' % (path, cursor))
+def measure_signals(subject):
+    """How long a signal takes from one page in a call to another that waits for it: p50 and p99 in ms."""
+    sender, receiver, times, cursor = subject.peer(0), subject.peer(1), [], ''
+    for peer in (sender, receiver):
+        call = json.loads(peer.ask('POST', '/calls', {'channel_id': 1, 'device': 'bench'})[1].decode('utf-8'))['call']
+    to = json.loads(receiver.ask('GET', '/me')[1].decode('utf-8'))['user']['id']
+    for number in range(200):
+        receiver.send('GET', '/calls/%d/signals?device=bench&after=%s' % (call['id'], cursor))
         time.sleep(0.002)                    # so that it waits
-        begun, answer = time.perf_counter(), None
-        sender.send('POST', path, encode({'to': to, 'device': 'bench', 'data': number}))
-        while answer is None:
-            answer = receiver.receive()
-        times.append((time.perf_counter() - begun) * 1000)
-        cursor = json.loads(answer[1].decode('utf-8'))['cursor']
-        while sender.receive() is None:
-            pass
-    return 'p50 %.1f ms, p99 %.1f ms' % (percentile(times, 0.5), percentile(times, 0.99))
+        begun = time.perf_counter()
+        sender.send('POST', '/calls/%d/signal' % call['id'], encode({'to': to, 'device': 'bench', 'data': number}))
+        cursor = TOLD_CURSOR.match(receiver.expect()[1]).group(1).decode('ascii')
+        times.append(time.perf_counter() - begun)
+        sender.expect()
+    return milliseconds(times, 0.5, 0.99)
 
 
-def measure_stun(bench, seconds, under_way=64):
-    """Binding requests over UDP, so many of them under way at a time."""
-    port = Peer(bench.port).ask('GET', '/welcome')[1]['server']['stun']
+def measure_stun(subject, under_way=64):
+    """Binding requests answered in a second, so many of them under way at a time."""
+    welcome = json.loads(subject.peer(0).ask('GET', '/welcome')[1].decode('utf-8'))
     request, answered = PLAIN_REQUEST + bytes(12), 0
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(5)
-        sock.connect(('127.0.0.1', port))
+        sock.connect(('127.0.0.1', welcome['server']['stun']))
         for _ in range(under_way):
             sock.send(request)
         begun = time.perf_counter()
-        while time.perf_counter() - begun < seconds:
+        while time.perf_counter() - begun < FULL_SPEED_SECONDS:
             for _ in range(under_way):
                 sock.recv(MOST_PACKET)
                 sock.send(request)
             answered += under_way
-        return '%.0f per second' % (answered / (time.perf_counter() - begun))
+        return [answered / (time.perf_counter() - begun)]
 
 
-def post_request(number):
-    return 'POST', '/channels/1/messages', encode({'text': 'Message number %d' % number,
-                                                   'client_id': 'rate-%s-%d' % (time.time(), number)}).replace(b'.', b'-')
+def measure_first_page(subject):
+    """What a browser loads before there is something to read: requests, KB, and the ms they take one after the other."""
+    peer, sizes, begun = subject.peer(0), [], time.perf_counter()
+    page = gzip.decompress(peer.ask('GET', '/')[1]).decode('utf-8')
+    for path in ['/'] + re.findall('<link rel="(?:modulepreload|stylesheet)" href="([^"]+)">', page) + ['/snapshot']:
+        sizes.append(sum(map(len, peer.ask('GET', path))))
+    return [len(sizes), sum(sizes) / 1000, 1000 * (time.perf_counter() - begun)]
 
 
-BENCHMARKS = (                   # name, function(bench, cookies) that gives a line
-    ('delivery to 1', lambda bench, cookies: measure_delivery(bench, cookies, 1, 200)),
-    ('delivery to 100', lambda bench, cookies: measure_delivery(bench, cookies, 100, 50)),
-    ('delivery to 200', lambda bench, cookies: measure_delivery(bench, cookies, 200, 30)),
-    ('delivery to 1000', lambda bench, cookies: measure_delivery(bench, cookies, 1000, 10)),
-    ('messages, 1 sender', lambda bench, cookies: '%.0f per second' % measure_rate(bench, cookies, 1, 3, post_request)),
-    ('messages, 8 senders', lambda bench, cookies: '%.0f per second' % measure_rate(bench, cookies, 8, 3, post_request)),
-    ('small GETs, 8 peers', lambda bench, cookies: '%.0f per second' % measure_rate(
-        bench, cookies, 8, 3, lambda number: ('GET', '/me'))),
-    ('idle, 100 listeners', lambda bench, cookies: measure_idle(bench, cookies, 100, 10)),
-    ('signals in a call', lambda bench, cookies: measure_signals(bench, cookies, 200)),
-    ('STUN, 1 client', lambda bench, cookies: measure_stun(bench, 3)),
-    ('500 half handshakes', lambda bench, cookies: measure_bystander(bench, cookies, 500)),
+def measure_starts(bench):
+    """Seconds until the first answer: of the first start ever, of a later one, and the same two without certificates."""
+    times = []
+    for words in ((), ('--plain-http',)):
+        for _ in range(2):
+            begun = time.perf_counter()
+            with bench.serving('start' + ''.join(words), words=words) as subject:
+                subject.peer(0).ask('GET', '/health')
+                times.append(time.perf_counter() - begun)
+        shutil.rmtree(bench.path('start' + ''.join(words)))
+    return times
+
+
+def delivery_figures(words, goals):
+    return [Figure('%s, %s' % (words, share), 'ms', goal) for share, goal in zip(('p50', 'p99', 'last'), goals)]
+
+
+BENCHMARKS = (                   # its name, where: few people, many unread, a million messages; and what comes of it
+    Part('one', 'few', measure_delivery(1, 200, 0.5, 0.99), True, delivery_figures('Delivery to 1 listener', ('<= 2', '<= 6'))),
+    Part('hundred', 'few', measure_delivery(100, 50, 0.5, 0.99), True,
+         delivery_figures('Delivery to 100 listeners', ('<= 6', '<= 15', ''))),
+    Part('unread', 'unread', measure_delivery(100, 50, 0.5, 0.99), True,
+         delivery_figures('The same with 100,000 messages stored and unread', ('<= 6', '<= 15', ''))),
+    Part('two-hundred', 'few', measure_delivery(200, 30, 0.5, 0.99), True,
+         delivery_figures('Delivery to 200 listeners', ('<= 10', '<= 25', ''))),
+    Part('thousand', 'few', measure_delivery(1000, 15, 0.5, 0.99), True,
+         delivery_figures('Delivery to 1000 listeners', ('', '', '<= 60'))),
+    Part('two-thousand', 'few', measure_delivery(2000, 10, 0.5, 0.99), True,
+         delivery_figures('Delivery to 2000 listeners', ('', '', '<= 150'))),
+    Part('busy', 'few', measure_busy_channel, True, [
+        Figure('1000 users in one channel, a message a minute each', '% of a core', '<= 50'), Figure('… delivery, p50', 'ms', ''),
+        Figure('… delivery, p99', 'ms', '<= 50')]),
+    Part('promise', 'few', measure_promise, False, [
+        Figure('Lost or doubled deliveries, 8 senders at full speed', 'messages', '<= 0')]),
+    Part('sender', 'few', measure_rate(1, post_new), True, [Figure('Messages acknowledged, 1 sender', 'per second', '>= 1000')]),
+    Part('senders', 'few', measure_rate(8, post_new), True, [Figure('Messages acknowledged, 8 senders', 'per second', '>= 4000')]),
+    Part('gets', 'few', measure_rate(8, ask_me), True, [Figure('Small GETs, 8 connections', 'per second', '>= 8000')]),
+    Part('files', 'few', measure_files, True, [
+        Figure('Upload of 20 MB', 'MB/s', '>= 300'), Figure('Download of 20 MB', 'MB/s', '>= 0.7 of the floor')]),
+    Part('memory', 'few', measure_memory, True, [Figure('Memory for each of 1000 listeners', 'KiB', '<= 25')]),
+    Part('idle', 'few', measure_idle, False, [Figure('100 idle pages, processor in a minute', 's', '<= 0.5')]),
+    Part('start', None, measure_starts, False, [
+        Figure('Start, the first ever', 's', '<= 0.6'), Figure('Start, a later one', 's', '<= 0.3'),
+        Figure('Start without certificates, the first ever', 's', ''), Figure('Start without certificates, a later one', 's', '')]),
+    Part('page', 'few', measure_first_page, False, [
+        Figure('First page', 'requests', '<= 40'), Figure('First page, on the wire', 'KB', '<= 120'),
+        Figure('First page, one part after the other', 'ms', '<= 300')]),
+    Part('snapshot', 'million', measure_asking(['/snapshot'] * 50, (0.5, 0.99)), False, [
+        Figure('Snapshot, 1,000,000 messages unread, p50', 'ms', '<= 30'), Figure('… p99', 'ms', '')]),
+    Part('search', 'million', measure_asking(searches(200), (0.5, 0.95)), False, [
+        Figure('Search for words in 1,000,000 messages, p50', 'ms', ''), Figure('… p95', 'ms', '<= 10')]),
+    Part('letters', 'million', measure_asking(short_searches(60), (0.5, 0.95)), False, [
+        Figure('Search for two letters, p50', 'ms', ''), Figure('… p95', 'ms', '<= 30')]),
+    Part('paging', 'million', measure_asking(pages(200), (0.5, 0.95)), False, [
+        Figure('A page of 50 of 1,000,000 messages, p50', 'ms', ''), Figure('… p95', 'ms', '')]),
+    Part('sign-ins', 'few', measure_signing_in, False, [
+        Figure('Sign-ins, 8 people', 'per second', ''), Figure('… answers to others meanwhile, p50', 'ms', ''),
+        Figure('… p99', 'ms', '')]),
+    Part('handshakes', 'few', measure_half_handshakes, False, [
+        Figure('Answers beside 500 half TLS handshakes, p50', 'ms', ''), Figure('… p99', 'ms', '')]),
+    Part('signals', 'few', measure_signals, False, [Figure('Signals in a call, p50', 'ms', ''), Figure('… p99', 'ms', '')]),
+    Part('stun', 'few', measure_stun, False, [Figure('STUN answers', 'per second', '')]),
 )
 
 
-@command('bench', argument('only', nargs='*', help='words that the names of the measurements to make contain'))
+# -- what is said of it
+
+Outcome = collections.namedtuple('Outcome', 'figure value floor')
+
+
+def outcome_of(figure, runs):
+    """The medians of what several runs gave, each as (value, that of the floor or None)."""
+    floors = [floor for _, floor in runs if floor is not None]
+    return Outcome(figure, statistics.median([value for value, _ in runs]), statistics.median(floors) if floors else None)
+
+
+def verdict(outcome):
+    """Whether the goal is reached: ok, short, or nothing where there is no goal."""
+    if not outcome.figure.goal:
+        return ''
+    comparison, number, *of_floor = outcome.figure.goal.split(None, 2)
+    value = outcome.value / outcome.floor if of_floor else outcome.value
+    return 'ok' if (value <= float(number) if comparison == '<=' else value >= float(number)) else 'short'
+
+
+def short_number(value):
+    return '' if value is None else '%.0f' % value if value >= 100 or value == int(value) else '%.1f' % value if value >= 10 else '%.2f' % value
+
+
+def outcome_cells(outcome):
+    """What a row of the table says: what, unit, goal, figure, ratio to the floor, verdict."""
+    ratio = outcome.value / outcome.floor if outcome.floor else None
+    return [outcome.figure.words, outcome.figure.unit, outcome.figure.goal.replace('<=', '≤').replace('>=', '≥'),
+            short_number(outcome.value), short_number(ratio), verdict(outcome)]
+
+
+TABLE_HEAD = ['what', 'unit', 'goal', 'figure', 'of the floor', '']
+
+
+def text_row(cells):
+    return '%-56s %-12s %20s %9s %13s  %s' % tuple(cells)
+
+
+def markdown_row(cells):
+    return '| %s |' % ' | '.join(cells)
+
+
+@command('bench', argument('parts', nargs='*', metavar='PART', help='of what to measure: all, or some of ' + ', '.join(
+            part.name for part in BENCHMARKS)),
+         argument('--runs', type=int, default=1, help='how often; the medians are told'),
+         argument('--markdown', action='store_true', help='tell them as rows of the table in README.md'),
+         argument('--messages', type=int, default=BENCH_MESSAGES, help='stored for the parts about a million'),
+         argument('--people', type=int, default=BENCH_PEOPLE, help='who take part'),
+         argument('--folder', metavar='DIR', help='where the million messages are kept for the next time'))
 def bench(options):
-    """Measure how fast the chat is on this machine, with a private server and its own clients."""
+    """Measure how fast the chat is on this machine, beside the least that such a server can be."""
+    unknown = set(options.parts) - {part.name for part in BENCHMARKS}
+    if unknown:
+        raise WrongUsage('There is no part %s.' % ', '.join(sorted(unknown)))
     raise_descriptor_limit()
+    row = markdown_row if options.markdown else text_row
+    print(row(TABLE_HEAD) + ('\n|---|---|---|---|---|---|' if options.markdown else ''))
     with tempfile.TemporaryDirectory() as folder:
-        one = Bench(folder)
-        print('%-22s %.2f s' % ('first start ever', one.start()), flush=True)
-        one.stop()
-        print('%-22s %.2f s' % ('start later', one.start()), flush=True)
-        try:
-            cookies = [one.sign_up('user%d' % number) for number in range(10)]
-            for name, measure in BENCHMARKS:
-                if not options.only or any(word in name for word in options.only):
-                    print('%-22s %s' % (name, measure(one, cookies)), flush=True)
-        finally:
-            one.stop()
+        one = Bench(folder, options.people, options.messages, options.folder)
+        for part in BENCHMARKS:
+            if options.parts and part.name not in options.parts:
+                continue
+            runs = [one.measure(part) for _ in range(options.runs)]
+            for figure, values in zip(part.figures, zip(*runs)):
+                print(row(outcome_cells(outcome_of(figure, values))), flush=True)
 
 
 # ---- 34. COMMAND LINE ------------------------------------------------

@@ -10688,12 +10688,31 @@ class Commands(unittest.TestCase):
         program.wait_for_address()
         self.assertEqual((program.client().get('/health').status, program.process.pid), (200, pid))
 
-    def test_bench_prints_the_measurements_that_its_words_choose(self):
-        output = subprocess.check_output([sys.executable, minimost.__file__, 'bench', 'delivery to 100', 'half'],
-                                         universal_newlines=True, timeout=120)
-        for line in (r'first start ever +\d\.\d+ s', r'delivery to 100 +p50 [\d.]+ ms', r'500 half handshakes +p50'):
-            self.assertRegex(output, line)
-        self.assertNotIn('GETs', output)
+    def test_bench_tells_each_figure_of_the_parts_that_are_chosen(self):
+        words = [sys.executable, minimost.__file__, 'bench', '--people', '5', '--messages', '300', '--markdown']
+        output = subprocess.check_output(words + ['one', 'page', 'snapshot'], universal_newlines=True, timeout=120)
+        rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in output.splitlines()[2:]]
+        parts = [part for part in minimost.BENCHMARKS if part.name in ('one', 'page', 'snapshot')]
+        figures = [figure for part in parts for figure in part.figures]
+        self.assertEqual([(row[0], row[1]) for row in rows], [(figure.words, figure.unit) for figure in figures])
+        for row, figure in zip(rows, figures):
+            self.assertGreater(float(row[3]), 0, row)
+            self.assertIn(row[5], ('ok', 'short') if figure.goal else ('',), row)
+        self.assertTrue(all(float(row[4]) > 0 for row in rows[:2]), 'delivery is compared with the floor')
+
+    def test_bench_knows_its_parts(self):
+        process = subprocess.Popen([sys.executable, minimost.__file__, 'bench', 'everything'], stderr=subprocess.PIPE)
+        self.assertIn(b'no part everything', process.communicate(timeout=20)[1])
+        self.assertEqual(process.returncode, 2)
+
+    def test_goals_are_met_or_missed_by_figure_or_by_ratio_to_the_floor(self):
+        for goal, value, floor, expected in (
+                ('', 5, None, ''), ('<= 5', 5, None, 'ok'), ('<= 5', 5.1, 9, 'short'), ('>= 10', 10, 1, 'ok'),
+                ('>= 10', 9, 1, 'short'), ('>= 0.7 of the floor', 7, 10, 'ok'), ('>= 0.7 of the floor', 6, 10, 'short')):
+            with self.subTest(goal, value=value):
+                self.assertEqual(minimost.verdict(minimost.Outcome(minimost.Figure('x', 'ms', goal), value, floor)), expected)
+        figure = minimost.Figure('x', 'ms', '<= 5')
+        self.assertEqual(minimost.outcome_of(figure, [(9, 3), (2, None), (4, 1)]), minimost.Outcome(figure, 4, 2))
 
     def test_percentiles_are_taken_from_sorted_values(self):
         self.assertEqual(minimost.percentile([5, 1, 4, 2, 3], 0.5), 3)
