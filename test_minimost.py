@@ -852,7 +852,7 @@ class ServerCase(unittest.TestCase):
         client = self.client()
         answer = client.post('/login', {'username': username, 'password': PASSWORD})
         if answer.status == 401:
-            answer = client.post('/signup', {'username': username, 'password': PASSWORD})
+            answer = client.post('/signup', {'username': username, 'password': PASSWORD, 'code': self.app.setup_code})
         self.assertIn(answer.status, (200, 201), answer.data)
         client.user = answer.data['user']
         return client
@@ -1917,7 +1917,9 @@ HAS_PROC = os.path.isdir('/proc/self/fd')
 
 
 class WireCase(ServerCase):
-    """A server with a clock that can be moved, raw connections to it, and no traceback ever."""
+    """A server with a clock that can be moved, raw connections to it, what it logs of requests, and no traceback ever."""
+
+    unix = False
 
     @classmethod
     def setUpClass(cls):
@@ -1927,9 +1929,12 @@ class WireCase(ServerCase):
 
     @classmethod
     def begin(cls):
-        settings = dict({'rate_limit_enabled': False}, **cls.settings)
-        cls.app = minimost.App(os.path.join(cls.folder, 'data'), minimost.Settings(settings), cls.clock, plain=cls.plain)
-        cls.running = minimost.start(cls.app, '127.0.0.1', 0)
+        settings, cls.log = dict({'rate_limit_enabled': False}, **cls.settings), []
+        cls.app = minimost.App(os.path.join(cls.folder, 'data'), minimost.Settings(settings), cls.clock, log=cls.log.append,
+                               plain=cls.plain)
+        path = os.path.join(cls.folder, 'run', 'socket') if cls.unix else None
+        cls.running = minimost.start(cls.app, '127.0.0.1', 0, path)
+        cls.place = (path or '127.0.0.1', cls.running.port or None)
 
     @classmethod
     def tearDownClass(cls):
@@ -1940,10 +1945,14 @@ class WireCase(ServerCase):
         self.assertNotIn('Traceback', sys.stderr.getvalue())
 
     def wire(self, tls=None):
-        wire = Wire('127.0.0.1', self.running.port, not self.plain if tls is None else tls)
-        wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        wire = Wire(*self.place, tls=not self.plain if tls is None else tls)
         self.addCleanup(wire.close)
         return wire
+
+    def client(self):
+        client = Client(*self.place, tls=None if self.plain else trusting_context())
+        self.addCleanup(client.close)
+        return client
 
     def adopted(self, peer):
         wire = AdoptedWire(self.app, peer)
@@ -1964,6 +1973,13 @@ class WireCase(ServerCase):
 
     def uploads(self):
         return os.listdir(self.app.file_path(''))
+
+    def seen(self, mark=0):
+        """[(method, path, status)] of the requests that the server has answered since its log was so long."""
+        return [tuple(line.split()[3:6]) for line in self.log[mark:]]
+
+    def nobody_is_there(self):
+        return wait_until(lambda: not (self.app.lot._addresses or self.app._long), message='all connections gone', every=0.002)
 
     def assert_alive(self, wire):
         wire.send(HEALTH)
@@ -2390,6 +2406,10 @@ BAD = (                                  # name, bytes, statuses: one answer, Co
     ('Content-Length fraction', head(LOGIN, 'Content-Length: 0.0'), 400),
     ('Content-Length empty', head(LOGIN, 'Content-Length:'), 400),
     ('Content-Length superscript', head(LOGIN, 'Content-Length: \xb2'), 400),
+    ('Content-Length and a control byte', head(LOGIN, 'Content-Length:\x0b5'), 400),
+    ('Content-Length and a wide space', head(LOGIN, 'Content-Length: 5\xa0'), 400),
+    ('Content-Length with an exponent', head(LOGIN, 'Content-Length: 1e1'), 400),
+    ('Content-Length twice in another case', head(LOGIN, 'Content-Length: 5', 'content-length: 0'), 400),
     ('Content-Length beyond all', head(LOGIN, 'Content-Length: ' + '9' * 30), (400, 413)),
     ('Content-Length too large', head(LOGIN, 'Content-Length: 65537'), 413),
     ('Content-Length on a GET too large', head(GET, 'Content-Length: 99999999'), 413),
@@ -2398,6 +2418,9 @@ BAD = (                                  # name, bytes, statuses: one answer, Co
     ('chunked and a length', head(LOGIN, 'Content-Length: 5', 'Transfer-Encoding: chunked') + b'0\r\n\r\n', (400, 501)),
     ('a length and chunked', head(LOGIN, 'Transfer-Encoding: chunked', 'Content-Length: 5') + b'0\r\n\r\n', (400, 501)),
     ('Transfer-Encoding identity', head(LOGIN, 'Transfer-Encoding: identity'), (400, 501)),
+    ('Transfer-Encoding quoted', head(LOGIN, 'Transfer-Encoding: "chunked"'), 501),
+    ('Transfer-Encoding with a control byte', head(LOGIN, 'Transfer-Encoding: \x0bchunked') + b'0\r\n\r\n', 400),
+    ('Transfer-Encoding list', head(LOGIN, 'Transfer-Encoding: gzip, chunked') + b'0\r\n\r\n', 501),
     ('Transfer-Encoding empty', head(LOGIN, 'Transfer-Encoding:'), (400, 501)),
     ('Transfer-Encoding twice', head(LOGIN, 'Transfer-Encoding: x', 'Transfer-Encoding: chunked'), (400, 501)),
     ('chunked on a GET', head(GET, 'Transfer-Encoding: chunked') + b'0\r\n\r\n', 501),
@@ -2418,6 +2441,10 @@ BAD = (                                  # name, bytes, statuses: one answer, Co
     ('bare CR in a header', head(GET, 'X: y\rContent-Length: 60'), 400),
     ('bare CR throughout', HEALTH.replace(b'\r\n', b'\r'), 400),
     ('two CR', HEALTH.replace(b'\r\n', b'\r\r\n'), 400),
+    ('form feed before the colon', head(GET, 'X\f: y'), 400),
+    ('vertical tab in a value', head(GET, 'X: \v'), 400),
+    ('folding at the end', head(GET, 'X: y', ' '), 400),
+    ('LF before CR', HEALTH.replace(b'\r\n', b'\n\r'), 400),
     ('NUL in a value', head(GET, 'X: a\0b'), 400),
     ('NUL in a name', head(GET, 'X\0: b'), 400),
     ('bell in a value', head(GET, 'X: \a'), 400),
@@ -2443,6 +2470,10 @@ BAD = (                                  # name, bytes, statuses: one answer, Co
     ('target without a slash', head('GET health HTTP/1.1'), 400),
     ('target with a scheme', head('GET http://localhost/health HTTP/1.1'), 400),
     ('target *', head('OPTIONS * HTTP/1.1'), 400),
+    ('target with a backslash', head('GET /\\health HTTP/1.1'), 400),
+    ('target with a quote', head('GET /"health" HTTP/1.1'), 400),
+    ('target with an authority', head('GET //localhost/health HTTP/1.1'), 400),
+    ('target empty', head('GET  HTTP/1.1'), 400),
     ('target with a fragment', head('GET /health#x HTTP/1.1'), 400),
     ('target not ASCII', head('GET /h\xe9 HTTP/1.1'), 400),
     ('CONNECT', head('CONNECT localhost:443 HTTP/1.1'), 400),
@@ -2487,44 +2518,95 @@ GOOD = (                                 # name, bytes, statuses in order, wheth
 )
 
 
-class ByteVectors:
-    """Every kind of request, sent whole, in pieces and byte by byte."""
+FEW = 3          # cuts of a vector, chosen by its name; all of them when thorough
 
-    def vector(self, data, piece=None, pause=0):
-        wire = self.wire()
-        wire.send(data, piece, pause)
-        return wire
+
+def choose(name, things, few, most=None):
+    """A few of the things, by a seed; when thorough all, or `most` of them."""
+    count = min(few if not THOROUGH else most or len(things), len(things))
+    return random.Random(name).sample(things, count)
+
+
+def offsets(name, data):
+    """Where a vector is cut; of a long one not everywhere, for it is much the same."""
+    return choose(name, range(1, len(data)), FEW, 400)
+
+
+def half_close(wire):
+    """Say that nothing more comes, also where TLS, which has no such thing, would end both ways."""
+    with contextlib.suppress(OSError):               # the peer may have hung up
+        socket.socket.shutdown(wire.socket, socket.SHUT_WR)
+
+
+class ByteVectors:
+    """Every kind of request, sent whole, in pieces, byte by byte, and cut anywhere: never is one seen that was not sent."""
 
     def check_bad(self, name, data, statuses, piece=None, more=SMUGGLED * 2):
-        with self.subTest(name, piece=piece):
-            wire = self.vector(data + more, piece)
+        with self.subTest(name, piece=piece), self.wire() as wire:
+            mark = len(self.log)
+            wire.send(data + more, piece)
             self.assert_last_answer(wire, *(statuses if isinstance(statuses, tuple) else (statuses,)))
-            wire.close()
+            self.assertEqual(self.seen(mark), [])
 
     def check_good(self, name, data, statuses, ends, piece=None):
-        with self.subTest(name, piece=piece):
-            wire = self.vector(data, piece)
+        with self.subTest(name, piece=piece), self.wire() as wire:
+            mark = len(self.log)
+            wire.send(data, piece)
             answers = [wire.response() for _ in statuses]
             self.assertEqual([answer and answer.status for answer in answers], list(statuses))
             if ends is not None:
                 self.assertEqual(answers[-1].headers.get('connection'), 'close' if ends else None)
             if ends:
                 self.assertTrue(wire.hung_up())
-            elif ends is False:
+            self.assertEqual([int(status) for _, _, status in self.seen(mark)], list(statuses))
+            if ends is False:
                 self.assert_alive(wire)
             self.assertEqual(wire.rest, b'')
-            wire.close()
+
+    def answers_to_a_part(self, data):
+        """The statuses that a request draws which ends there, and the connection with it."""
+        with self.wire() as wire:
+            wire.send(data)
+            half_close(wire)
+            answers = list(iter(wire.response, None))
+            self.assertIsNotNone(wire.ending, 'still open')
+            self.assertEqual(wire.rest, b'')
+        return [answer.status for answer in answers]
+
+    def check_cut(self, name, data, statuses, agree):
+        """Up to any offset a request draws the first of its answers at most; they and what the server has seen agree."""
+        for offset in offsets(name, data):
+            with self.subTest(name, offset=offset):
+                mark, answers = len(self.log), self.answers_to_a_part(data[:offset])
+                self.assertLessEqual(len(answers), len(statuses))
+                for status, expected in zip(answers, statuses):
+                    self.assertIn(status, expected if isinstance(expected, tuple) else (expected,))
+                self.nobody_is_there()
+                seen = [int(status) for _, _, status in self.seen(mark)]
+                self.assertTrue(agree(answers, seen), (answers, seen))
+
+    def check_gone(self, name, data, most):
+        """Who hangs up at any offset is gone, and the server has seen no more than `most` requests of each."""
+        mark, places = len(self.log), offsets(name + ', gone', data)[:60]
+        for offset in places:
+            with self.wire() as wire:
+                wire.send(data[:offset])
+                (Wire.close, Wire.reset)[offset % 2](wire)
+        with self.wire() as wire:
+            self.assert_alive(wire)                  # so they have all come in
+        self.nobody_is_there()
+        self.assertLessEqual(len(self.seen(mark)), most * len(places) + 1, name)
 
     def test_bad_requests_sent_whole(self):
         for case in BAD:
             self.check_bad(*case)
 
     def test_bad_requests_byte_by_byte(self):
-        for name, data, statuses in BAD:
+        for name, data, statuses in choose('bad', BAD, 20):
             self.check_bad(name, data, statuses, piece=1 if len(data) < 500 else 997)
 
     def test_bad_requests_split_anywhere(self):
-        for name, data, statuses in BAD[::4]:
+        for name, data, statuses in choose('split', BAD, 10):
             for piece in (7, 20, len(data) - 2, len(data)):
                 self.check_bad(name, data, statuses, piece)
 
@@ -2532,13 +2614,50 @@ class ByteVectors:
         for name, data, statuses in BAD:
             self.check_bad(name, data, statuses, more=b'')
 
+    def test_bad_requests_cut_anywhere_draw_one_answer_at_most(self):
+        for name, data, statuses in BAD:
+            self.check_cut(name, data, [statuses], lambda answers, seen: not seen)
+            self.check_gone(name, data, 0)
+
     def test_good_requests_sent_whole(self):
         for case in GOOD:
             self.check_good(*case)
 
     def test_good_requests_byte_by_byte(self):
-        for name, data, statuses, ends in GOOD:
+        for name, data, statuses, ends in choose('good', GOOD, 8):
             self.check_good(name, data, statuses, ends, piece=1 if len(data) < 700 else 997)
+
+    def test_good_requests_cut_anywhere_draw_the_answers_to_what_is_whole(self):
+        for name, data, statuses, _ in GOOD:
+            self.check_cut(name, data, statuses, lambda answers, seen: answers == seen)
+            self.check_gone(name, data, len(statuses))
+
+    def stored(self):
+        """How much there is of all that requests make."""
+        db = self.app.store.reader()
+        counts = [db.execute('SELECT COUNT(*) FROM ' + table).fetchone()[0] for table in ('users', 'messages', 'channels', 'files')]
+        return counts + [len(self.uploads())]
+
+    def writes(self):
+        """(name, bytes) of requests that each make something."""
+        cookie, kind = self.cookie(), 'Content-Type: application/json'
+        yield 'an account', post('/signup', b'{"username": "newcomer", "password": "%s"}' % PASSWORD.encode(), kind)
+        yield 'a message', post('/channels/1/messages', b'{"text": "Ahoy!", "client_id": "one-and-only"}', kind, cookie)
+        yield 'a message after 100', post('/channels/1/messages', b'{"text": "Ahoy!", "client_id": "one-more"}', kind, cookie,
+                                          'Expect: 100-continue')
+        yield 'a channel', post('/channels', b'{"name": "harbour", "kind": "public"}', kind, cookie)
+        yield 'a file', post('/files?name=a.txt', b'Ahoy, and welcome aboard. ' * 3, cookie)
+
+    def test_a_write_cut_anywhere_stores_nothing_and_a_whole_one_does(self):
+        for name, data in list(self.writes()):
+            before = self.stored()
+            self.check_cut(name, data, [(100, 400), 400], lambda answers, seen: set(seen) <= {400})
+            self.assertEqual(self.stored(), before)
+            self.check_gone(name, data, 1)
+            wait_until(lambda: self.stored() == before, 5, 'nothing left of what was cut')
+            with self.subTest(name), self.wire() as wire:
+                self.assertEqual(wire.exchange(data, count=1)[0].status, 201)
+                self.assertNotEqual(self.stored(), before)
 
     def test_a_good_request_split_at_every_offset(self):
         data = post('/nowhere', b'body') + HEALTH
@@ -2626,6 +2745,11 @@ class ByteVectorsOverPlainHttp(ByteVectors, WireCase):
 
 class ByteVectorsOverTls(ByteVectors, WireCase):
     pass
+
+
+@unittest.skipUnless(hasattr(socket, 'AF_UNIX'), 'there are no Unix sockets here')
+class ByteVectorsOverAUnixSocket(ByteVectors, WireCase):
+    plain = unix = True
 
 
 # ---- Time -----------------------------------------------------------------------------------------------------------
