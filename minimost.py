@@ -8847,7 +8847,7 @@ def day_or(name, text, days_later, otherwise):
 def export_channel(request, channel, from_: Text(0, 10) = '', to: Text(0, 10) = '', format: OneOf(*EXPORT_FORMS) = 'html'):
     """A channel between two days as one file: html, which holds its pictures and a search, or json."""
     require_joined(channel)
-    request.note(channel=channel['id'])
+    request.note(kind=channel['kind'], channel=channel['id'] if channel['kind'] == 'public' else None)
     export = Export(request.app, request.db, channel, day_or('from', from_, 0, 0), day_or('to', to, 1, LARGEST),
                     channel['since_message'])
     path = request.app.path(os.path.join('exports', token(request.app.random_bytes)))

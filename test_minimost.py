@@ -1274,19 +1274,26 @@ class LawOfTheFolder(unittest.TestCase):
 
 # ---- Law: who may see what ------------------------------------------------------------------------------------------
 
-PEOPLE = ('owner', 'outsider', 'guest', 'removed', 'late', 'member', 'author')      # the author last: what he does changes things
+PEOPLE = ('owner', 'outsider', 'guest', 'bot', 'heir', 'removed', 'late', 'member', 'author')     # the author last: what he does changes things
+NOBODY = ('stranger', 'departed', 'departed-program')      # not signed in, or no more: the heir has the name of the departed
 KINDS = ('public', 'private', 'direct', 'group')
 STANDING = {                                       # how people stand to the planted channel of a kind; otherwise 'out'
-    'public': {'author': 'author', 'member': 'in', 'late': 'in', 'removed': 'looks', 'outsider': 'looks', 'owner': 'looks'},
+    'public': {'author': 'author', 'member': 'in', 'late': 'in', 'removed': 'looks', 'outsider': 'looks', 'owner': 'looks',
+               'bot': 'looks', 'heir': 'looks'},
     'private': {'author': 'author', 'member': 'in', 'late': 'late'},
     'direct': {'author': 'author', 'member': 'in'},
     'group': {'author': 'author', 'member': 'in'},
 }
 TITLES = ('name', 'topic')
-PAST = ('text', 'edited', 'quote', 'spare', 'file-name', 'file-bytes', 'called', 'preview')
-NOW = ('new', 'device')
-SHOWN = {'author': TITLES + PAST + NOW, 'in': TITLES + PAST + NOW, 'looks': TITLES + PAST + ('new',),
-         'late': TITLES + NOW, 'out': ()}     # planted words that one may read; what is edited away or deleted nobody may
+PAST = ('text', 'edited', 'quote', 'spare', 'file-name', 'file-bytes', 'called', 'preview', 'reaction', 'file-key', 'past-call-id')
+NOW = ('new', 'device', 'call-id')
+IDS = ('channel-id', 'text-id', 'new-id')
+SHOWN = {'author': TITLES + PAST + NOW + IDS, 'in': TITLES + PAST + NOW + IDS, 'looks': TITLES + PAST + IDS + ('new',),
+         'late': TITLES + NOW + IDS, 'out': ()}     # planted words that one may read; what is edited away or deleted nobody may
+NEVER = ('edited-away', 'away-preview', 'deleted', 'deleted-preview', 'deleted-name', 'deleted-bytes', 'deleted-key')
+FIRST_ID = 7100000000                              # the planted things have ids that nothing else looks like
+NUMBERED = ('channels', 'messages', 'calls', 'files')
+UNCHANGED_AND_IN_PARTS = {'If_None_Match': '*', 'If_Modified_Since': 'Fri, 01 Jan 2100 00:00:00 GMT', 'Range': 'bytes=0-'}
 
 STATUS_OF_EVERYBODY = {                            # route: status
     'GET /': 200, 'GET /static/<asset>': 200, 'GET /favicon.ico': 200, 'GET /health': 200, 'GET /welcome': 200,
@@ -1344,6 +1351,9 @@ STATUS_BY_STANDING = {                             # route: status of author, in
     'POST /calls/<call>/signal': (204, 204, 204, 404),
     'GET /calls/<call>/signals': (200, 200, 200, 404),
 }
+STATUS_OF_BOTS = {                                 # route: status of bots, where it is another; they have no password
+    'POST /password': 403,
+}
 STATUS_IN_DIRECT = {                               # route: status of those in a direct channel, where it is another
     'PATCH /channels/<channel>': 403,
     'POST /channels/<channel>/members': 409,
@@ -1356,7 +1366,7 @@ BODIES = {                                         # route: function(case, perso
     'POST /qr': lambda case, person, thing: {'text': 'A text'},
     'PATCH /me': lambda case, person, thing: {'title': 'Cook'},
     'POST /channels': lambda case, person, thing: {'name': 'made-%d' % next(case.numbers), 'kind': 'public'},
-    'POST /direct': lambda case, person, thing: {'users': []},
+    'POST /direct': lambda case, person, thing: {'users': [case.ids['bystander']]},
     'POST /files': lambda case, person, thing: b'noise',
     'PUT /me/avatar': lambda case, person, thing: b'noise',
     'DELETE /me': lambda case, person, thing: {'password': 'not the password', 'messages': 'keep'},
@@ -1393,7 +1403,8 @@ QUERIES = {                                        # route: functions(case, pers
                     for words in ('secret', '%22secret%22', 'has:file', '-', 'from:author+secret', 'secret&page=2')],
     'GET /channels/<channel>/messages': [
         lambda case, person, thing: '', lambda case, person, thing: '?after=0',
-        lambda case, person, thing: '?before=1000000', lambda case, person, thing: '?around=%d' % thing.messages['text']],
+        lambda case, person, thing: '?before=%d' % 10 ** 12, lambda case, person, thing: '?around=%d' % thing.messages['text']],
+    'GET /admin/audit': [lambda case, person, thing: '', lambda case, person, thing: '?q=secret'],
     'GET /calls/<call>/signals': [lambda case, person, thing: '?wait=0&device=' + thing.words['device']],
 }
 CHANGED_MESSAGE = {'PATCH /messages/<message>': ('spare',), 'DELETE /messages/<message>': ('spare',)}    # else 'text'
@@ -1408,14 +1419,16 @@ class Thing:
 
     def __init__(self, kind):
         self.kind, self.messages = kind, {}
-        self.words = {what: 'secret-%s-%s' % (kind, what) for what in TITLES + PAST + (
-            'new', 'device', 'edited-away', 'away-preview', 'deleted', 'deleted-preview', 'deleted-name', 'deleted-bytes')}
+        self.words = {what: 'secret-%s-%s' % (kind, what) for what in TITLES + PAST + NOW + NEVER + ('signal',)}
+        self.words['reaction'] = dict(zip(KINDS, '\U0001f9a9\U0001f9a5\U0001f9a6\U0001f9a8'))[kind]
 
     def standing(self, person):
         return STANDING[self.kind].get(person, 'out')
 
     def hidden_from(self, person):
-        return {word for what, word in self.words.items() if what not in SHOWN[self.standing(person)]}
+        shown = set(SHOWN[self.standing(person)])
+        shown |= {'member': {'signal'}, 'removed': {'channel-id'}}.get(person, set())       # one who is removed is told of that
+        return {word for what, word in self.words.items() if what not in shown}
 
 
 class Planted(ServerCase):
@@ -1444,7 +1457,64 @@ class Planted(ServerCase):
         cls.people['guest'].post('/login', {'username': 'guest', 'password': PASSWORD})
         cls.cursors = {name: client.get('/snapshot').data['cursor'] for name, client in cls.people.items()}
         cls.people['stranger'] = Client('127.0.0.1', cls.running.port)
-        cls.things = {kind: cls.plant(Thing(kind)) for kind in KINDS}
+        cls.own = {}
+        cls.plant_own_words('author', {'author'})
+        cls.plant_own_words('heir', set())
+        cls.things = {kind: cls.plant(Thing(kind), number) for number, kind in enumerate(KINDS)}
+        cls.plant_what_governors_see()
+        cls.inherit()
+        words = {word for thing in cls.things.values() for word in thing.words.values()}.union(cls.own)
+        cls.hidden = {person: set().union(*(thing.hidden_from(person) for thing in cls.things.values())).union(
+            word for word, people in cls.own.items() if person not in people) for person in PEOPLE}
+        cls.hidden.update(dict.fromkeys(NOBODY, words))
+        cls.all_words = words
+
+    @classmethod
+    def plant_own_words(cls, name, people):
+        """Plant what somebody has for himself, and what he shows to all who are signed in."""
+        own = {what: 'secret-%s-%s' % (name, what) for what in ('preference', 'note', 'token', 'agent')}
+        shown = {what: 'secret-%s-%s' % (name, what) for what in ('display-name', 'bio', 'status')}
+        cls.own.update(dict.fromkeys(own.values(), people), **dict.fromkeys(shown.values(), PEOPLE if people else ()))
+        cls.done('PATCH', '/me', {'preferences': {'own': own['preference']}, 'display_name': shown['display-name'], 'bio': shown['bio'],
+                                  'status': {'emoji': '', 'text': shown['status'], 'until': None}}, name)
+        notebook = cls.done('POST', '/direct', {'users': []}, name)['channel']['id']
+        cls.done('POST', '/channels/%d/messages' % notebook, {'text': own['note'], 'client_id': cls.client_id()}, name)
+        token = cls.done('POST', '/me/tokens', {'name': own['token']}, name)['token']
+        cls.own[token] = ()
+        if name == 'heir':
+            cls.people['departed-program'] = Client('127.0.0.1', cls.running.port, token=token)
+        elsewhere = Client('127.0.0.1', cls.running.port, headers={'User-Agent': own['agent']})
+        elsewhere.post('/login', {'username': name, 'password': PASSWORD})
+        elsewhere.close()
+
+    @classmethod
+    def plant_what_governors_see(cls):
+        """Plant what only governors see, what of it not even they do, and an alert."""
+        cls.done('POST', '/admin/alerts', {'text': 'secret-alert'}, 'owner')
+        with mock.patch.object(cls.app.settings, 'registration', 'approve'):
+            cls.done('POST', '/signup', {'username': 'secret-waiting', 'password': PASSWORD}, 'stranger')
+        cls.people['stranger'].post('/login', {'username': 'secret-tried', 'password': PASSWORD})
+        cls.own.update({'secret-alert': PEOPLE, 'secret-waiting': ('owner',), 'secret-tried': ('owner',)})
+
+        def write(change):
+            place = cls.things['private'].channel
+            change.insert('hooks', token_hash=b'', user_id=cls.ids['author'], channel_id=place, created_by=cls.ids['author'], created_at=0)
+            code = minimost.make_invite(cls.app, change, 1, 1, 'member', place, cls.ids['author'])[1]
+            return code, minimost.make_reset(cls.app, change, minimost.find_profile(change, cls.ids['bystander']), 60)
+        cls.own.update(dict.fromkeys(cls.app.store.write(write), ()))
+
+    @classmethod
+    def inherit(cls):
+        """The heir goes for good, and another signs up under the name; a bot comes by its token."""
+        departed = cls.people['departed'] = cls.people['heir']
+        cookies = dict(departed.cookies)
+        cls.done('DELETE', '/me', {'password': PASSWORD, 'messages': 'keep'}, 'heir')
+        departed.cookies = cookies
+        cls.people['heir'] = Client('127.0.0.1', cls.running.port)
+        cls.ids['heir'] = cls.done('POST', '/signup', {'username': 'heir', 'password': PASSWORD}, 'heir')['user']['id']
+        made = cls.done('POST', '/admin/bots', {'username': 'program'}, 'owner')
+        cls.people['bot'].close()
+        cls.people['bot'], cls.ids['bot'] = Client('127.0.0.1', cls.running.port, token=made['token']), made['user']['id']
 
     @classmethod
     def tearDownClass(cls):
@@ -1466,9 +1536,9 @@ class Planted(ServerCase):
     @classmethod
     def open_channel(cls, thing):
         if thing.kind in ('direct', 'group'):
-            users = [cls.ids['member']] + ([cls.ids['bystander']] if thing.kind == 'group' else [])
+            users = [cls.ids['member']] + ([cls.ids['bystander'], cls.ids['heir']] if thing.kind == 'group' else [])
             return cls.done('POST', '/direct', {'users': users})['channel']['id']
-        members = [cls.ids[name] for name in ('member', 'removed', 'bystander')]
+        members = [cls.ids[name] for name in ('member', 'removed', 'heir', 'bystander')]
         return cls.done('POST', '/channels', {'kind': thing.kind, 'name': thing.words['name'],
                                               'topic': thing.words['topic'], 'members': members})['channel']['id']
 
@@ -1490,34 +1560,67 @@ class Planted(ServerCase):
         return cls.done('POST', '/files?name=' + name, content.encode())['file']
 
     @classmethod
-    def plant(cls, thing):
+    def number_from(cls, number):
+        """Have the ids of what comes next stand out; within a reach that a search without the index looks through."""
+        def write(change):
+            for place, table in enumerate(NUMBERED):
+                change.execute('DELETE FROM chat.sqlite_sequence WHERE name = ?', (table,))
+                change.execute('INSERT INTO chat.sqlite_sequence (name, seq) VALUES (?, ?)',
+                               (table, FIRST_ID + 1000 * (len(NUMBERED) * number + place)))
+        cls.app.store.write(write)
+
+    @classmethod
+    def plant(cls, thing, number):
         words = thing.words
+        cls.number_from(number)
         thing.channel = cls.open_channel(thing)
+        words['channel-id'] = str(thing.channel)
         cls.post(thing, 'text')
+        words['text-id'] = str(thing.messages['text'])
+        cls.done('PUT', '/messages/%d/reactions/%s' % (thing.messages['text'], urllib.parse.quote(words['reaction'])), None, 'member')
         cls.preview(thing, 'text', 'preview')
-        cls.post(thing, 'called', '@everyone @here @removed @late @outsider @owner ' + words['called'])
+        cls.post(thing, 'called', '@everyone @here @removed @late @outsider @owner @heir ' + words['called'])
         cls.post(thing, 'edited', words['edited-away'])
         cls.preview(thing, 'edited', 'away-preview')
         cls.done('PATCH', '/messages/%d' % thing.messages['edited'], {'text': words['edited']})
         thing.file = cls.upload(words['file-name'], words['file-bytes'])
         cls.post(thing, 'file', 'noise', files=[thing.file['id']])
+        words['file-key'] = thing.file['key']
         cls.post(thing, 'quote', reply_to=thing.messages['text'])
+        cls.done('PUT', '/messages/%d/pin' % thing.messages['quote'])
         cls.post(thing, 'spare')
         thing.lost_file = cls.upload(words['deleted-name'], words['deleted-bytes'])
         cls.post(thing, 'deleted', files=[thing.lost_file['id']])
         cls.preview(thing, 'deleted', 'deleted-preview')
+        words['deleted-key'] = thing.lost_file['key']
         cls.done('DELETE', '/messages/%d' % thing.messages['deleted'])
+        words['past-call-id'] = str(cls.call(thing))
+        cls.done('POST', '/calls/%s/leave' % words['past-call-id'], {'device': words['device']})
         cls.change_members(thing)
         cls.post(thing, 'new')
-        thing.call = cls.done('POST', '/calls', {'channel_id': thing.channel, 'device': words['device']})['call']['id']
+        words['new-id'] = str(thing.messages['new'])
+        for name in ('author', 'member'):
+            cls.done('POST', '/channels/%d/typing' % thing.channel, None, name)
+            cls.done('POST', '/channels/%d/read' % thing.channel, {'message_id': thing.messages['new']}, name)
+        thing.call = cls.call(thing)
+        words['call-id'] = str(thing.call)
         for name in ('author', 'member', 'late'):      # none of them leaves for want of a page that asks for signals
             cls.app.calls.arrive(minimost.Seat(thing.call, cls.ids[name], words['device']))
+        cls.done('POST', '/calls/%d/join' % thing.call, {'device': words['device']}, 'member')
+        cls.done('POST', '/calls/%d/signal' % thing.call, {'to': cls.ids['member'], 'device': words['device'], 'data': words['signal']})
         return thing
+
+    @classmethod
+    def call(cls, thing):
+        """The id of a call that the author starts."""
+        return cls.done('POST', '/calls', {'channel_id': thing.channel, 'device': thing.words['device']})['call']['id']
 
     @classmethod
     def change_members(cls, thing):
         members = '/channels/%d/members' % thing.channel
         if thing.kind in ('public', 'private'):
+            for message in ('text', 'quote'):
+                cls.done('PUT', '/me/saved/%d' % thing.messages[message], None, 'removed')
             cls.done('DELETE', '%s/%d' % (members, cls.ids['removed']))
             cls.done('POST', members, {'users': [cls.ids['late']]})
 
@@ -1530,12 +1633,11 @@ class Planted(ServerCase):
         cookies = dict(client.cookies)
         answer = client.request(method, path, body, headers)
         client.cookies = cookies
-        said = json.dumps(answer.data) if isinstance(answer.data, (dict, list)) else answer.data.decode('latin-1')
+        said = json.dumps(answer.data, ensure_ascii=False) if isinstance(answer.data, (dict, list)) else answer.data.decode('utf-8', 'replace')
         said += str(answer.headers)
-        everything = {word for one in self.things.values() for word in one.words.values()}
-        hidden = everything if person == 'stranger' else set().union(*(one.hidden_from(person) for one in self.things.values()))
-        self.seen[person] |= {word for word in everything if word in said}
-        leaks = sorted(word for word in hidden if word in said)
+        told = {word for word in self.all_words if word in said}
+        self.seen[person] |= told
+        leaks = sorted(told & self.hidden[person])
         if leaks or expected is not None and answer.status != expected:
             self.wrong.append((person, method, path, thing and thing.kind, 'answered', answer.status, 'not', expected, leaks))
         return answer
@@ -1564,7 +1666,10 @@ class WhoMaySeeWhat(Planted):
         for path in self.paths(route, person, thing):
             self.ask(person, route.method, path, make(self, person, thing), thing, expected)
             if route.method == 'GET' and route.lane != 'lot':
-                self.ask(person, 'HEAD', path, None, thing, expected)
+                cunning = UNCHANGED_AND_IN_PARTS if expected in (401, 403, 404) else {}
+                self.ask(person, 'HEAD', path, None, thing, expected, **cunning)
+                if cunning:
+                    self.ask(person, 'GET', path, None, thing, expected, **cunning)
 
     def expected(self, name, thing, person):
         standing = thing.standing(person)
@@ -1587,11 +1692,13 @@ class WhoMaySeeWhat(Planted):
         for route in self.routes({**STATUS_OF_MEMBERS, **STATUS_BY_STANDING}):
             for thing in self.things.values():
                 self.try_route(route, 'stranger', 401, thing)
+            for person in ('departed', 'departed-program'):
+                self.try_route(route, person, 401, self.things['group'])
         self.assertEqual(self.wrong, [])
 
     def test_public_routes_answer_everybody_and_tell_nothing(self):
         for route in self.routes(STATUS_OF_EVERYBODY):
-            for person in self.people:
+            for person in PEOPLE + NOBODY:
                 self.try_route(route, person, STATUS_OF_EVERYBODY[route_name(route)])
         self.assertEqual(self.wrong, [])
         self.assertFalse(set().union(*self.seen.values()))
@@ -1599,14 +1706,18 @@ class WhoMaySeeWhat(Planted):
     def test_routes_without_a_thing_tell_each_only_what_is_theirs(self):
         for route in self.routes(STATUS_OF_MEMBERS):
             for person in PEOPLE:
-                role = person if person in ('owner', 'guest') else 'member'
+                role = person if person in ('owner', 'guest', 'bot') else 'member'
                 forbidden = minimost.ROLES.index(role) < minimost.ROLES.index(route.role)
-                self.try_route(route, person, 403 if forbidden else STATUS_OF_MEMBERS[route_name(route)])
+                allowed = dict(STATUS_OF_MEMBERS, **(STATUS_OF_BOTS if role == 'bot' else {}))[route_name(route)]
+                self.try_route(route, person, 403 if forbidden else allowed)
                 if route.pattern == '/logout':
                     self.done('POST', '/login', {'username': person, 'password': PASSWORD}, person)
         self.assertEqual(self.wrong, [])
         for kind, thing in self.things.items():
             self.assertLessEqual({thing.words['text'], thing.words['quote'], thing.words['new']}, self.seen['member'], kind)
+        for person in PEOPLE:
+            own = {word for word, people in self.own.items() if person in people}
+            self.assertLessEqual(own, self.seen[person] | {'secret-author-agent'}, person)       # his new password has ended that session
 
     def test_routes_with_a_thing_answer_by_the_standing_to_it(self):
         for route in self.routes(STATUS_BY_STANDING):
@@ -1635,7 +1746,7 @@ class WhoMaySeeWhat(Planted):
 
     def assert_those_who_may_do_see(self):
         for thing in self.things.values():
-            shown = {thing.words[what] for what in TITLES + PAST + NOW if what not in TITLES or thing.kind in ('public', 'private')}
+            shown = {thing.words[what] for what in TITLES + PAST + NOW + IDS + ('signal',) if what not in TITLES or thing.kind in ('public', 'private')}
             self.assertLessEqual(shown, self.seen['member'], thing.kind)
         self.assertIn('secret-private-new', self.seen['late'])
         self.assertIn('secret-public-text', self.seen['outsider'])
@@ -1681,15 +1792,15 @@ class WhatIsHidden(Planted):
                     self.assertEqual((one.status, one.data), (other.status, other.data), (person, method, path))
 
     def test_polls_of_outsiders_hold_nothing_that_was_planted(self):
-        heard = {person: json.dumps(self.people[person].poll(self.cursors[person], 0).data) for person in PEOPLE}
+        heard = {person: json.dumps(self.people[person].poll(self.cursors[person], 0).data, ensure_ascii=False) for person in PEOPLE}
+        self.assertEqual({person: [word for word in self.hidden[person] if word in heard[person]] for person in PEOPLE},
+                         dict.fromkeys(PEOPLE, []))
         for thing in self.things.values():
             self.assertIn(thing.words['text'], heard['member'])
             self.assertIn(thing.words['text'], heard['author'])
-            words = {word for what, word in thing.words.items() if what not in TITLES}
-            for person in self.outsiders(thing) + [name for name in PEOPLE if thing.standing(name) == 'looks']:
+            words = {word for what, word in thing.words.items() if what not in TITLES + IDS}
+            for person in [name for name in PEOPLE if thing.standing(name) == 'looks']:
                 self.assertEqual([word for word in words if word in heard[person]], [], person)
-            for person in self.outsiders(thing):
-                self.assertEqual([word for word in thing.words.values() if word in heard[person]], [], person)
         self.assertIn('secret-private-new', heard['late'])
         self.assertNotIn('secret-private-text', heard['late'])
 
@@ -1700,6 +1811,13 @@ class WhatIsHidden(Planted):
         self.assertIn(thing.words['text'], json.dumps(self.people['member'].poll(cursors['member'], 5).data))
         told = self.people['late'].poll(cursors['late'], 0).data['events']
         self.assertEqual([event for event in told if event['kind'] != 'presence'], [])
+
+    def test_what_was_edited_away_or_deleted_is_found_by_nobody(self):
+        for thing, person, what in itertools.product(self.things.values(), PEOPLE, ('edited-away', 'deleted', 'deleted-name')):
+            answer = self.ask(person, 'GET', '/search?q=%%22%s%%22' % thing.words[what], None, thing, 200)
+            self.assertEqual(answer.data, {'messages': [], 'more': False}, (person, what))
+        self.assertEqual(self.people['author'].get('/search?q=%22secret-private-edited%22').data['messages'][0]['id'],
+                         self.things['private'].messages['edited'])
 
     def test_nobody_quotes_or_carries_what_is_hidden(self):
         body = {'text': 'noise', 'client_id': self.client_id()}
@@ -1712,10 +1830,11 @@ class WhatIsHidden(Planted):
 
     def test_nobody_gives_away_a_past_that_is_hidden_from_him(self):
         thing = self.things['private']
-        answer = self.people['late'].post('/channels/%d/members' % thing.channel, {'users': [self.ids['outsider']], 'history': True})
-        self.addCleanup(self.people['author'].delete, '/channels/%d/members/%d' % (thing.channel, self.ids['outsider']))
+        friend = self.client()
+        friend_id = friend.post('/signup', {'username': 'friend', 'password': PASSWORD}).data['user']['id']
+        answer = self.people['late'].post('/channels/%d/members' % thing.channel, {'users': [friend_id], 'history': True})
         self.assertIn(answer.status, (200, 403))
-        said = self.people['outsider'].get('/channels/%d/messages' % thing.channel).data
+        said = friend.get('/channels/%d/messages' % thing.channel).data
         self.assertNotIn(thing.words['text'], json.dumps(said))
 
 
@@ -10700,7 +10819,8 @@ class Exports(ChatCase):
         wait_until(lambda: not os.listdir(self.app.path('exports')))
         self.assertEqual(self.ann.head('/export/%d' % self.channel).status, 200)
         self.assertEqual(os.listdir(self.app.path('exports')), [])
-        self.assertTrue([line for line in self.app.audit.lines() if 'event=export' in line and 'channel=%d' % self.channel in line])
+        lines = [line for line in self.app.audit.lines() if ' event=export ' in line and line.endswith(' kind=private')]
+        self.assertTrue(lines, 'that there is such a channel is told to nobody outside')
 
     def test_the_operator_writes_one_while_the_chat_runs(self):
         olga = self.person('olga')
