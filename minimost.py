@@ -2285,7 +2285,7 @@ class Request:
         self.app, self.method, self.headers, self.peer = app, head.method, head.headers, peer
         self.path, _, self.query_text = head.target.partition('?')
         self.length = int(head.headers.get('content-length', '0'))
-        self.is_proxied = peer == UNIX_PEER or peer in app.settings.trusted_proxies
+        self.is_proxied = is_proxy(app, peer)
         self.is_secure = head.headers.get('x-forwarded-proto') == 'https' if self.is_proxied else is_tls
         self.keeps_alive = head.minor >= 1 and 'close' not in head.headers.get('connection', '').lower()
         self.bears_token = head.headers.get('authorization', '').partition(' ')[0].lower() == 'bearer'
@@ -2372,6 +2372,11 @@ class Request:
 
 
 UNIX_PEER = 'unix'                # who comes by the Unix socket: the proxy
+
+
+def is_proxy(app, peer):
+    """Whether a peer speaks for others: it came by the Unix socket, or a setting names it."""
+    return peer == UNIX_PEER or peer in app.settings.trusted_proxies
 
 
 def is_loopback(address):
@@ -9284,11 +9289,10 @@ class Lot:
         """Nothing to send: read on, or wait for the next request."""
         if connection.state == 'handshake':
             return self._watch(connection)
-        proxied = connection.peer in self.app.settings.trusted_proxies
         begun = connection.buffer or connection.head is not None
         connection.state, connection.request, connection.since = 'head', None, self.app.clock.steady()
         connection.deadline = connection.since + (
-            HEAD_SECONDS if begun else PROXY_IDLE_SECONDS if proxied else IDLE_SECONDS)
+            HEAD_SECONDS if begun else PROXY_IDLE_SECONDS if is_proxy(self.app, connection.peer) else IDLE_SECONDS)
         if begun or connection.is_tls and connection.socket.pending():
             self._let_go(connection)             # by way of the orders: what is pipelined must neither nest nor keep the lot
             return self.order(self._attempt, self._read, connection)
@@ -9850,7 +9854,7 @@ class App:
 
     def is_trusted(self, peer):
         """Whether many people may come from an address: this machine, or a proxy."""
-        return peer == UNIX_PEER or is_loopback(peer) or peer in self.settings.trusted_proxies
+        return is_proxy(self, peer) or is_loopback(peer)
 
     # -- running requests
 

@@ -23,6 +23,7 @@ import hashlib
 import html.parser
 import http.client
 import http.server
+import importlib
 import inspect
 import io
 import ipaddress
@@ -2030,6 +2031,11 @@ def sockets_open():
     return count
 
 
+def requests_in(log):
+    """[(method, path, status)] of the requests that a server has answered, by the lines of its log."""
+    return [tuple(line.split()[3:6]) for line in log]
+
+
 HEALTH = head('GET /health HTTP/1.1')
 SMUGGLED = head('GET /smuggled HTTP/1.1')        # answered with 404 by whoever takes it for a request
 HAS_PROC = os.path.isdir('/proc/self/fd')
@@ -2093,9 +2099,9 @@ class WireCase(ServerCase):
     def uploads(self):
         return os.listdir(self.app.file_path(''))
 
-    def seen(self, mark=0):
-        """[(method, path, status)] of the requests that the server has answered since its log was so long."""
-        return [tuple(line.split()[3:6]) for line in self.log[mark:]]
+    def seen(self, mark):
+        """What the server has seen since its log was so long."""
+        return requests_in(self.log[mark:])
 
     def nobody_is_there(self):
         return wait_until(lambda: not (self.app.lot._addresses or self.app._long), message='all connections gone', every=0.002)
@@ -2217,6 +2223,120 @@ class PiecesOfTheReader(unittest.TestCase):
     def test_no_header_can_be_split(self):
         for value in ('a\r\nSet-Cookie: b', 'a\nb', 'a\0', '\x7f'):
             self.assertRaises(ValueError, minimost.write_head, 200, [('Location', value)])
+
+
+class RequestsByChance:
+    """Requests of good parts and, now and then, of odd ones: equal seeds make equal requests."""
+
+    methods = ('GET', 'POST', 'HEAD', 'PUT', 'BREW'), ('get', 'G@T', '', 'CONNECT', 'G' * 17, ' GET')
+    targets = ('/', '/health', '/a/b?c=%20d&e', '/me', "/!$&'()*+,;=:@-._~", '/' + 'x' * 300), (
+        '//x', '*', 'http://box/', '/a b', '/\xe9', '/a\\b', '/#x', '', '/\x01', 'box:80')
+    versions = ('HTTP/1.1', 'HTTP/1.1', 'HTTP/1.1', 'HTTP/1.0'), (
+        'HTTP/1.2', 'HTTP/2.0', 'HTTP/0.9', 'http/1.1', ' HTTP/1.1', 'HTTP/1.1 ', 'HTTP/11', 'HTTP/1.1\x0b', '')
+    breaks = ('\r\n',), ('\n', '\r', '\r\r\n', '\n\r', '\r\n ', '\r\n\t', '\r\n\r\n', '')
+    colons = (':', ': ', ':\t', ':  \t'), (' :', '\t:', '', ' ', '::', '\0:', '\x0b:')
+    names = ('X', 'X', 'Cookie', 'Accept', 'Connection', 'X-Odd!#$', 'Upgrade', 'Expect'), (
+        'Transfer-Encoding', 'Content-Length', 'Host', '', 'a b', 'X\xe9', 'X(')
+    values = ('', 'a', 'a b', 'a=b; c="d"', 'close', 'x \t y', '\xe9\xff', '100-continue', 'keep-alive, TE', 'websocket'), (
+        'chunked', '5', '0, 5', '+5', '\0', '\x7f', 'a\x0bb', 'identity', '0x5', '5 5', '5_5', '\xb2')
+    odd_bytes = b'\r\n\t :\0\x0b\x0c\x1f\x7f\x80\x85\xa0\xff,;/0A'
+
+    def __init__(self, seed):
+        self.chance = random.Random(seed)
+
+    def part(self, kinds, odds=60):
+        return self.chance.choice(kinds[self.chance.randrange(odds) == 0])
+
+    def header(self, name=None, value=None):
+        parts = (name or self.part(self.names, 20), self.part(self.colons), self.part(self.values, 20) if value is None else value)
+        return ''.join(parts) + self.chance.choice(('', '', '', ' ', '\t '))
+
+    def one(self):
+        """One request, most often a good one."""
+        body = bytes(self.chance.getrandbits(8) for _ in range(self.chance.choice((0, 0, 1, 40))))
+        lines = [self.header() for _ in range(self.chance.randrange(4))]
+        lines += [self.header('Host', 'box')] * (self.chance.randrange(40) > 0)
+        if body or self.chance.randrange(9) == 0:
+            lines.append(self.header('Content-Length', '%0*d' % (self.chance.choice((1, 1, 4)), len(body))))
+        self.chance.shuffle(lines)
+        lines.insert(0, ' '.join((self.part(self.methods), self.part(self.targets), self.part(self.versions))))
+        text = ''.join(line + self.part(self.breaks, 150) for line in lines) + self.part(self.breaks, 150)
+        return text.encode('latin-1') + body
+
+    def some(self):
+        """Up to three requests after another, often with one byte changed, added or lost."""
+        data = bytearray(b''.join(self.one() for _ in range(self.chance.randrange(1, 4))))
+        if self.chance.randrange(3) == 0:
+            place = self.chance.randrange(len(data))
+            data[place:place + self.chance.randrange(2)] = [self.chance.choice(self.odd_bytes)] * self.chance.randrange(2)
+        return bytes(data)
+
+
+class AnotherReader(unittest.TestCase):
+    """What our reader takes for a request, h11 (https://h11.readthedocs.io) takes for the same one, with the same end."""
+
+    @classmethod
+    def setUpClass(cls):
+        try:
+            cls.h11 = importlib.import_module('h11')
+        except ImportError:
+            lacking('the module h11 is not installed')
+
+    @staticmethod
+    def our_reading(data):
+        """([(method, target, headers, body)], the bytes left, whether there was a refusal)."""
+        app = mock.Mock(context=None, settings=mock.Mock(trusted_proxies=()))
+        connection, requests = minimost.Connection(None, '10.0.0.9', 0), []
+        connection.buffer += data
+        with contextlib.suppress(minimost.Refusal):
+            while connection.buffer:
+                request = minimost.next_request(app, connection)
+                if request is None:
+                    return requests, None, False
+                target = request.path + ('?' + request.query_text if request.query_text else '')
+                requests.append((request.method, target, request.headers, request.body))
+                if not request.keeps_alive:
+                    break
+            return requests, bytes(connection.buffer), False
+        return requests, None, True
+
+    def their_reading(self, data):
+        """(method, target, headers, body) of the first request, and the bytes left; None while it is not whole."""
+        peer = self.h11.Connection(self.h11.SERVER, max_incomplete_event_size=2 ** 20)
+        peer.receive_data(data)
+        head, body = peer.next_event(), b''
+        while head is not self.h11.NEED_DATA:
+            event = peer.next_event()
+            if isinstance(event, self.h11.EndOfMessage):
+                return (head.method.decode(), head.target.decode(), self.joined(head.headers), body), peer.trailing_data[0]
+            if event is self.h11.NEED_DATA:
+                break
+            body += event.data
+        return None, data
+
+    @staticmethod
+    def joined(pairs):
+        """Header lines as a dictionary."""
+        headers = {}
+        for name, value in pairs:
+            name, value = name.decode('latin-1'), value.decode('latin-1')
+            headers[name] = headers[name] + ('; ' if name == 'cookie' else ', ') + value if name in headers else value
+        return headers
+
+    def test_what_ours_accepts_it_accepts_in_the_same_way(self):
+        source, accepted, refused = RequestsByChance('h11'), 0, 0
+        for _ in range(20000 if THOROUGH else 4000):
+            data = source.some()
+            ours, left, is_refused = self.our_reading(data)
+            for request in ours:
+                theirs, rest = self.their_reading(data)
+                self.assertEqual(request, theirs, data)
+                data = bytes(rest)
+            self.assertTrue(left is None or left == data, (left, data))
+            if left is None and not is_refused:
+                self.assertEqual(self.their_reading(data)[0], None, 'ours waits for more')
+            accepted, refused = accepted + len(ours), refused + is_refused
+        self.assertGreater(min(accepted, refused), 1000)
 
 
 def jpeg(width, height, *segments):
@@ -2960,15 +3080,15 @@ class DeadlinesOverPlainHttp(Deadlines, WireCase):
     settings = {'trusted_proxies': ['10.0.0.2']}
 
     def test_a_proxy_may_be_idle_for_longer(self):
-        proxy, person = self.adopted('10.0.0.2'), self.adopted('10.0.0.3')
-        for wire in (proxy, person):
+        proxies, person = [self.adopted('10.0.0.2'), self.adopted(minimost.UNIX_PEER)], self.adopted('10.0.0.3')
+        for wire in proxies + [person]:
             self.assert_alive(wire)
             self.assertFalse(wire.hung_up(0.1))
         self.clock.move(40)
         self.assertTrue(person.hung_up(2))
-        self.assertFalse(proxy.hung_up(0.3))
+        self.assertEqual([proxy.hung_up(0.3) for proxy in proxies], [False, False])
         self.clock.move(36)
-        self.assertTrue(proxy.hung_up(2))
+        self.assertEqual([proxy.hung_up(2) for proxy in proxies], [True, True])
 
 
 if THOROUGH:
@@ -10342,7 +10462,8 @@ class UnixCase(unittest.TestCase):
         self.path = os.path.join(self.folder, 'run', 'socket')
 
     def serve(self, **settings):
-        app = minimost.App(os.path.join(self.folder, 'data'), minimost.Settings(settings), plain=True)
+        self.log = []
+        app = minimost.App(os.path.join(self.folder, 'data'), minimost.Settings(settings), log=self.log.append, plain=True)
         running = minimost.start(app, unix=self.path)
         self.addCleanup(stop_once, running)
         return running
@@ -10401,8 +10522,10 @@ class AtAUnixSocket(UnixCase):
         self.assertIn('bob', run(sys.executable, os.path.join(minimost.HERE, 'minimost.py'), 'users', 'list', '--data', data)[1])
 
 
-class BehindNginx(UnixCase):
-    """The configuration of the README, at a port of its own."""
+class NginxCase(UnixCase):
+    """The configuration of the README, at a port of its own; `pool` is how many connections nginx keeps open to the server."""
+
+    pool = 0
 
     @unittest.skipUnless(shutil.which('nginx'), 'the program nginx is not installed')
     def setUp(self):
@@ -10421,10 +10544,14 @@ class BehindNginx(UnixCase):
                             ('/etc/nginx/chat.key', self.folder + '/key.pem')):
             self.assertIn(stands, block)
             block = block.replace(stands, put)
+        if self.pool:
+            block = block.replace('http://unix:' + self.path, 'http://chat')
+            block += ' upstream chat { server unix:%s; keepalive %d; }' % (self.path, self.pool)
         paths = ''.join('%s_temp_path %s/%s;' % (name, self.folder, name)
                         for name in ('client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'))
         with open(os.path.join(self.folder, 'nginx.conf'), 'w', encoding='utf-8') as file:
-            file.write('daemon off; pid %s/nginx.pid; error_log %s/errors;%s events {} http { access_log %s/log; %s %s }' % (
+            file.write('daemon off; pid %s/nginx.pid; error_log %s/errors;%s events {} http { '
+                       'log_format sent "$upstream_addr $request"; access_log %s/log sent; %s %s }' % (
                 self.folder, self.folder, ' user root;' if os.getuid() == 0 else '', self.folder, paths, block))
         process = subprocess.Popen(['nginx', '-p', self.folder, '-c', 'nginx.conf'], stderr=subprocess.DEVNULL)
         self.addCleanup(process.wait, 10)
@@ -10439,6 +10566,9 @@ class BehindNginx(UnixCase):
         client = Client('127.0.0.1', self.port, True, headers=dict({'Host': 'chat.example.lan'}, **headers))
         self.addCleanup(client.close)
         return client
+
+
+class BehindNginx(NginxCase):
 
     def test_people_talk_poll_and_share_files_and_keep_their_addresses(self):
         ann, bob = self.client(), self.client(**{'X-Forwarded-For': '6.6.6.6'})
@@ -10458,6 +10588,78 @@ class BehindNginx(UnixCase):
         self.assertTrue(told)
         self.assertEqual(bob.get(file['url']).data, content)
         self.assertEqual(bob.get(file['url'], Range='bytes=5-9').data, content[5:10])
+
+
+def in_chunks(*chunks):
+    """A body in chunks (RFC 9112 section 7.1)."""
+    return b''.join(b'%x\r\n%s\r\n' % (len(chunk), chunk) for chunk in chunks + (b'',))
+
+
+UPLOAD = 'POST /files?name=a HTTP/1.1'
+SMUGGLING = (                            # bytes for a proxy: what stands in a body must never be taken for a request
+    head(LOGIN, 'Transfer-Encoding: chunked', 'X-MiniMost: 1') + in_chunks(SMUGGLED, SMUGGLED),
+    head(GET, 'Transfer-Encoding: chunked') + in_chunks(SMUGGLED),
+    head(LOGIN, 'Transfer-Encoding: chunked') + b'0;x=y\r\n\r\n',
+    head(LOGIN, 'Transfer-Encoding: chunked') + b'3\r\nabc\r\n0\r\nX: y\r\n\r\n',
+    head(LOGIN, 'Transfer-Encoding: chunked') + b'%x;\n' % len(SMUGGLED) + SMUGGLED + b'\r\n0\r\n\r\n',
+    head(LOGIN, 'Transfer-Encoding: chunked') + b'FFFFFFFFFFFFFFFF\r\n' + SMUGGLED,
+    head(LOGIN, 'Content-Length: 4', 'Transfer-Encoding: chunked') + in_chunks(SMUGGLED),
+    head(LOGIN, 'Transfer-Encoding: chunked', 'Content-Length: %d' % (len(SMUGGLED) + 5)) + b'0\r\n\r\n' + SMUGGLED,
+    head(LOGIN, 'Transfer-Encoding: xchunked', 'Content-Length: %d' % len(SMUGGLED)) + SMUGGLED,
+    head(LOGIN, 'Transfer_Encoding: chunked', 'Content-Length: %d' % len(SMUGGLED)) + SMUGGLED,
+    head(LOGIN, 'Connection: Content-Length, close', 'Content-Length: %d' % len(SMUGGLED)) + SMUGGLED,
+    head(LOGIN, 'Content-Length: %d' % len(SMUGGLED), 'Expect: 100-continue') + SMUGGLED,
+    head(LOGIN, 'Content-Length: %d' % len(SMUGGLED), 'Upgrade: websocket', 'Connection: Upgrade') + SMUGGLED,
+    head(GET, 'Content-Length: %d' % len(SMUGGLED)) + SMUGGLED,
+    head('HEAD /health HTTP/1.1', 'Content-Length: %d' % len(SMUGGLED)) + SMUGGLED,
+    head('BREW /health HTTP/1.1', 'Content-Length: %d' % len(SMUGGLED)) + SMUGGLED,
+    head('GET /health HTTP/1.0', 'Connection: keep-alive', 'Content-Length: %d' % len(SMUGGLED)) + SMUGGLED,
+    head('GET /poll?after=x HTTP/1.1', 'Content-Length: %d' % len(SMUGGLED)) + SMUGGLED,
+    head('POST /nowhere HTTP/1.1', 'Content-Length: %d' % (len(SMUGGLED) * 900)) + SMUGGLED * 900,
+    head('POST /health HTTP/1.1', 'Content-Length: %d' % (len(SMUGGLED) * 9000)) + SMUGGLED * 9000,
+    head(UPLOAD, 'Content-Length: %d' % (len(SMUGGLED) * 900)) + SMUGGLED * 900,
+    head(UPLOAD, 'X-MiniMost: 1', 'Content-Length: 999') + SMUGGLED,
+    head(UPLOAD, 'X-MiniMost: 1', 'Transfer-Encoding: chunked') + in_chunks(SMUGGLED * 99, SMUGGLED),
+    head('GET /health%20HTTP/1.1%0d%0aHost:%20a%0d%0a%0d%0aGET%20/smuggled HTTP/1.1'),
+    head('GET /nowhere/%2e%2e/health?%0d%0aX:y HTTP/1.1'),
+    head('GET http://chat.lan/health HTTP/1.1') + SMUGGLED[:20],
+    head('GET /health HTTP/1.1', 'X: y\n\nGET /smuggled HTTP/1.1'),
+    head('GET /health HTTP/1.1\r X: y', 'X-Forwarded-Host: a\r\n\tGET /smuggled HTTP/1.1'),
+)
+
+
+class ThroughNginx(NginxCase):
+    """What is sent to a proxy to be taken for something else behind it, on connections that serve everybody."""
+
+    pool = 4
+
+    def sent(self):
+        """(method, path) of all requests that nginx has passed on, by its own log."""
+        with open(os.path.join(self.folder, 'log'), encoding='utf-8') as file:
+            lines = [line.split() for line in file if not line.startswith('- ')]
+        return collections.Counter((method, re.sub(r'^\w+://[^/]*|\?.*', '', target)) for _, method, target, *_ in lines)
+
+    def invented(self):
+        """Requests that the server has seen more often than nginx has sent them."""
+        return collections.Counter((method, path) for method, path, _ in requests_in(self.log)) - self.sent()
+
+    def test_no_request_is_seen_that_the_proxy_did_not_send(self):
+        ann = self.client()
+        self.assertEqual(sign_up(ann, 'ann', code=self.running.app.setup_code).status, 201)
+        attempts = list(SMUGGLING) + [data + SMUGGLED for _, data, *_ in BAD + GOOD]
+        with mock.patch.object(self.running.app.lot, 'adopt', wraps=self.running.app.lot.adopt) as adopt:
+            for batch in (attempts[start::12] for start in range(12)):
+                with contextlib.ExitStack() as stack:
+                    wires = [stack.enter_context(Wire('127.0.0.1', self.port, True)) for _ in batch]
+                    for wire, data in zip(wires, batch):
+                        wire.send(data)
+                    deadline = time.monotonic() + 0.2
+                    for wire in wires:
+                        wire.hung_up(max(0, deadline - time.monotonic()))
+                    self.assertEqual(ann.get('/me').data['user']['username'], 'ann')
+        wait_until(lambda: not self.invented(), 5, lambda: 'invented: %s' % self.invented())
+        self.assertGreater(len(self.log), max(50, 2 * adopt.call_count), 'connections were used again')
+        self.assertNotIn('500', [status for _, _, status in requests_in(self.log)])
 
 
 @unittest.skipUnless(hasattr(socket, 'AF_UNIX'), 'there is no systemd here')
