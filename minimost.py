@@ -1524,11 +1524,16 @@ class News:
 
     def pass_on(self, kind, value, audience):
         """Tell of something that is not kept: audience is a container of user ids."""
+        self.pass_all_on(kind, [value], audience)
+
+    def pass_all_on(self, kind, values, audience):
+        """Tell of several such things at once, so that those who wait are woken once."""
         with self._lock:
-            number = self.passing_last + 1
-            passing = self._passing if len(self._passing) < MOST_PASSING else self._passing[MOST_PASSING // 2:]
-            passing.append(Passing(number, wire(kind, value), audience))
-            self._passing, self.passing_last = passing, number
+            for value in values:
+                number = self.passing_last + 1
+                passing = self._passing if len(self._passing) < MOST_PASSING else self._passing[MOST_PASSING // 2:]
+                passing.append(Passing(number, wire(kind, value), audience))
+                self._passing, self.passing_last = passing, number
             self._answers = {}
         self.on_news([audience])
 
@@ -1595,6 +1600,8 @@ class News:
         Raises: Overtaken when memory does not reach back to the cursor, or only with much looking.
         """
         cursor, user_id, last, ring = listener.cursor, listener.session.user_id, self.last, self._ring
+        if cursor[1:] == (last, self.boot, self.passing_last):
+            return None
         if cursor.event < self._floor or last - cursor.event > MOST_BEHIND:
             raise Overtaken()
         events = last_tellings([event for event in ring[bisect.bisect_left(ring, cursor.event + 1):]
@@ -1622,7 +1629,7 @@ class News:
         if cursor.boot != self.boot or length and cursor.passing + 1 < passing[0].number:
             return [greeting for greet in self.greetings for greeting in greet(user_id)], number
         heard = [one for one in passing[bisect.bisect_left(passing, cursor.passing + 1, 0, length):length]
-                 if user_id in one.heard_by]
+                 if one.heard_by is EVERYBODY or user_id in one.heard_by]     # quick where many come at once
         if len(heard) > MOST_EVENTS // 2:
             heard = heard[:MOST_EVENTS // 2]
             number = heard[-1].number
@@ -2196,6 +2203,8 @@ def check_framing(headers):
 
 def percent_decode(text):
     """Decode once, as strict UTF-8."""
+    if '%' not in text:
+        return text
     if re.search('%(?![0-9A-Fa-f]{2})', text):
         raise malformed('The address is malformed.')
     try:
@@ -2489,13 +2498,18 @@ def choose_route(request):
 
 def check_host(request):
     """Only names that belong to a LAN or to us, against DNS rebinding."""
-    host = HOST.fullmatch(request.headers['host']).group(1).lower().rstrip('.')
-    if host.startswith('[') or re.fullmatch(r'[0-9.]+', host) or '.' not in host:
-        return
-    if host.endswith(('.local', '.lan', '.home.arpa', '.internal', '.localhost')):
-        return
-    if host not in request.app.own_names and host not in request.app.settings.allowed_hosts:
+    host = foreign_host(request.headers['host'])
+    if host and host not in request.app.own_names and host not in request.app.settings.allowed_hosts:
         raise Refusal(421, 'wrong_host', 'This server does not go by the name %s.' % host)
+
+
+@functools.lru_cache(maxsize=256)
+def foreign_host(header):
+    """The name in a Host header, if it need not belong to a LAN; else nothing."""
+    host = HOST.fullmatch(header).group(1).lower().rstrip('.')
+    if host.startswith('[') or re.fullmatch(r'[0-9.]+', host) or '.' not in host:
+        return ''
+    return '' if host.endswith(('.local', '.lan', '.home.arpa', '.internal', '.localhost')) else host
 
 
 def check_origin(request):
@@ -5284,11 +5298,11 @@ class Presence:
     def tell_changes(self):
         """Tell who came, went or changed since the last time: once a second, however often they did."""
         changed, self._changed = self._changed, set()
-        for user_id in changed:
-            state = self.of(user_id)[0], self.end_of(user_id)
-            if self._told.get(user_id, ('offline', None)) != state:
-                self._told[user_id] = state
-                self.news.pass_on('presence', self._value(user_id), EVERYBODY)
+        states = {user_id: (self.of(user_id)[0], self.end_of(user_id)) for user_id in changed}
+        others = {user_id: state for user_id, state in states.items() if self._told.get(user_id, ('offline', None)) != state}
+        self._told.update(others)
+        if others:
+            self.news.pass_all_on('presence', [self._value(user_id) for user_id in others], EVERYBODY)
 
     def _value(self, user_id):
         """How somebody is, as it is told: with its end if it has one, of those who are gone with when they were here."""
