@@ -20,6 +20,7 @@ import contextlib
 import ctypes
 import gzip
 import hashlib
+import hmac
 import html.parser
 import http.client
 import http.server
@@ -1583,6 +1584,7 @@ class Planted(ServerCase):
         cls.post(thing, 'called', '@everyone @here @removed @late @outsider @owner @heir ' + words['called'])
         cls.post(thing, 'edited', words['edited-away'])
         cls.preview(thing, 'edited', 'away-preview')
+        cls.done('GET', '/search?q=secret')              # has all that was posted so far put into the index
         cls.done('PATCH', '/messages/%d' % thing.messages['edited'], {'text': words['edited']})
         thing.file = cls.upload(words['file-name'], words['file-bytes'])
         cls.post(thing, 'file', 'noise', files=[thing.file['id']])
@@ -1804,6 +1806,9 @@ class WhatIsHidden(Planted):
                 self.assertEqual([word for word in words if word in heard[person]], [], person)
         self.assertIn('secret-private-new', heard['late'])
         self.assertNotIn('secret-private-text', heard['late'])
+        place = self.things['private'].channel
+        events = self.people['removed'].poll(self.cursors['removed'], 0).data['events']
+        self.assertEqual([event['value'] for event in events if str(place) in str(event)], [{'id': place, 'gone': True}])
 
     def test_an_old_message_that_changes_is_not_told_to_the_late(self):
         thing = self.things['private']
@@ -3406,6 +3411,21 @@ class ThePageOverPlainHttp(ThePageAndItsParts, WireCase):
     plain = True
 
 
+class CookiesOverTls(WireCase):
+
+    def test_have_all_that_keeps_them_from_others(self):
+        self.person('ann')
+        client = self.client()
+        answer = client.post('/login', {'username': 'ann', 'password': PASSWORD})
+        lines = answer.headers.get_all('Set-Cookie')
+        for line, form in zip(lines, ('__Host-minimost=[A-Za-z0-9_-]{32}[.][A-Za-z0-9_-]{43}; Max-Age=34560000; Path=/; HttpOnly; SameSite=Lax; Secure',
+                                      'minimost-device=[A-Za-z0-9_-]{32}; Max-Age=34560000; Path=/login; HttpOnly; SameSite=Strict; Secure')):
+            self.assertRegex(line, '^%s$' % form)
+        self.assertEqual(len(lines), 2)
+        self.assertEqual(client.post('/logout').headers.get_all('Set-Cookie'),
+                         ['__Host-minimost=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax; Secure'])
+
+
 class ThePageOverTls(ThePageAndItsParts, WireCase):
     pass
 
@@ -4110,12 +4130,123 @@ class SigningIn(ChatCase):
         self.assertEqual(known.data, unknown.data)
         self.assertNotIn('Set-Cookie', known.headers)
 
+    def test_costs_the_same_whoever_is_named(self):
+        adam, gone, derived = self.person('adam'), self.newcomer(), []
+        self.expect(201, adam.post('/admin/bots', {'username': 'timed-bot'}))
+        self.expect(200, adam.patch('/admin/users/%d' % gone.user['id'], {'active': False}))
+
+        def derive(name, numbers, password, salt):
+            derived.append((name, tuple(numbers)))
+            return bytes(32)
+        with mock.patch.object(minimost, 'derive_key', derive):
+            for username in ('ann', 'nobody-at-all', 'timed-bot', gone.user['username'], 'everyone', '\xfcnknown'):
+                before = len(derived)
+                self.expect(401, self.log_in(username, 'not the password'))
+                self.assertEqual(derived[before:], [('scrypt', minimost.SCRYPT)], username)
+
+    def test_turns_a_weaker_hash_into_the_best(self):
+        person = self.newcomer()
+
+        def stored():
+            with contextlib.closing(sqlite3.connect(self.app.path('auth.db'))) as db:
+                return db.execute('SELECT password FROM accounts WHERE id = ?', (person.user['id'],)).fetchone()[0]
+        with mock.patch.dict(vars(hashlib)):
+            del hashlib.scrypt
+            weak = self.app.passwords.hash(PASSWORD)
+        self.app.store.write(lambda change: change.update('accounts', person.user['id'], password=weak))
+        self.expect(401, self.log_in(person.user['username'], 'not the password'))
+        self.assertEqual(stored(), weak)
+        self.expect(200, self.log_in(person.user['username']))
+        self.assertTrue(stored().startswith('scrypt,'))
+        self.expect(200, self.log_in(person.user['username']))
+
+    def test_takes_over_no_session_that_was_planted(self):
+        mallory, person = self.newcomer(), self.newcomer()
+        for ask in (lambda client: self.log_in(person.user['username'], client=client),
+                    lambda client: sign_up(client, 'planted-%d' % next(self.numbers))):
+            for planted in (mallory.cookies, {'minimost': 'A' * 32 + '.' + 'B' * 43, 'minimost-device': 'C' * 32}):
+                victim = self.client()
+                victim.cookies = dict(planted)
+                answer = ask(victim)
+                self.assertIn(answer.status, (200, 201))
+                self.assertFalse(set(planted.values()) & set(victim.cookies.values()))
+                self.assertEqual(victim.get('/me').data['user']['id'], answer.data['user']['id'])
+                self.assertEqual(mallory.get('/me').data['user']['id'], mallory.user['id'])
+
     def test_is_needed_for_all_that_is_not_public(self):
         self.expect(200, self.person('ann').get('/me'))
         for path in ('/me', '/users', '/channels', '/snapshot', '/me/sessions', '/channels/1', '/messages/1', '/files/x',
                      '/poll?after=x'):
             with self.subTest(path):
                 self.expect(401, self.client().get(path))
+
+
+class PiecesOfIdentity(unittest.TestCase):
+
+    def setUp(self):
+        self.passwords = minimost.Passwords(os.urandom)
+
+    def test_passwords_are_kept_as_salted_hashes_that_say_how_they_were_made(self):
+        stored = [self.passwords.hash(PASSWORD) for _ in range(2)]
+        self.assertNotEqual(*stored)
+        for one in stored:
+            self.assertRegex(one, r'^scrypt,[0-9]+,8,1\$[0-9a-f]{32}\$[0-9a-f]{64}$')
+            self.assertEqual([self.passwords.matches(word, one) for word in (PASSWORD, PASSWORD + ' ', PASSWORD.upper(), '')],
+                             [True, False, False, False])
+        with mock.patch.dict(vars(hashlib)):
+            del hashlib.scrypt                   # as in a Python without OpenSSL 1.1
+            poor = self.passwords.hash(PASSWORD)
+            self.assertRegex(poor, r'^pbkdf2,[0-9]+\$')
+            self.assertEqual((self.passwords.matches(PASSWORD, poor), self.passwords.is_weak(poor)), (True, False))
+            with self.assertRaises(minimost.Refusal) as raised:
+                self.passwords.matches(PASSWORD, stored[0])
+            self.assertEqual(raised.exception.status, 503)
+        self.assertEqual([self.passwords.is_weak(one) for one in (poor, stored[0])], [True, False])
+        self.assertTrue(self.passwords.matches(PASSWORD, poor))
+
+    def test_two_hash_at_once_sixteen_wait_and_others_come_again(self):
+        going_on, busy, most = threading.Event(), [], []
+
+        def slowly(*arguments):
+            busy.append(True)
+            most.append(len(busy))
+            self.assertTrue(going_on.wait(20))
+            busy.pop()
+            return bytes(32)
+        with mock.patch.object(minimost, 'derive_key', slowly):
+            threads = [threading.Thread(target=self.passwords.hash, args=(PASSWORD,), daemon=True) for _ in range(18)]
+            for thread in threads:
+                thread.start()
+            wait_until(lambda: not self.passwords._room._value, 10, 'all have come in')
+            with self.assertRaises(minimost.Refusal) as raised:
+                self.passwords.hash(PASSWORD)
+            self.assertEqual((raised.exception.status, dict(raised.exception.headers)['Retry-After']), (503, '1'))
+            going_on.set()
+            for thread in threads:
+                thread.join(10)
+        self.assertEqual((len(most), max(most)), (18, 2))
+        self.assertTrue(self.passwords.hash(PASSWORD))
+
+    def test_limits_are_those_that_were_promised_and_go_by_the_steady_clock(self):
+        clock = WanderingClock()
+        throttle = minimost.Throttle(minimost.Settings({}), clock)
+        for name, most, seconds in (('login', 60, 60), ('signup', 60, 3600), ('send', 240, 60)):
+            for number in range(most):
+                throttle.take(name, '10.0.0.1')
+            clock.wandered += 10 ** 10           # what the clock on the wall says changes nothing
+            with self.assertRaises(minimost.Refusal) as raised:
+                throttle.take(name, '10.0.0.1')
+            self.assertEqual((raised.exception.status, dict(raised.exception.headers)['Retry-After']), (429, str(math.ceil(seconds / most))))
+            throttle.take(name, '10.0.0.2')
+            clock.skipped += seconds / most
+            throttle.take(name, '10.0.0.1')
+
+    def test_limits_take_no_more_memory_however_many_come(self):
+        throttle = minimost.Throttle(minimost.Settings({}), minimost.Clock())
+        with mock.patch.object(minimost, 'THROTTLES_KEPT', 50):
+            for number in range(500):
+                throttle.take('login', 'address %d' % number)
+        self.assertLessEqual(len(throttle._buckets), 51)
 
 
 class Lockout(ChatCase):
@@ -4182,6 +4313,13 @@ class Lockout(ChatCase):
         self.fail(person.user['username'])
         self.expect(204, person.post('/password', {'current': PASSWORD, 'new': 'another fine one'}))
 
+    def test_keeps_no_more_names_than_so_many(self):
+        with mock.patch.object(minimost, 'LOCKS_KEPT', 3):
+            for number in range(6):
+                self.fail('flood-%d-%s' % (number, id(self)), times=1)
+        with contextlib.closing(sqlite3.connect(self.app.path('auth.db'))) as db:
+            self.assertEqual(db.execute('SELECT count(*) FROM locks').fetchone(), (3,))
+
     def test_comes_for_guesses_at_the_current_password_too(self):
         person = self.newcomer()
         for _ in range(3):
@@ -4245,6 +4383,18 @@ class Sessions(ChatCase):
             with self.subTest(bad):
                 ann.cookies['minimost'] = bad
                 self.expect(401, ann.get('/me'))
+
+    def test_a_cookie_is_taken_as_browsers_send_it_and_in_no_other_way(self):
+        ann = self.person('ann')
+        good, ann.cookies = ann.cookies['minimost'], {}
+        many = '; '.join('crumb-%d=%d' % (number, number) for number in range(180))
+        for status, line in ((200, 'minimost=' + good), (200, 'minimost="%s"' % good), (200, many + '; minimost=' + good),
+                             (200, 'minimost=%s; %s' % (good, many)), (200, 'minimost=%s; minimost=x' % good),
+                             (401, 'minimost=x; minimost=' + good), (401, 'Minimost=' + good), (401, '__Host-minimost=' + good),
+                             (401, 'minimost-device=' + good), (401, 'minimost=' + good.replace('.', '%2E')), (401, 'x=minimost=' + good),
+                             (401, 'minimost = %s' % good), (401, 'minimost=%s%s' % (good, good)), (401, 'minimost=' + 'x' * 7000)):
+            with self.subTest(line[:60]):
+                self.assertEqual(ann.get('/me', Cookie=line).status, status)
 
     def test_an_odd_neighbour_does_not_hide_the_cookie(self):
         ann = self.person('ann')
@@ -4333,18 +4483,34 @@ class Sessions(ChatCase):
 
 class TheSecretKey(ChatCase):
 
-    def test_lost_ends_all_sessions_and_nothing_else(self):
-        names = ('ann', 'olga')
-        for name in names:
-            self.expect(200, self.person(name).get('/me'))
-        self.running.stop()
+    def test_lost_or_cut_short_ends_all_sessions_and_nothing_else(self):
+        people, keys = self.people('ann', 'olga'), set()
+        for content in (None, b'', b'half of it', bytes(33)):
+            for person in people:
+                self.expect(200, person.get('/me'))
+            self.running.stop()
+            self.put_key(content)
+            self.begin()
+            people = [self.come_back(person) for person in people]
+            with open(self.app.path('secret.key'), 'rb') as file:
+                keys.add(file.read())
+            if os.name != 'nt':
+                self.assertEqual(stat.S_IMODE(os.stat(self.app.path('secret.key')).st_mode), 0o600)
+        self.assertEqual([len(key) for key in keys], [32] * 4)
+
+    def put_key(self, content):
         os.unlink(self.app.path('secret.key'))
-        self.begin()
-        for name in names:
-            person = self.person(name)
-            self.expect(401, person.get('/me'))
-            self.expect(200, person.post('/login', {'username': name, 'password': PASSWORD}))
-            self.expect(200, person.get('/me'))
+        if content is not None:
+            with open(self.app.path('secret.key'), 'wb') as file:
+                file.write(content)
+
+    def come_back(self, person):
+        """The old cookie opens nothing, the password does."""
+        client = self.client()
+        client.user, client.cookies = person.user, person.cookies
+        self.expect(401, client.get('/me'))
+        self.expect(200, client.post('/login', {'username': person.user['username'], 'password': PASSWORD}))
+        return client
 
 
 class TimeOfService(ChatCase):
@@ -7431,6 +7597,127 @@ class Deactivated(PeopleCase):
         self.expect(204, self.person('adam').delete('/admin/users/%d/sessions' % eve.user['id']))
         self.assertEqual(waiting.answer().status, 401)
         self.expect(200, self.log_in(eve.user['username']))
+
+
+class Revocation(PeopleCase):
+    """Whatever ends a session ends it everywhere and at once."""
+
+    WAYS = (                             # name, whether tokens end too, and the person's other sessions; function(case, victim, other) that ends it
+        ('signing out', False, False, lambda case, victim, other: victim.post('/logout')),
+        ('another browser', False, False, lambda case, victim, other: other.delete('/me/sessions/%d' % [
+            one['id'] for one in other.get('/me/sessions').data['sessions'] if not one['current']][-1])),
+        ('a new password', False, False, lambda case, victim, other: other.post('/password', {'current': PASSWORD, 'new': 'quite another one'})),
+        ('an administrator', False, True, lambda case, victim, other: case.person('adam').delete('/admin/users/%d/sessions' % victim.user['id'])),
+        ('a reset link', True, True, lambda case, victim, other: case.client().post('/reset/' + case.reset_token(victim), {'new': PASSWORD})),
+        ('deactivation', True, True, lambda case, victim, other: case.change('adam', victim, active=False)),
+        ('deletion', True, True, lambda case, victim, other: other.delete('/me', {'password': PASSWORD, 'messages': 'keep'})),
+    )
+
+    def test_of_whatever_kind_leaves_no_way_in(self):
+        for name, ends_tokens, ends_others, end in self.WAYS:
+            with self.subTest(name):
+                victim = self.newcomer()
+                other, thief = self.log_in_again(victim), self.person(victim.user['username'])
+                program = self.bearer(self.expect(201, victim.post('/me/tokens', {'name': 'script'}))['token'])
+                place = self.make_channel(victim)
+                file = self.expect(201, victim.post('/files?name=secret', b'secret'))['file']
+                self.post(victim, place, '', files=[file['id']])
+                call = self.expect(201, victim.post('/calls', {'channel_id': place, 'device': 'tab'}))['call']['id']
+                waiting = [self.waits(victim, '/poll', quiet_cursor(victim)), self.waits(victim, '/calls/%d/signals' % call, device='tab'),
+                           self.waits(program, '/poll', quiet_cursor(victim), user_id=victim.user['id'])]
+                self.assertIn(end(self, victim, other).status, (200, 204))
+                self.assertEqual([answer() for answer in waiting[:2 + ends_tokens]], [401] * (2 + ends_tokens))
+                self.assert_shut_out(thief, file)
+                self.assertEqual((other.get('/me').status, program.get(file['url']).status),
+                                 (401 if ends_others else 200, 401 if ends_tokens else 200))
+                if ends_tokens:
+                    self.assert_shut_out(program, file)
+
+    def log_in_again(self, person):
+        other = self.client()
+        self.expect(200, other.post('/login', {'username': person.user['username'], 'password': PASSWORD}))
+        return other
+
+    def waits(self, person, path, cursor='', user_id=None, **query):
+        """Have somebody ask again and again until it is refused; returns a function that gives the status of that."""
+        client, statuses, user_id = self.client(), [], user_id or person.user['id']
+        client.cookies, client.headers = dict(person.cookies), person.headers
+
+        def ask(after=cursor):
+            with contextlib.suppress(*LOST):         # one that is never refused ends with the server
+                while not statuses:
+                    answer = client.get(path + '?' + urllib.parse.urlencode(dict(query, after=after, wait=25)))
+                    if answer.status == 200:
+                        after = answer.data['cursor']
+                    else:
+                        statuses.append(answer.status)
+        thread, before = threading.Thread(target=ask, daemon=True), len(self.app.lot._listeners.get(user_id, ()))
+        thread.start()
+        wait_until(lambda: len(self.app.lot._listeners.get(user_id, ())) > before, 10, 'the poll waits', 0.005)
+        return lambda: thread.join(5) or (statuses or [None])[0]
+
+    def assert_shut_out(self, client, file):
+        cookies = dict(client.cookies)
+        for route in minimost.ROUTES:
+            if not route.public:
+                path = re.sub('<[a-z]+>', '1', route.pattern).replace('/files/1', file['url'])
+                client.cookies = dict(cookies)
+                self.assertEqual(client.request(route.method, path).status, 401, route_name(route))
+        for headers in ({'Range': 'bytes=0-1'}, {'If_None_Match': '*'}, {'If_None_Match': '"%s"' % file['key']}):
+            self.assertEqual((client.get(file['url'], **headers).status, client.head(file['url'], **headers).status), (401, 401))
+
+
+class AStolenDatabase(PeopleCase):
+    """A copy of the databases, without what stands beside them, opens nothing."""
+
+    def secrets(self, eve):
+        """What opens something: cookies, and what was handed out once."""
+        adam, channel = self.person('adam'), self.make_channel(self.person('adam'))
+        found = [eve.cookies['minimost'].partition('.')[0], eve.cookies['minimost-device'], PASSWORD]
+        found.append(self.expect(201, eve.post('/me/tokens', {'name': 'x'}))['token'])
+        found.append(self.expect(201, adam.post('/admin/bots', {'username': 'robot-%d' % next(self.numbers)}))['token'])
+        found.append(self.expect(201, adam.post('/admin/hooks', {'channel_id': channel, 'name': 'x'}))['url'].rpartition('/')[2])
+        found += [self.reset_token(eve), self.invitation()['code'], self.app.control_token]
+        return found
+
+    def test_holds_no_secret_in_any_form(self):
+        eve = self.newcomer()
+        secrets = self.secrets(eve)
+        names = [name for name in os.listdir(self.app.folder) if '.db' in name]
+        self.assertLessEqual({'auth.db', 'presence.db'}, set(names))
+        paths = [self.app.path(name) for name in names] + [self.app.path('users/messages.db'), self.app.path('users/messages.db-wal')]
+        copy = b''
+        for path in paths:
+            with open(path, 'rb') as file:
+                copy += file.read()
+        self.assertIn(eve.user['username'].encode(), copy)
+        for secret in secrets:
+            forms = [secret.encode(), secret.replace('-', '').encode(), secret.encode().hex().encode(), base64.b64encode(secret.encode())]
+            with contextlib.suppress(ValueError):
+                forms.append(base64.urlsafe_b64decode(secret + '=' * (-len(secret) % 4)))
+            self.assertEqual([form for form in forms if form in copy], [], secret)
+
+    def test_holds_nothing_that_opens_anything(self):
+        self.secrets(self.newcomer())
+        with contextlib.closing(sqlite3.connect(self.app.path('auth.db'))) as db:
+            tables = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'")]
+            cells = {cell for table in tables for row in db.execute('SELECT * FROM ' + table) for cell in row if isinstance(cell, (bytes, str))}
+        texts = {form for cell in cells for form in self.readings(cell) if re.fullmatch('[!-~]+', form) and not set(form) & set(';"/')}
+        self.assertGreater(len(texts), 20)
+        client = self.client()
+        for text in texts:
+            unsigned = base64.urlsafe_b64encode(hmac.new(b'', text.encode(), hashlib.sha256).digest()).decode().rstrip('=')
+            for headers in ({'Cookie': 'minimost=' + text}, {'Cookie': 'minimost=%s.%s' % (text, unsigned)}, {'Cookie': 'minimost=%s.' % text},
+                            {'Authorization': 'Bearer ' + text}):
+                self.assertEqual(client.get('/me', **headers).status, 401, headers)
+            path = urllib.parse.quote(text, safe='')
+            self.assertEqual([client.get('/reset/' + path).status, client.post('/hooks/' + path, {'text': 'x'}).status], [404, 404], text)
+
+    @staticmethod
+    def readings(cell):
+        if isinstance(cell, str):
+            return [cell] + cell.split('$')
+        return [cell.hex(), base64.urlsafe_b64encode(cell).decode().rstrip('='), base64.urlsafe_b64encode(cell[:24]).decode()]
 
 
 class ResetLinks(PeopleCase):
