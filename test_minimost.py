@@ -253,8 +253,8 @@ class Driver:
 class Browser:
     """One person's browser with a fresh profile.
 
-    `size` is the viewport in CSS pixels; `mobile` makes it a phone. A `target` is a CSS selector or what `find`
-    returned. Everything that needs an element waits for it, at most `timeout` seconds.
+    `size` is the viewport in CSS pixels; `mobile` makes it a phone. A `target` is a CSS selector, a script that returns
+    an element (a text that begins with `return `), or what `find` returned, which does not outlive being drawn anew. Everything that needs an element waits for it, at most `timeout` seconds.
     """
 
     def __init__(self, driver, size=(1280, 800), mobile=False, dark=False, touch=False, flags=(), capabilities=None,
@@ -412,7 +412,12 @@ class Browser:
     def _element(self, target):
         if isinstance(target, dict):
             return target
-        return self._post('/element', using='css selector', value=target)
+        if not target.startswith('return '):
+            return self._post('/element', using='css selector', value=target)
+        found = self.run(target)
+        if found is None:
+            raise BrowserError('no such element', target)
+        return found
 
     def _with(self, target, act):
         def attempt():
@@ -11695,17 +11700,15 @@ def scroll_to(page, top):
 
 def menu_item(page, text):
     """Choose from the menu or sheet that is open."""
-    found = ("return [...document.querySelectorAll('dialog[open] [role^=menuitem]')]"
-             ".find(item => item.innerText.trim().startsWith(%s))" % json.dumps(text))
-    page.click(page.wait_for(found, what='menu item ' + text))
+    page.click("return [...document.querySelectorAll('dialog[open] [role^=menuitem]')]"
+               ".find(item => item.innerText.trim().startsWith(%s))" % json.dumps(text))
 
 
 def press(page, css, text):
     """Click the button below `css` that says `text`."""
-    found = "[...document.querySelectorAll(%s)].find(button => button.innerText.trim() === %s)" % (
-        json.dumps(css + ' button'), json.dumps(text))
-    page.wait_for('return ' + found, what='button %s in %s' % (text, css))
-    page.run(found + '.click()')
+    pressed = ("return [...document.querySelectorAll(%s)].filter(button => button.innerText.trim() === %s && !button.disabled)"
+               ".slice(0, 1).map(button => button.click()).length") % (json.dumps(css + ' button'), json.dumps(text))
+    page.wait_for(pressed, what='button %s in %s' % (text, css))
 
 
 class PageCase(BrowserCase):
@@ -15315,7 +15318,7 @@ class OnThePhone(FeatureCase):
         self.page.click('#open-drawer')
         self.page.click('#jump')
         self.page.type('.switcher input', 'far')
-        self.page.click(self.page.wait_for("return [...document.querySelectorAll('.switcher [role=option]')].find(option => option.innerText.startsWith('far-away'))"))
+        self.page.click("return [...document.querySelectorAll('.switcher [role=option]')].find(option => option.innerText.startsWith('far-away'))")
         self.page.wait_for("return location.hash === '#/channel/%d'" % other)
         self.page.wait_for("return !document.body.classList.contains('drawer-open')")
         self.page.back()
@@ -15361,8 +15364,7 @@ class OnThePhone(FeatureCase):
             self.page.click('#open-drawer')
             self.page.click('#' + button)
             self.page.see('Over here, @ann: ' + button, '#panel')
-            self.page.click(self.page.wait_for(
-                "return [...document.querySelectorAll('#panel .card')].find(card => card.innerText.includes('%s'))" % button))
+            self.page.click("return [...document.querySelectorAll('#panel .card')].find(card => card.innerText.includes('%s'))" % button)
             self.page.wait_for("return location.hash === '#/channel/%d/message/%d'" % (other, message))
             self.page.wait_for('#panel[hidden]')
             self.back_to_the_channel()
@@ -16104,7 +16106,7 @@ class AdminCase(FeatureCase):
 
     def act(self, client, item):
         """Choose from the actions for somebody in the list of people."""
-        self.page.click(self.page.wait_for('button[data-user-id="%d"]' % client.user['id']))
+        self.page.click('button[data-user-id="%d"]' % client.user['id'])
         menu_item(self.page, item)
 
     def confirm(self, button):

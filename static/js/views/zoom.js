@@ -18,6 +18,8 @@ export function zoomable(stage, image, onSwipe) {
   stage.addEventListener('dblclick', event => zoomAt(view, view.scale > 1 ? 1 / view.scale : CLOSE, event.clientX, event.clientY));
   stage.addEventListener('pointerdown', event => onDown(view, event));
   stage.addEventListener('pointermove', event => onMove(view, event));
+  /* Chromium would take the stroke for a fling, although touch-action forbids it, and the next tap for its end. */
+  stage.addEventListener('touchmove', event => event.preventDefault(), {passive: false});
   for (const kind of ['pointerup', 'pointercancel']) stage.addEventListener(kind, event => onUp(view, event));
   return {by: factor => zoomAt(view, factor, ...middleOf(stage)), reset: () => place(view, 1, 0, 0)};
 }
