@@ -1,6 +1,6 @@
 /** Moving between channels by key, in the order in which the sidebar draws them, and from anywhere to the quick switcher. */
 import {find, findAll, setSlot} from '../core/dom.js';
-import {addressOf, listen, state} from '../core/state.js';
+import {addressOf, listen, readRoute, state} from '../core/state.js';
 import {keep, kept} from '../core/store.js';
 import {keysWords} from '../text/keys-words.js';
 import {messageBox} from '../views/composer.js';
@@ -26,7 +26,8 @@ for (const shortcut of BY_KEY) addShortcut({group: 'channels', ...shortcut});
 setSlot(find('#sidebar'), 'jump-key', shownKeys(SWITCHER));
 
 const rows = () => findAll('.channel-lists a.channel');
-const isOpen = row => Number(row.dataset.id) === state.channelId;
+/* By the address: two quick presses move on twice, though the page draws but once. */
+const isOpen = row => Number(row.dataset.id) === readRoute().channelId;
 
 /* Around the ends; where the open channel has no row, from the first or the last. */
 function step(by) {

@@ -36,7 +36,7 @@ async function copyLink(message) {
   toast(words.copied);
 }
 
-/* Gone from view at once, from the server when the undo runs out or the page is left. */
+/* Gone from view at once, from the server when the undo runs out or the page is left: also while the server is being told. */
 function deleteSoon(message) {
   deleting.set(message.id, message);
   setHidden(message.id, true);
@@ -47,8 +47,8 @@ function deleteSoon(message) {
 }
 
 async function deleteNow(message) {
-  deleting.delete(message.id);
   await attempt(() => remove(`/messages/${message.id}`));
+  deleting.delete(message.id);
   setHidden(message.id, false);
 }
 
