@@ -3,9 +3,9 @@
 
 `python3 test_minimost.py` runs them all, several at a time, and alone at the end what is measured; words choose those
 whose class or test has one of them in its name, as in `python3 test_minimost.py Law`. `--thorough` tries what takes
-long, too. Real servers, real sockets, and real browsers where chromedriver is: the environment variable CHROMEDRIVER
-names it, `none` leaves the browsers out, and with REQUIRE_BROWSER=1 a test that lacks what it needs fails rather than
-being skipped.
+long, too, and `--only-thorough` nothing else. Real servers, real sockets, and real browsers where chromedriver is: the
+environment variable CHROMEDRIVER names it, `none` leaves the browsers out, and with REQUIRE_BROWSER=1 a test that lacks
+what it needs fails rather than being skipped.
 
 Parts: TOOLS; A SERVER FOR EACH CLASS; LAW; DOCUMENTS; HTTP; THE CHAT; REACTIONS, PINS, SAVED, READERS, SEARCH;
 ROBUSTNESS; LIVE; TLS; DEMO; JOINING; BACKUP; SERVICES; THE JANITOR; EXPORT;
@@ -62,8 +62,20 @@ sys.dont_write_bytecode = True       # nothing is left beside the script
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import minimost
 
-THOROUGH = '--thorough' in sys.argv
-thorough = unittest.skipUnless(THOROUGH, '--thorough tries it')
+ONLY_THOROUGH = '--only-thorough' in sys.argv
+THOROUGH = '--thorough' in sys.argv or ONLY_THOROUGH
+
+
+def thorough(tested):
+    """Mark a test, or all those of a class, as one that only `--thorough` tries."""
+    tested.takes_long = True
+    return unittest.skipUnless(THOROUGH, '--thorough tries it')(tested)
+
+
+def lengthened(tested):
+    """Mark a test that tries more when THOROUGH than it always does."""
+    tested.takes_long = True
+    return tested
 
 
 # ======================================================================
@@ -1959,9 +1971,10 @@ class Documents(unittest.TestCase):
     def test_every_command_explains_itself(self):
         for name, command in minimost.COMMANDS.items():
             with self.subTest(command=name):
-                status, said, complaints = self.run_command(name, '--help')
-                self.assertEqual((status, complaints), (0, ''))
-                self.assertIn(command.help.split()[0], said)
+                with contextlib.redirect_stdout(io.StringIO()) as said, self.assertRaises(SystemExit) as end:
+                    minimost.main([name, '--help'])
+                self.assertEqual(end.exception.code, 0)
+                self.assertIn(command.help.split()[0], said.getvalue())
 
     def test_help_lists_every_command(self):
         status, said, _ = self.run_command('--help')
@@ -2333,6 +2346,7 @@ class AnotherReader(unittest.TestCase):
             headers[name] = headers[name] + ('; ' if name == 'cookie' else ', ') + value if name in headers else value
         return headers
 
+    @lengthened
     def test_what_ours_accepts_it_accepts_in_the_same_way(self):
         source, accepted, refused = RequestsByChance('h11'), 0, 0
         for _ in range(20000 if THOROUGH else 4000):
@@ -3101,9 +3115,9 @@ class DeadlinesOverPlainHttp(Deadlines, WireCase):
         self.assertEqual([proxy.hung_up(2) for proxy in proxies], [True, True])
 
 
-if THOROUGH:
-    class DeadlinesOverTls(Deadlines, WireCase):
-        """The same clockwork as over plain HTTP."""
+@thorough
+class DeadlinesOverTls(Deadlines, WireCase):
+    """The same clockwork as over plain HTTP."""
 
 
 # ---- Uploads and the ends of connections ----------------------------------------------------------------------------
@@ -6570,6 +6584,7 @@ class LiveCase(ChatCase):
         self.senders = {}
 
 
+@lengthened
 class ThePromise(LiveCase):
     """A change that one may see is told in order, none is missed and none is told twice; what one may not see is never told."""
 
@@ -8521,6 +8536,7 @@ class TwoServers(LiveCase):
         self.expect(401, stranger.get('/me'))
 
 
+@lengthened
 class ASuddenDeath(unittest.TestCase):
     """kill -9 in the middle of eight writers: what was acknowledged is there, once."""
 
@@ -10215,7 +10231,7 @@ class ANameOnTheNetwork(unittest.TestCase):
         local = socket.inet_aton('127.0.0.1')
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton('224.0.0.251') + local)
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, local)
-        sock.settimeout(3)
+        sock.settimeout(10)
 
     def start(self):
         self.mdns.start('wets', lambda: [LOOPBACK], self.told.append)
@@ -10326,7 +10342,7 @@ class ANameOnTheNetwork(unittest.TestCase):
         self.hear_probe()
         self.ask(mdns_packet(0, [mdns_question(255)], [], [mdns_record(1, bytes((200, 0, 0, 9)), bits=1)], []))
         begun = time.monotonic()
-        self.neighbour.settimeout(3)
+        self.neighbour.settimeout(10)
         for _ in range(3):
             self.hear_probe()
         self.assertGreater(time.monotonic() - begun, 1)
@@ -10626,6 +10642,7 @@ class ABackup(ChatCase):
         self.assertTrue(client.poll(cursor, 0).data['reset'])
         self.assertEqual(self.texts(client, channel), ['The cormorant chart'])
 
+    @thorough
     def test_that_is_damaged_is_refused_in_one_line_and_leaves_nothing(self):
         self.newcomer()
         self.back_up()
@@ -10962,6 +10979,7 @@ class ThroughNginx(NginxCase):
 @unittest.skipUnless(hasattr(socket, 'AF_UNIX'), 'there is no systemd here')
 class Systemd(unittest.TestCase):
 
+    @thorough
     def test_hears_that_the_chat_is_ready_alive_and_stopping(self):
         folder = tempfile.mkdtemp(prefix='minimost-')
         self.addCleanup(remove_folder, folder)
@@ -11321,6 +11339,7 @@ class Exports(ChatCase):
         lines = [line for line in self.app.audit.lines() if ' event=export ' in line and line.endswith(' kind=private')]
         self.assertTrue(lines, 'that there is such a channel is told to nobody outside')
 
+    @thorough
     def test_the_operator_writes_one_while_the_chat_runs(self):
         olga = self.person('olga')
         name = 'deck-%d' % next(self.numbers)
@@ -11411,6 +11430,7 @@ class Commands(unittest.TestCase):
             output, errors = process.communicate(timeout=20)
         self.assertEqual((process.returncode, len(errors.splitlines())), (1, 1), errors)
 
+    @thorough
     def test_development_reloads_pages_and_starts_again(self):
         program = Program(self, '--dev', '--port', '0', '--quiet')
         ann = program.client()
@@ -11543,6 +11563,7 @@ class TwoPeople(BrowserCase):
         self.assertEqual(texts(ann), texts(bob))
         self.assert_calm(ann, bob)
 
+    @thorough
     def test_share_a_picture(self):
         ann, bob = self.resident('ann'), self.resident('bob')
         path = os.path.join(self.folder, 'gauge.png')
@@ -11567,6 +11588,7 @@ class TwoPeople(BrowserCase):
 
 class TenTabs(BrowserCase):
 
+    @thorough
     def test_in_one_browser_all_hear_by_one_poll(self):
         bob, ann = self.resident('bob'), self.person('ann')
         tabs = [bob.tab()]
@@ -12475,6 +12497,7 @@ class LostLink(PageCase):
         type(self).ann = self.person('ann')
         enter(self.page, self.running.url, 'ann')
 
+    @thorough
     def test_a_wrong_clock_changes_no_order(self):
         clock = self.app.clock
         real = clock.now
@@ -12562,6 +12585,7 @@ class KilledServer(unittest.TestCase):
         look_at(page, 1)
         return page
 
+    @thorough
     def test_an_upload_that_broke_can_be_taken_up_again(self):
         page, path = self.resident(), os.path.join(self.folder, 'log.bin')
         with open(path, 'wb') as file:
@@ -13067,6 +13091,7 @@ class Looks(PageCase):
                     self.assertEqual(self.page.run(CONTRAST), [])
             self.page.keys('Escape')
 
+    @thorough
     def test_settings_fit_at_320_px_and_at_200_percent_with_larger_text(self):
         self.addCleanup(self.page.resize, 1280, 800)
         self.prefer(text_size=20)
@@ -13388,6 +13413,7 @@ class OtherVersions(BrowserCase):
         page.click('#version-banner button')
         page.wait_for("return !document.querySelector('#version-banner') && document.querySelector('#message-text')?.value === 'Half a thought'")
 
+    @thorough
     def test_a_page_of_another_version_than_the_server_says_so(self):
         assets, other = self.app.assets, minimost.Assets(STATIC)
         page = other.parts['index.html'].content.replace(b'name="version" content="', b'name="version" content="0.')
@@ -13400,6 +13426,7 @@ class OtherVersions(BrowserCase):
         page.click('#mismatch-banner button')
         page.wait_for("return document.querySelector('article, .channel-start') && !document.querySelector('#mismatch-banner')")
 
+    @thorough
     def test_installing_is_offered_once_to_who_comes_back_and_then_in_the_settings(self):
         self.person('cara')
         page = Browser(self.driver)
@@ -13460,6 +13487,7 @@ class PlainHttp(BrowserCase):
         self.assertIn('https://', found['Microphone'][1])
         self.assertEqual(trouble(page), [])
 
+    @thorough
     def test_tabs_take_turns_so_that_hidden_ones_hear_and_one_alone_asks(self):
         cara, page = self.person('cara'), Browser(self.driver)
         self.addCleanup(page.quit)
@@ -13505,6 +13533,7 @@ class TrustedAuthority(ServerCase):
         for step in (['-N', '--empty-password'], ['-A', '-n', 'MiniMost', '-t', 'C,,', '-i', authority]):
             subprocess.check_output(['certutil', '-d', 'sql:' + database] + step, stderr=subprocess.STDOUT)
 
+    @thorough
     def test_makes_the_page_open_without_a_warning_and_the_page_knows(self):
         probe = "return document.querySelector('.probe:not([hidden])')?.id"
         with Browser(self.driver, insecure=False) as stranger:
@@ -14225,6 +14254,7 @@ class SettingsInThePage(FeatureCase):
         self.page.run(CHOOSE_SETTING, 'animate_images')
         self.page.wait_for("return !document.querySelector('.still')")
 
+    @thorough
     def test_a_choice_made_without_a_link_reaches_the_server_later_and_keeps_what_others_chose(self):
         self.open_settings('Appearance')
         self.page.run(REFUSE_CHOICES)
@@ -14268,6 +14298,7 @@ class ConnectionCheckInThePage(FeatureCase):
 
     settings = {'stun_port': 0}
 
+    @thorough
     def test_tells_what_this_browser_has_and_what_to_do_about_the_rest(self):
         open_settings(self.page, 'Connection check')
         found = checked(self.page)
@@ -14550,6 +14581,7 @@ class OwnProfile(FeatureCase):
         self.ann.put('/me/presence', {'state': 'idle'})
         wait_until(lambda: self.ann.get('/me').data['user']['presence'] == 'active', message='the device in use has the say')
 
+    @thorough
     def test_another_device_is_named_and_signed_out_where_it_asks_to_sign_in_again(self):
         other = self.new_browser('ann')
         self.addCleanup(other.quit)
@@ -14565,6 +14597,7 @@ class OwnProfile(FeatureCase):
         self.assertEqual(1, len(self.page.find_all('.settings .setting')))
         self.ann.post('/login', {'username': 'ann', 'password': PASSWORD})
 
+    @thorough
     def test_an_account_is_deleted_after_a_question_that_names_it_but_not_the_last_owner(self):
         self.section('delete-account')
         self.page.type('.settings [name=password]', PASSWORD)
@@ -15088,6 +15121,7 @@ class MediaInThePage(FeatureCase):
     def time(self, message):
         return self.page.text("article[data-id='%d'] .play-time" % message)
 
+    @thorough
     def test_sounds_play_in_place_one_at_a_time_and_can_be_sought(self):
         first, second = self.share(('one.wav', wav(30))), self.share(('two.wav', wav(20)))
         self.page.wait_for("article[data-id='%d'] .player" % second)
@@ -15181,6 +15215,7 @@ class MediaInThePage(FeatureCase):
         self.assertRegex(self.page.text('article .play-time'), r'0:00 / 0:[0-9]{2}')
         self.page.wait_for("return new Set(document.querySelector('article .wave .rest').getAttribute('d').match(/v[0-9.]+/g)).size > 1")
 
+    @thorough
     def test_voice_messages_end_by_themselves_after_five_minutes(self):
         self.begin_recording()
         self.page.run("const now = performance.now.bind(performance); performance.now = () => now() + 300000")
@@ -15195,6 +15230,7 @@ class MediaInThePage(FeatureCase):
         self.page.wait_for('#message-text:focus')
         self.assertEqual(self.sent(), [])
 
+    @thorough
     def test_voice_messages_stay_with_their_channel_when_one_goes_elsewhere(self):
         other = self.new_channel()
         self.page.wait_for('a.channel[href="#/channel/%d"]' % other)
@@ -16362,6 +16398,7 @@ class AlertsInThePage(AdminCase):
         self.member.gone('dialog.alert')
         wait_until(lambda: self.rolls() == [[], ['ann', 'bob']], message=self.rolls)
 
+    @thorough
     def test_one_who_comes_while_it_goes_on_sees_it_and_what_is_over_goes_by_itself(self):
         self.ann.post('/admin/alerts', {'text': 'Man overboard'})
         late = self.new_browser('bob')
@@ -16688,6 +16725,7 @@ class CallsInThePage(CallPageCase):
         self.see_and_hear(ann, bob)
         self.assertEqual([line['missed'] for line in self.lines()], [True, True])
 
+    @thorough
     def test_whoever_loads_the_page_anew_is_asked_back_and_a_restart_of_the_server_does_no_harm(self):
         ann, bob = self.pages.values()
         self.call(ann)
@@ -16713,6 +16751,7 @@ class CallsInThePage(CallPageCase):
         cls.app = minimost.App(os.path.join(self.folder, 'data'), minimost.Settings({'rate_limit_enabled': False}))
         cls.running = minimost.start(cls.app, '127.0.0.1', port)
 
+    @lengthened
     def test_both_start_at_one_instant_and_neither_gets_stuck(self):
         ann, bob = self.pages.values()
         for number in range(40 if THOROUGH else 4):
@@ -16732,6 +16771,7 @@ class CallsInThePage(CallPageCase):
 
 
 @thorough
+@lengthened
 class CallsAreQuick(CallPageCase):
 
     alone = True
@@ -16869,8 +16909,14 @@ def chosen(suite, words):
     for test in suite:
         if isinstance(test, unittest.TestSuite):
             yield from chosen(test, words)
-        elif not words or any(word in '%s.%s' % (type(test).__name__, test._testMethodName) for word in words):
+        elif is_wanted(test) and (not words or any(word in '%s.%s' % (type(test).__name__, test._testMethodName) for word in words)):
             yield test
+
+
+def is_wanted(test):
+    """Whether a test takes long enough for `--only-thorough`; without that all are wanted."""
+    marked = (test, getattr(test, test._testMethodName))
+    return not ONLY_THOROUGH or any(getattr(one, 'takes_long', False) for one in marked)
 
 
 def classes_chosen(words):
