@@ -4330,6 +4330,7 @@ UNPOSTED_SECONDS = 24 * 3600
 FILE_POLICY = "sandbox; default-src 'none'"
 MOST_SEGMENTS = 1000             # of a JPEG, looked at: colour profiles and previews come in many
 PICTURES = ('image/png', 'image/jpeg', 'image/gif', 'image/webp')
+TURNS = re.compile('[\u202a-\u202e\u2066-\u2069]')     # embeddings, overrides and isolates of the direction of writing
 
 INLINE = frozenset(PICTURES + (  # types that a browser may show by itself; everything else is a download
     'audio/mpeg', 'audio/ogg', 'audio/wav', 'audio/flac',
@@ -4566,12 +4567,18 @@ def upload_file(request, name: Line(1, 255)):
 
     def keep(change):
         file_id = change.insert(
-            'files', key=key, user_id=request.user_id, name=os.path.basename(name.replace('\\', '/')) or 'file',
+            'files', key=key, user_id=request.user_id, name=file_name(name),
             type=file_type, size=request.length, width=width, height=height, seconds=seconds,
             created_at=change.now, created_second=request.app.service.seconds())
         return file_value(change.execute('SELECT * FROM files WHERE id = ?', (file_id,)).fetchone())
     with file_kept(path):
         return Reply(201, {'file': request.app.store.write(keep)})
+
+
+def file_name(name):
+    """The last part of a path, without what turns letters around: a program could read like a picture (Unicode TR 36, 2.10.2)."""
+    name = TURNS.sub('_', os.path.basename(name.replace('\\', '/')))
+    return name if name.strip('. ') else 'file'
 
 
 @contextlib.contextmanager

@@ -5578,6 +5578,33 @@ def jpeg_bytes(width, height, orientation=None):
             b'\xff\xc0\x00\x0b\x08' + struct.pack('>HH', height, width) + b'\x01\x01\x11\0\xff\xd9')
 
 
+HARMLESS = {                        # what goes with every file, so that no browser runs any of it or lends it to another site
+    'X-Content-Type-Options': 'nosniff', 'Content-Security-Policy': "sandbox; default-src 'none'", 'Cross-Origin-Resource-Policy': 'same-origin',
+    'Referrer-Policy': 'no-referrer', 'Set-Cookie': None, 'Access-Control-Allow-Origin': None}
+HOSTILE_FILES = (                   # (bytes, the type with which a browser may show them, or None for a download)
+    (b'GIF89a/*\0\0\0\0\0\0*/=1;alert(1)//', 'image/gif'), (b'\xff\xd8\xff\xe0\0\x10JFIF<script>alert(1)</script>', 'image/jpeg'),
+    (b'\x89PNG\r\n\x1a\n<svg onload=alert(1)>', 'image/png'), (b'RIFF\x10\0\0\0WEBPVP8 <script>alert(1)</script>', 'image/webp'),
+    (b'ID3<html><script>alert(1)</script>', 'audio/mpeg'), (b'OggS<script>alert(1)</script>', 'audio/ogg'),
+    (b'<!--ftyp--><script>alert(1)</script>', 'video/mp4'), (b'\x1aE\xdf\xa3<script>alert(1)</script>', 'video/webm'),
+    (b'<!doctype html><script>alert(1)</script>', None), (b'\xef\xbb\xbf \n <html><script>alert(1)</script>', None),
+    ('<html><script>alert(1)</script>'.encode('utf-16'), None), (b'+ADw-script+AD4-alert(1)', None), (b'\0<script>alert(1)</script>', None),
+    (b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>', None), (b'<?xml version="1.0"?><?xml-stylesheet href="x"?><svg/>', None),
+    (b'<html xmlns="http://www.w3.org/1999/xhtml"><script>alert(1)</script></html>', None), (b'<math><a href="javascript:alert(1)">x</a>', None),
+    (b'%PDF-1.7 /OpenAction /JS (app.alert(1))', None), (b' GIF89a=alert(1)', None), (b'alert(1)', None), (b'*{display:none}', None),
+    (b'self.onmessage=alert', None), (b'{"start_url": "javascript:alert(1)"}', None), (b'CACHE MANIFEST', None), (b'CWS\x0a<script>', None),
+    (b'MIME-Version: 1.0\r\nContent-Type: text/html\r\n\r\n<script>', None), (b'PK\x03\x04 META-INF/', None), (b'MZ\x90\0', None),
+    (b'[InternetShortcut]\r\nURL=javascript:alert(1)', None), (b'BM<script>alert(1)</script>', None), (b'\0\0\1\0<script>', None), (b'#!/bin/sh', None))
+HOSTILE_NAMES = (                   # (as it is given, as it is kept, or None where it is refused)
+    ('photo\u202egnp.exe', 'photo_gnp.exe'), ('\u2066a\u2069\u202a\u202b\u202c\u202d', '_a_____'), ('a"; filename="b.html', 'a"; filename="b.html'),
+    ("a'b''c", "a'b''c"), ('a;b=c,d', 'a;b=c,d'), ('a\r\nSet-Cookie: x=1', None), ('a\nb', None), ('a\x7f', None), ('a\0.png', None), ('\x1b[31m', None),
+    ('../../../etc/passwd', 'passwd'), ('..\\..\\boot.ini', 'boot.ini'), ('/etc/shadow', 'shadow'), ('C:\\a/b\\c.txt', 'c.txt'), ('..', 'file'), ('.', 'file'),
+    ('...', 'file'), ('a/..', 'file'), ('. .', 'file'), ('a/', 'file'), ('%2e%2e%2fpasswd', '%2e%2e%2fpasswd'), ('%0d%0aX: y', '%0d%0aX: y'), ('x' * 255, 'x' * 255),
+    ('\U0001f9e8' * 255, '\U0001f9e8' * 255), ('x' * 256, None), ('CON', 'CON'), ('nul.txt', 'nul.txt'), ('COM1.png', 'COM1.png'), ('a.txt.', 'a.txt.'),
+    ('a::$DATA', 'a::$DATA'), ('-rf', '-rf'), ('.htaccess', '.htaccess'), ('=cmd|x', '=cmd|x'), ('<script>alert(1)</script>', 'script>'),
+    ('"onload="x', '"onload="x'), ('a\u2028b', 'a\u2028b'), ('Z\u0351a\u0300', 'Z\u0351a\u0300'), ('\U0001f468\u200d\U0001f680.png', '\U0001f468\u200d\U0001f680.png'),
+    ('\u0645\u0644\u0641.txt', '\u0645\u0644\u0641.txt'), ('=?utf-8?q?x?=', '=?utf-8?q?x?='), ('aux ', 'aux'))
+
+
 class Files(ChatCase):
 
     def setUp(self):
@@ -5704,6 +5731,32 @@ class Files(ChatCase):
                 self.assertEqual("attachment; filename=\"%s\"; filename*=UTF-8''%s" % (plain, encoded),
                                  self.ann.get(one['url']).headers['Content-Disposition'])
                 self.assertTrue(os.path.exists(self.app.file_path(one['key'])), 'kept under its key')
+
+    def test_of_hostile_bytes_are_shown_as_what_they_prove_to_be_or_not_at_all(self):
+        for (content, file_type), name in zip(HOSTILE_FILES, itertools.cycle(('a.html', 'a.svg', 'a.js', 'a.png', 'a.pdf'))):
+            with self.subTest(content[:20], name=name):
+                answer = self.ann.get(self.upload(content, name)['url'])
+                self.assertEqual((answer.data, answer.headers['Content-Type']), (content, file_type or 'application/octet-stream'))
+                self.assertEqual(answer.headers['Content-Disposition'].split(';')[0], 'inline' if file_type else 'attachment')
+                self.assertEqual({header: answer.headers[header] for header in HARMLESS}, HARMLESS)
+
+    def test_of_hostile_names_are_kept_and_served_tamely(self):
+        for given, kept in HOSTILE_NAMES:
+            with self.subTest(given):
+                answer = self.ann.post('/files?name=' + urllib.parse.quote(given, safe=''), b'x')
+                if kept is None:
+                    self.expect(400, answer, 'name')
+                    continue
+                one = self.expect(201, answer)['file']
+                headers = self.ann.head(one['url']).headers
+                plain, encoded = re.match(r'attachment; filename="([A-Za-z0-9._ -]+)"; filename\*=UTF-8\'\'([A-Za-z0-9._~%-]+)\Z',
+                                          headers['Content-Disposition']).groups()
+                self.assertEqual((one['name'], urllib.parse.unquote(encoded), len(plain)), (kept, kept, len(kept)))
+                self.assertEqual((headers['Set-Cookie'], headers['X']), (None, None))
+                self.assertTrue(os.path.isfile(self.app.file_path(one['key'])))
+        self.assertFalse([name for name in os.listdir(self.app.file_path('')) if not re.fullmatch('[A-Za-z0-9_-]{24}', name)])
+        for raw in ('%ed%a0%80', '%ff', '%c0%ae%c0%ae%c0%af'):
+            self.assertEqual(self.ann.post('/files?name=' + raw, b'x').status, 400)
 
     def test_of_sound_keep_their_length(self):
         one = self.upload(wav(1.5), 'tone.wav')
