@@ -16033,7 +16033,7 @@ class ChannelsInThePage(FeatureCase):
         self.page.wait_for('dialog[open] [name=begin]')
         press(self.page, 'dialog[open]', 'Export')
         wanted = 'event=export outcome=success user=ann'
-        wait_until(lambda: [line for line in self.app.audit.lines() if wanted in line and 'channel=%d' % self.channel in line])
+        wait_until(lambda: [line for line in self.app.audit.lines() if wanted in line and line.endswith(' kind=private')])
         self.page.gone('dialog[open]')
         self.page.wait_for('#message-text')
 
