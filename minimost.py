@@ -236,6 +236,15 @@ def sync_folder(folder):
         os.close(descriptor)
 
 
+def make_lasting_folder(folder):
+    """Make a folder, and those above it, for oneself alone, so that a power cut does not take it away with all that is in it."""
+    parent = os.path.dirname(os.path.abspath(folder))
+    if not os.path.isdir(folder):
+        make_lasting_folder(parent)
+        os.mkdir(folder, 0o700)
+        sync_folder(parent)
+
+
 def read_json_object(path):
     with open(path, encoding='utf-8-sig') as file:
         value = json.load(file)
@@ -1075,14 +1084,13 @@ class Store:
         self._thread.start()
 
     def _refuse_half_a_folder(self):
-        """A lost or emptied database must never look like a fresh installation."""
+        """A lost or emptied database must never look like a fresh installation; a first start may be cut short and tried again."""
         needed = [os.path.join(self.folder, file) for schema, file, synchronous in DATABASES if synchronous == 'FULL']
-        there = [path for path in needed if os.path.exists(path)]
-        if not there:
-            return
-        for path in needed:
-            if path not in there or os.path.getsize(path) == 0:
-                raise Damaged('%s is missing or empty.' % path)
+        lost = [path for path in needed if not os.path.exists(path) or os.path.getsize(path) == 0]
+        was_used = os.path.exists(os.path.join(self.folder, 'secret.key')) or any(
+            holds_tables(path) for path in needed if path not in lost)
+        if lost and was_used:
+            raise Damaged('%s is missing or empty.' % lost[0])
 
     def _leave_wal(self):
         """A database in WAL mode cannot even be read where that is impossible, unless one is alone with it."""
@@ -1260,6 +1268,15 @@ def choose_journal(connection, schema):
         if found == journal.lower():
             break
     return found
+
+
+def holds_tables(path):
+    """Whether a database has ever been used; one that cannot be read has."""
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            return connection.execute('SELECT count(*) FROM sqlite_master').fetchone()[0] > 0
+    except sqlite3.Error:
+        return True
 
 
 def drop_broken_database(path):
@@ -9977,7 +9994,7 @@ def refuse_network_share(folder):
 
 def make_private_folder(folder):
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        make_lasting_folder(folder)
     except OSError as error:
         raise Trouble('The data folder %s cannot be made (%s).' % (folder, error.strerror))
     if not os.access(folder, os.W_OK):

@@ -18,6 +18,7 @@ import base64
 import collections
 import contextlib
 import ctypes
+import functools
 import gzip
 import hashlib
 import hmac
@@ -8676,6 +8677,371 @@ class ASuddenDeath(unittest.TestCase):
         self.assertEqual([], sorted(set(everything) - set(stored)), 'lost')
         self.assertEqual(len(stored), len({client_id for client_id, _ in stored}), 'doubled')
         self.assertLessEqual({client_id for client_id, _ in stored} - {client_id for client_id, _ in everything}, set(unanswered.values()))
+
+
+# ---- a power cut -----------------------------------------------------
+
+class Write(collections.namedtuple('Write', 'offset data')):
+    """Bytes written into a file."""
+
+    def __call__(self, content):
+        content.extend(bytes(max(0, self.offset - len(content))))
+        content[self.offset:self.offset + len(self.data)] = self.data
+
+    def torn(self, chance):
+        """The part of it that a disk has done, which writes sector by sector."""
+        return self._replace(data=self.data[:chance.randrange(len(self.data) + 1) // 512 * 512])
+
+    def unfilled(self):
+        """The size alone, as file systems leave it that note sizes before contents."""
+        return self._replace(data=bytes(len(self.data)))
+
+
+class Cut(collections.namedtuple('Cut', 'size')):
+    """A file brought to a size."""
+
+    def __call__(self, content):
+        del content[self.size:]
+        content.extend(bytes(self.size - len(content)))
+
+
+class Enter(collections.namedtuple('Enter', 'name thing old')):
+    """A name given to something in a folder, instead of its old one if it had one."""
+
+    def __call__(self, content):
+        if content.get(self.old) is self.thing:
+            del content[self.old]
+        content[self.name] = self.thing
+
+
+class Leave(collections.namedtuple('Leave', 'name')):
+    """A name taken out of a folder."""
+
+    def __call__(self, content):
+        content.pop(self.name, None)
+
+
+class OnDisk:
+    """A file (a bytearray) or a folder (a dictionary): as it is, what of it is sure to outlast a power cut, and what may not."""
+
+    def __init__(self, content):
+        self.content, self.sure, self.steps = content, type(content)(), []
+
+    def do(self, number, step):
+        step(self.content)
+        self.steps.append((number, step))
+
+    def sync(self, number):
+        """All that was done before a moment is sure from now on."""
+        for _, step in [one for one in self.steps if one[0] < number]:
+            step(self.sure)
+        self.steps = [one for one in self.steps if one[0] >= number]
+
+    def after_power_cut(self, choose):
+        """What is there if `choose` tells which of the unsure steps were done."""
+        content = type(self.sure)(self.sure)
+        for step in choose([step for _, step in self.steps]):
+            step(content)
+        return content
+
+
+class Disk:
+    """What the file system holds below a folder that is empty at first, as strace saw a process change it."""
+
+    def __init__(self, folder):
+        self.folder, self.root = folder, OnDisk({})
+
+    def find(self, path):
+        """The thing at a path, or None."""
+        thing = self.root
+        for name in os.path.relpath(path, self.folder).split(os.sep):
+            thing = thing if name == '.' else thing and thing.content.get(name)
+        return thing
+
+    def parent(self, path):
+        return self.find(os.path.dirname(path.rstrip('/'))), os.path.basename(path.rstrip('/'))
+
+    def enter(self, number, path, thing, old=None):
+        folder, name = self.parent(path)
+        folder.do(number, Enter(name, thing, old))
+
+    def moments(self, trace):
+        """Follow a trace; yields before every sync and at every answer that was sent: its bytes, or b''."""
+        for began, ended, name, words, result in traced_calls(trace):
+            if name == 'sendto' and '"HTTP/1.1 201' in words:
+                yield quoted(words)[0]
+            elif self.folder + '/' in words or self.folder + '>' in words:
+                if name in ('fsync', 'fdatasync'):
+                    yield b''
+                getattr(self, 'see_' + name)(began, ended, words, result)
+
+    def see_openat(self, began, ended, words, result):
+        path = quoted(words)[0].decode()
+        if 'O_CREAT' in words and not self.find(path):
+            self.enter(ended, path, OnDisk(bytearray()))
+        if 'O_TRUNC' in words:
+            self.find(path).do(ended, Cut(0))
+
+    def see_write(self, began, ended, words, result):
+        """Nothing here writes without saying where but at the end."""
+        thing = self.opened(words)
+        thing.do(ended, Write(len(thing.content), quoted(words)[0]))
+
+    def see_pwrite64(self, began, ended, words, result):
+        self.opened(words).do(ended, Write(int(words.rpartition(' ')[2]), quoted(words)[0]))
+
+    def see_ftruncate(self, began, ended, words, result):
+        self.opened(words).do(ended, Cut(int(words.rpartition(' ')[2])))
+
+    def see_fsync(self, began, ended, words, result):
+        self.opened(words).sync(began)
+
+    see_fdatasync = see_fsync
+
+    def see_mkdir(self, began, ended, words, result):
+        self.enter(ended, quoted(words)[0].decode(), OnDisk({}))
+
+    def see_rename(self, began, ended, words, result):
+        old, new = [word.decode() for word in quoted(words)]
+        self.enter(ended, new, self.find(old), os.path.basename(old))
+
+    def see_unlink(self, began, ended, words, result):
+        folder, name = self.parent(quoted(words)[0].decode())
+        folder.do(ended, Leave(name))
+
+    def opened(self, words):
+        """The thing that a call names by its descriptor, as in 12</tmp/x>; one that has no name any more is nobody's."""
+        return self.find(re.match(r'\d+<([^>]*)>', words).group(1)) or OnDisk(bytearray())
+
+    def leave(self, target, choose, thing=None):
+        """Make a folder as a power cut may leave this one."""
+        thing = thing or self.root
+        os.mkdir(target)
+        for name, inner in thing.after_power_cut(choose).items():
+            path = os.path.join(target, name)
+            if isinstance(inner.sure, dict):
+                self.leave(path, choose, inner)
+            else:
+                with open(path, 'wb') as file:
+                    file.write(inner.after_power_cut(choose))
+
+
+def traced_calls(lines):
+    """(line where it began, line where it ended, name, arguments, result) of each call that succeeded, in the order of their ends."""
+    begun = {}
+    for number, line in enumerate(lines):
+        thread, _, text = line.rstrip('\n').partition(' ')
+        began, text = number, text.strip()
+        if text.endswith('<unfinished ...>'):
+            begun[thread] = number, text[:-len(' <unfinished ...>')]
+            continue
+        if text.startswith('<... '):
+            began, before = begun.pop(thread)
+            text = before + text.partition('resumed>')[2]
+        match = re.fullmatch(r'(\w+)\((.*)\) += (\d+).*', text)
+        if match:
+            yield (began, number) + match.groups()
+
+
+def quoted(words):
+    """The bytes of each text in a call's arguments."""
+    return [text.encode('latin-1').decode('unicode_escape').encode('latin-1')
+            for text in re.findall(r'"((?:[^"\\]|\\.)*)"', words)]
+
+
+def in_order(chance, steps):
+    """The first so many, the last of them in part."""
+    done = steps[:chance.randrange(len(steps) + 1)]
+    return done[:-1] + [torn(chance, step) for step in done[-1:]]
+
+
+def in_any_order(chance, steps):
+    """Each by itself, whole, in part or not at all."""
+    return [torn(chance, step) if chance.random() < .2 else step for step in steps if chance.random() < .5]
+
+
+def torn(chance, step):
+    return step.torn(chance) if isinstance(step, Write) else step
+
+
+POWER_CUTS = (                   # function(chance, steps that are not sure): those of them that were done
+    lambda chance, steps: [],
+    lambda chance, steps: steps,
+    lambda chance, steps: [step.unfilled() if isinstance(step, Write) else step for step in steps],
+    in_order, in_any_order)
+
+
+@thorough
+class APowerCut(unittest.TestCase):
+    """Whatever the disk had done of what it was not told to finish: what was acknowledged is there."""
+
+    writers = 6
+    kept_whole = ('secret.key', 'ca-key.pem', 'ca.pem', 'key.pem', 'cert.pem', 'settings.last.json', 'control.json', 'setup-code')
+
+    def setUp(self):
+        if not shutil.which('strace'):
+            lacking('strace is not there')
+        self.place = tempfile.mkdtemp(prefix='minimost-test-', dir='/dev/shm' if os.path.isdir('/dev/shm') else None)
+        self.addCleanup(remove_folder, self.place)
+        self.disk_folder = os.path.join(self.place, 'disk')
+        self.folder, self.trace = os.path.join(self.disk_folder, 'data'), os.path.join(self.place, 'trace')
+        os.mkdir(self.disk_folder)
+        self.settings = os.path.join(self.place, 'given.json')
+        with open(self.settings, 'w') as file:
+            json.dump({'rate_limit_enabled': False, 'stun_port': None}, file)
+        self.acknowledged, self.seen = {'messages': set(), 'files': {}, 'accounts': set()}, set()
+
+    def serve(self, *words, synchronous='FULL'):
+        """Start a server under strace, which folds its logs early; returns its process and port."""
+        script = ('import sys; sys.path.insert(0, %r); import minimost; minimost.CHECKPOINT_PAGES = 60\n'
+                  'minimost.DATABASES = tuple((schema, file, how.replace("FULL", %r)) for schema, file, how in minimost.DATABASES)\n'
+                  'sys.exit(minimost.main(sys.argv[1:]))' % (minimost.HERE, synchronous))
+        process = subprocess.Popen(
+            ['strace', '-f', '-y', '-qq', '-s', '300000', '-A', '-o', self.trace, '-e', 'trace=?openat,?write,?pwrite64,?fsync,?fdatasync,'
+             '?rename,?unlink,?ftruncate,?mkdir,?sendto', '-e', 'signal=none', sys.executable, '-B', '-c', script, 'serve', '--data', self.folder,
+             '--settings', self.settings, '--host', '127.0.0.1', '--port', '0', '--quiet'] + list(words),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+        self.addCleanup(self.end, process)
+        for line in process.stdout:
+            match = re.search(r'https?://127\.0\.0\.1:(\d+)', line)
+            if match:
+                return process, int(match.group(1))
+        self.fail('the server did not start')
+
+    def end(self, process, how='TERM'):
+        """End the server below strace, which then ends by itself."""
+        if process.poll() is None:
+            with open('/proc/%d/task/%d/children' % (process.pid, process.pid)) as file:
+                os.kill(int(file.read().split()[0]), getattr(signal, 'SIG' + how))
+        process.wait(20)
+        process.stdout.close()
+
+    def write(self, port, name, each):
+        """Make an account and write messages, some with a file."""
+        with contextlib.closing(Client('127.0.0.1', port)) as client:
+            self.assertEqual(201, sign_up(client, name).status)
+            for number in range(each):
+                label, files = '%s-%06d' % (name, number), []
+                if number % 6 == 5:
+                    files = [client.post('/files?name=' + label, content_of(label)).data['file']['id']]
+                answer = client.post('/channels/1/messages', {'text': label, 'client_id': label, 'files': files})
+                self.assertEqual(201, answer.status)
+
+    def write_together(self, port, prefix, each=14):
+        in_threads(*[lambda number=number: self.write(port, '%s-%d' % (prefix, number), each) for number in range(self.writers)])
+
+    def hear(self, answer):
+        """Note what an answer acknowledges."""
+        if not answer:
+            return
+        told = json.loads(answer.partition(b'\r\n\r\n')[2].decode())
+        if 'message' in told:
+            self.acknowledged['messages'].add(told['message']['client_id'])
+        elif 'file' in told:
+            self.acknowledged['files'][told['file']['key']] = told['file']['name']
+        elif 'user' in told:
+            self.acknowledged['accounts'].add(told['user']['username'])
+
+    def lost(self, folder):
+        """What was acknowledged and is not in a folder that a power cut left, once its databases were opened; None where they are damaged."""
+        data = os.path.join(folder, 'data')
+        store = minimost.Store(data, minimost.Clock(), minimost.Core())
+        store.open()
+        try:
+            db = store.reader()
+            for schema in ('main', 'chat'):
+                self.assertEqual('ok', db.execute('PRAGMA %s.integrity_check' % schema).fetchone()[0])
+            files = {key for key, in db.execute('SELECT key FROM files')}
+            lost = self.acknowledged['messages'] - {name for name, in db.execute('SELECT client_id FROM messages')}
+            lost |= self.acknowledged['accounts'] - {name for name, in db.execute('SELECT username FROM accounts')}
+        finally:
+            store.close()
+        for key, name in self.acknowledged['files'].items():
+            path = os.path.join(data, 'uploads', key)
+            if key not in files or not os.path.exists(path) or read_bytes(path) != content_of(name):
+                lost.add(name)
+        return lost
+
+    def kept_whole_in(self, folder, whole):
+        """Assert that no key, certificate or settings file is there but as it was once written."""
+        for name in self.kept_whole:
+            path = os.path.join(folder, 'data', name)
+            if os.path.exists(path):
+                self.assertIn(read_bytes(path), whole[name], name)
+
+    def starts(self, folder):
+        """Assert that a server on what a power cut left lets in whom it had let in."""
+        app = minimost.App(os.path.join(folder, 'data'), minimost.Settings({'rate_limit_enabled': False, 'stun_port': None}))
+        running = minimost.start(app, '127.0.0.1', 0)
+        try:
+            self.assertIsNotNone(app.context)
+            with contextlib.closing(Client('127.0.0.1', running.port, trusting_context())) as client:
+                self.assertEqual(200, client.get('/health').status)
+                for name in list(self.acknowledged['accounts'])[:1]:
+                    self.assertEqual(200, client.post('/login', {'username': name, 'password': PASSWORD}).status)
+                    self.assertEqual(200, client.get('/channels/1/messages').status)
+        finally:
+            running.stop()
+
+    def power_cuts(self, every_start=40):
+        """Try what may be there at every moment of the trace; returns what was lost, and how many different states there were."""
+        disk, chance, whole, lost, tried = Disk(self.disk_folder), random.Random(7), collections.defaultdict(set), set(), set()
+        state = os.path.join(self.place, 'state')
+        with open(self.trace, encoding='latin-1') as trace:
+            for answer in disk.moments(trace):
+                self.hear(answer)
+                for name in self.kept_whole:
+                    thing = disk.find(os.path.join(self.folder, name))
+                    whole[name] |= {bytes(thing.content)} if thing else set()
+                for cut in POWER_CUTS:
+                    disk.leave(state, functools.partial(cut, chance))
+                    known = imprint(state), sum(map(len, self.acknowledged.values()))
+                    if known not in tried:
+                        tried.add(known)
+                        self.kept_whole_in(state, whole)
+                        lost |= self.lost(state)
+                        if len(tried) % every_start == 0:
+                            self.starts(state)
+                    shutil.rmtree(state)
+        disk.leave(state, lambda steps: steps)
+        return lost, len({sum_of_files for sum_of_files, _ in tried})
+
+    def test_loses_nothing_that_was_acknowledged(self):
+        process, _ = self.serve()                        # a first start with a certificate
+        self.end(process)
+        process, port = self.serve('--plain-http')       # whose answers can be read
+        self.write_together(port, 'killed')
+        self.end(process, 'KILL')
+        process, port = self.serve('--plain-http')
+        self.write_together(port, 'stopped')
+        self.end(process)
+        lost, states = self.power_cuts()
+        self.assertEqual(set(), lost)
+        self.assertGreaterEqual(states, 1000)
+        self.assertEqual((168, 24, 12), tuple(len(self.acknowledged[kind]) for kind in ('messages', 'files', 'accounts')))
+        self.assertEqual(imprint(self.disk_folder), imprint(os.path.join(self.place, 'state')), 'the trace tells all')
+
+    def test_would_lose_messages_without_a_sync_for_each_commit(self):
+        process, port = self.serve('--plain-http', synchronous='NORMAL')
+        self.write_together(port, 'writer', 3)
+        self.end(process, 'KILL')
+        lost, _ = self.power_cuts(every_start=10 ** 6)
+        self.assertTrue(lost & self.acknowledged['messages'])
+
+
+def imprint(folder):
+    """A sum of the files below a folder, but for what SQLite keeps in shared memory."""
+    names = sorted(os.path.join(parent, name) for parent, _, files in os.walk(folder) for name in files if not name.endswith('-shm'))
+    return hashlib.sha256(b''.join(os.path.relpath(name, folder).encode() + hashlib.sha256(read_bytes(name)).digest() for name in names)).digest()
+
+
+def content_of(name):
+    return (name * 700).encode()
+
+
+def read_bytes(path):
+    with open(path, 'rb') as file:
+        return file.read()
 
 
 # ======================================================================
