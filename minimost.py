@@ -720,6 +720,8 @@ def settings_file():
 OLDEST_SQLITE = (3, 22, 0)
 BATCH = 256                      # jobs in one commit at most
 CHECKPOINT_PAGES = 4000          # 16 MB of WAL before it is folded in
+INCREMENTAL = 2                  # as PRAGMA auto_vacuum gives it
+RESERVE = 256 * 1024             # bytes that auth.db and its WAL keep, for signing in on a full disk
 
 DATABASES = (                    # schema name, file below the data folder, synchronous
     ('main', 'auth.db', 'FULL'),
@@ -1047,11 +1049,17 @@ class BatchVoid(Exception):
     """SQLite gave up the whole transaction, the work of all the jobs in it included."""
 
 
+DISK_TROUBLE = re.compile('disk|readonly|unable to open')       # as SQLite says it
+
+
 def storage_refusal(error):
     """What a person hears when the disk is full or failing."""
     if 'full' in str(error):
         return Refusal(507, 'storage_full', 'The storage is full. Ask an administrator to make room.')
-    report()
+    if isinstance(error, OSError) or DISK_TROUBLE.search(str(error)):
+        print('The storage does not answer as it should (%s).' % error, file=sys.stderr)
+    else:
+        report()
     return try_later(503, 'storage_trouble', 'The storage does not answer as it should (%s).' % error, 5)
 
 
@@ -1080,6 +1088,7 @@ class Store:
             self._connection = self._connect()
         migrate(self._connection, self.folder)
         self._reconnect()                # POSIX takes SQLite's locks away when a file is closed that was copied
+        self._keep_reserve()
         self._thread = threading.Thread(target=self._run, name='writer', daemon=True)
         self._thread.start()
 
@@ -1099,23 +1108,42 @@ class Store:
                 connection.execute('PRAGMA locking_mode = EXCLUSIVE')
                 connection.execute('PRAGMA journal_mode = TRUNCATE')
 
+    def _keep_reserve(self):
+        """Grow auth.db and its WAL and leave the room in them free, so that people can sign in when the disk is full."""
+        with contextlib.suppress(sqlite3.OperationalError):      # it is full already
+            for statement in ('CREATE TABLE main.reserve AS SELECT zeroblob(%d)' % RESERVE, 'DROP TABLE main.reserve'):
+                self._connection.execute(statement)
+        self._fold_accounts()
+
+    def _fold_accounts(self):
+        """Have the WAL of auth.db written from its beginning again, where it needs no room."""
+        self._connection.execute('PRAGMA main.wal_checkpoint(PASSIVE)').fetchall()
+
     def _connect(self, readonly=False):
         """A connection to all the databases; autocommit, so that every transaction is ours."""
         first = os.path.join(self.folder, DATABASES[0][1])
         connection = sqlite3.connect(first, isolation_level=None, check_same_thread=False, timeout=30,
                                      cached_statements=300)
         connection.row_factory = sqlite3.Row
+        try:
+            self._attach(connection, readonly)
+        except BaseException:
+            connection.close()           # or its locks would stay
+            raise
+        return connection
+
+    def _attach(self, connection, readonly):
         for schema, file, synchronous in DATABASES[1:]:
             connection.execute('ATTACH ? AS ' + schema, (os.path.join(self.folder, file),))
         for schema, file, synchronous in DATABASES:
             self._prepare(connection, schema, synchronous, readonly)
         if readonly:
             connection.execute('PRAGMA query_only = ON')
-        return connection
 
     def _prepare(self, connection, schema, synchronous, readonly):
         if not readonly:
-            connection.execute('PRAGMA %s.auto_vacuum = INCREMENTAL' % schema)
+            if connection.execute('PRAGMA %s.auto_vacuum' % schema).fetchone()[0] != INCREMENTAL:
+                connection.execute('PRAGMA %s.auto_vacuum = INCREMENTAL' % schema)       # which writes, even where it changes nothing
             self.journals[schema] = choose_journal(connection, schema)
             connection.execute('PRAGMA %s.synchronous = %s' % (schema, synchronous))
             connection.execute('PRAGMA %s.wal_autocheckpoint = %d' % (schema, CHECKPOINT_PAGES))
@@ -1211,6 +1239,7 @@ class Store:
     def _run_alone(self, job):
         """Give a job of a void batch its own transaction, so that it fails or succeeds for itself."""
         try:
+            self._fold_accounts()
             self._run_together([job])
         except Exception as error:               # carried to the thread that waits for the job
             job.result, job.error = None, storage_refusal(error)
@@ -4868,7 +4897,8 @@ def search(request, q: Text(0, 500) = '', from_: Text(1, 64) = None, in_: Text(1
     wanted = [(one.strip('"'), one.startswith('"')) for one in WANTED.findall(OPERATOR.sub(' ', q)) if one.strip('"')]
     if not wanted and not filters:
         return Reply(200, {'messages': [], 'more': False})
-    catch_up_index(request.app, 1)
+    with contextlib.suppress(Refusal):           # on a full disk one finds what was indexed before
+        catch_up_index(request.app, 1)
     rows = find_rows(request, wanted, filters, (page - 1) * FOUND_PAGE)
     return Reply(200, {'messages': message_values(request.db, rows[:FOUND_PAGE]), 'more': len(rows) > FOUND_PAGE})
 
@@ -9978,7 +10008,7 @@ def explained(app):
         yield
     except Damaged as damage:
         raise Trouble('%s %s' % (damage, app.backups.advice()))
-    except (OSError, sqlite3.OperationalError) as error:
+    except (OSError, sqlite3.OperationalError, Refusal) as error:
         raise Trouble('The data folder %s cannot be used (%s). Look at its disk, and who may write there.' % (app.folder, error))
     except sqlite3.DatabaseError as error:
         raise Trouble('The databases in %s are damaged (%s). %s' % (app.folder, error, app.backups.advice()))

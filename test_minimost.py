@@ -8413,6 +8413,24 @@ class AFullDisk(LiveCase):
         self.set_full(False)
 
 
+def read_bytes(path):
+    with open(path, 'rb') as file:
+        return file.read()
+
+
+def first_version(folder):
+    """Make a data folder as the first version did: Ann, who owns it, and a message of hers in a channel."""
+    with mock.patch.object(minimost, 'MIGRATIONS', {schema: scripts[:1] for schema, scripts in minimost.MIGRATIONS.items()}):
+        store = minimost.Store(folder, minimost.Clock(), minimost.Core())
+        store.open()
+    hashed = minimost.Passwords(os.urandom).hash(PASSWORD)
+    store.write(lambda change: change.insert('accounts', username='ann', username_key='ann', password=hashed, created_at=1))
+    store.write(lambda change: change.insert('channels', kind='public', name='deck', name_key='deck', created_at=1))
+    store.write(lambda change: change.insert('messages', channel_id=1, user_id=1, kind='text', client_id='client-0001',
+                                             text='from the first version', created_at=1))
+    store.close()
+
+
 class Starting(unittest.TestCase):
     """With a data folder that is not as it should be."""
 
@@ -8475,15 +8493,7 @@ class Starting(unittest.TestCase):
     def test_brings_the_databases_of_the_first_version_up_to_date(self):
         folder = new_folder(self)
         os.mkdir(folder)
-        newest = minimost.MIGRATIONS
-        self.addCleanup(setattr, minimost, 'MIGRATIONS', newest)
-        minimost.MIGRATIONS = {schema: scripts[:1] for schema, scripts in newest.items()}
-        store = minimost.Store(folder, minimost.Clock(), minimost.Core())
-        store.open()
-        hashed = minimost.Passwords(os.urandom).hash(PASSWORD)
-        store.write(lambda change: change.insert('accounts', username='ann', username_key='ann', password=hashed, created_at=1))
-        store.close()
-        minimost.MIGRATIONS = newest
+        first_version(folder)
         running = serve_folder(self, folder)
         answer = visitor(self, running).post('/login', {'username': 'ann', 'password': PASSWORD})
         self.assertEqual((answer.status, answer.data['user']['role']), (200, 'owner'))
@@ -8679,6 +8689,100 @@ class ASuddenDeath(unittest.TestCase):
         self.assertLessEqual({client_id for client_id, _ in stored} - {client_id for client_id, _ in everything}, set(unanswered.values()))
 
 
+@thorough
+class ASmallDisk(ChatCase):
+    """A real file system of a few megabytes."""
+
+    @classmethod
+    def setUpClass(cls):
+        """No server for the class."""
+
+    @classmethod
+    def tearDownClass(cls):
+        """None either."""
+
+    def setUp(self):
+        self.disk = tempfile.mkdtemp(prefix='minimost-test-')
+        self.addCleanup(os.rmdir, self.disk)
+        if not sys.platform.startswith('linux') or run('mount', '-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', self.disk)[0]:
+            lacking('no file system may be mounted')
+        self.addCleanup(run, 'umount', '-l', self.disk)
+        self.ballast = os.path.join(self.disk, 'ballast')
+        self.begin_again()
+        self.ann = visitor(self, self.running)
+        self.expect(201, sign_up(self.ann, 'ann'))
+        spare = mock.patch.multiple(minimost, SPARE_BYTES=0, SPARE_SHARE=0)      # or nobody could fill it with files
+        spare.start()
+        self.addCleanup(spare.stop)
+
+    def begin_again(self):
+        self.running = serve_folder(self, os.path.join(self.disk, 'data'), stun_port=None)
+        self.app = self.running.app
+
+    def fill(self):
+        with open(self.ballast, 'ab', buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+
+    def upload(self, name):
+        return self.ann.post('/files?name=' + name, name.encode() * 2000)
+
+    def sign_in(self):
+        return visitor(self, self.running).post('/login', {'username': 'ann', 'password': PASSWORD}).status
+
+    def uploads(self):
+        return sorted(os.listdir(self.app.path('uploads')))
+
+    def test_that_is_full_lets_people_read_and_sign_in_and_recovers(self):
+        sent = [self.post(self.ann, 1, 'before %d' % number)['text'] for number in range(5)]
+        file = self.expect(201, self.upload('before'))['file']
+        self.fill()
+        statuses = []
+        for number in range(40):
+            statuses += [self.send(self.ann, 1, 'full %d' % number + 'x' * 5000).status, self.upload('full-%d' % number).status]
+        self.assertEqual({507}, set(statuses))
+        with mock.patch('sys.stderr', io.StringIO()):        # the audit log is full, too
+            self.assertEqual([200] * 60, [self.sign_in() for _ in range(60)])
+        for path in ('/snapshot', '/channels/1/messages', '/search?q=before', file['url'], '/me'):
+            self.assertEqual(200, self.ann.get(path).status, path)
+        self.assertEqual(sent, self.texts(self.ann, 1))
+        self.assertEqual([file['key']], self.uploads())
+        os.unlink(self.ballast)
+        freed = time.monotonic()
+        wait_until(lambda: (self.upload('after').status, self.send(self.ann, 1, 'after').status) == (201, 201), 5)
+        self.assertLess(time.monotonic() - freed, 5)
+        sent.append('after')
+        self.running.stop()
+        self.begin_again()
+        again = visitor(self, self.running)
+        again.cookies = self.ann.cookies
+        self.assertEqual(sent, self.texts(again, 1))
+        for schema in ('main', 'chat'):
+            self.assertEqual('ok', self.app.store.reader().execute('PRAGMA %s.integrity_check' % schema).fetchone()[0])
+
+    def test_that_is_too_full_or_read_only_to_start_on_is_told_at_once_in_one_line(self):
+        self.running.stop()
+        self.fill()
+        self.assertIn('full', self.refusal())
+        os.unlink(self.ballast)
+        self.begin_again()
+        self.running.stop()
+        self.assertEqual(0, run('mount', '-o', 'remount,ro', self.disk)[0])
+        self.assertIn('cannot be written to', self.refusal())
+        self.assertEqual(0, run('mount', '-o', 'remount,rw', self.disk)[0])
+        self.begin_again()
+        self.assertEqual(200, self.sign_in())
+
+    def refusal(self):
+        """What a start says that is refused."""
+        begun = time.monotonic()
+        with self.assertRaises(minimost.Trouble) as caught:
+            self.begin_again()
+        self.assertLess(time.monotonic() - begun, 2)
+        self.assertNotIn('\n', str(caught.exception))
+        return str(caught.exception)
+
+
 # ---- a power cut -----------------------------------------------------
 
 class Write(collections.namedtuple('Write', 'offset data')):
@@ -8871,12 +8975,8 @@ POWER_CUTS = (                   # function(chance, steps that are not sure): th
     in_order, in_any_order)
 
 
-@thorough
-class APowerCut(unittest.TestCase):
-    """Whatever the disk had done of what it was not told to finish: what was acknowledged is there."""
-
-    writers = 6
-    kept_whole = ('secret.key', 'ca-key.pem', 'ca.pem', 'key.pem', 'cert.pem', 'settings.last.json', 'control.json', 'setup-code')
+class UnderStrace(unittest.TestCase):
+    """A server in a process of its own, whose calls strace writes down or makes fail; on a disk in memory where there is one."""
 
     def setUp(self):
         if not shutil.which('strace'):
@@ -8889,32 +8989,66 @@ class APowerCut(unittest.TestCase):
         self.settings = os.path.join(self.place, 'given.json')
         with open(self.settings, 'w') as file:
             json.dump({'rate_limit_enabled': False, 'stun_port': None}, file)
-        self.acknowledged, self.seen = {'messages': set(), 'files': {}, 'accounts': set()}, set()
 
-    def serve(self, *words, synchronous='FULL'):
-        """Start a server under strace, which folds its logs early; returns its process and port."""
+    def begin(self, *words, under=(), synchronous='FULL'):
+        """Start a server that folds its logs early, under strace with such options if there are some; returns the process."""
         script = ('import sys; sys.path.insert(0, %r); import minimost; minimost.CHECKPOINT_PAGES = 60\n'
                   'minimost.DATABASES = tuple((schema, file, how.replace("FULL", %r)) for schema, file, how in minimost.DATABASES)\n'
                   'sys.exit(minimost.main(sys.argv[1:]))' % (minimost.HERE, synchronous))
         process = subprocess.Popen(
-            ['strace', '-f', '-y', '-qq', '-s', '300000', '-A', '-o', self.trace, '-e', 'trace=?openat,?write,?pwrite64,?fsync,?fdatasync,'
-             '?rename,?unlink,?ftruncate,?mkdir,?sendto', '-e', 'signal=none', sys.executable, '-B', '-c', script, 'serve', '--data', self.folder,
-             '--settings', self.settings, '--host', '127.0.0.1', '--port', '0', '--quiet'] + list(words),
+            (self.strace(*under) if under else []) +
+            [sys.executable, '-B', '-c', script, 'serve', '--data', self.folder, '--settings', self.settings,
+             '--host', '127.0.0.1', '--port', '0', '--quiet'] + list(words),
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
         self.addCleanup(self.end, process)
+        return process
+
+    def strace(self, *options):
+        return ['strace', '-f', '-o', self.trace] + list(options)
+
+    def serve(self, *words, **more):
+        """Start a server that gets to serve; returns its process, or strace's, and the port."""
+        process = self.begin(*words, **more)
+        port = self.port_of(process)
+        self.assertTrue(port, 'the server did not start')
+        return process, port
+
+    @staticmethod
+    def port_of(process):
+        """The port that a server says it serves, or None when it ends before."""
         for line in process.stdout:
             match = re.search(r'https?://127\.0\.0\.1:(\d+)', line)
             if match:
-                return process, int(match.group(1))
-        self.fail('the server did not start')
+                return int(match.group(1))
 
     def end(self, process, how='TERM'):
-        """End the server below strace, which then ends by itself."""
-        if process.poll() is None:
-            with open('/proc/%d/task/%d/children' % (process.pid, process.pid)) as file:
-                os.kill(int(file.read().split()[0]), getattr(signal, 'SIG' + how))
+        """End the server, below strace or not; returns what it had to say since it served."""
+        if process.stdout.closed:
+            return ''
+        pid = process.pid
+        with contextlib.suppress(OSError, IndexError):
+            if process.args[0] == 'strace':
+                with open('/proc/%d/task/%d/children' % (pid, pid)) as file:
+                    pid = int(file.read().split()[0])
+            os.kill(pid, getattr(signal, 'SIG' + how))
+        with process.stdout:
+            said = process.stdout.read()
         process.wait(20)
-        process.stdout.close()
+        return said
+
+
+@thorough
+class APowerCut(UnderStrace):
+    """Whatever the disk had done of what it was not told to finish: what was acknowledged is there."""
+
+    writers = 6
+    calls = ('-A', '-y', '-qq', '-s', '300000', '-e', 'signal=none', '-e',
+             'trace=?openat,?write,?pwrite64,?fsync,?fdatasync,?rename,?unlink,?ftruncate,?mkdir,?sendto')
+    kept_whole = ('secret.key', 'ca-key.pem', 'ca.pem', 'key.pem', 'cert.pem', 'settings.last.json', 'control.json', 'setup-code')
+
+    def setUp(self):
+        super().setUp()
+        self.acknowledged = {'messages': set(), 'files': {}, 'accounts': set()}
 
     def write(self, port, name, each):
         """Make an account and write messages, some with a file."""
@@ -9007,12 +9141,12 @@ class APowerCut(unittest.TestCase):
         return lost, len({sum_of_files for sum_of_files, _ in tried})
 
     def test_loses_nothing_that_was_acknowledged(self):
-        process, _ = self.serve()                        # a first start with a certificate
+        process, _ = self.serve(under=self.calls)                        # a first start with a certificate
         self.end(process)
-        process, port = self.serve('--plain-http')       # whose answers can be read
+        process, port = self.serve('--plain-http', under=self.calls)       # whose answers can be read
         self.write_together(port, 'killed')
         self.end(process, 'KILL')
-        process, port = self.serve('--plain-http')
+        process, port = self.serve('--plain-http', under=self.calls)
         self.write_together(port, 'stopped')
         self.end(process)
         lost, states = self.power_cuts()
@@ -9022,7 +9156,7 @@ class APowerCut(unittest.TestCase):
         self.assertEqual(imprint(self.disk_folder), imprint(os.path.join(self.place, 'state')), 'the trace tells all')
 
     def test_would_lose_messages_without_a_sync_for_each_commit(self):
-        process, port = self.serve('--plain-http', synchronous='NORMAL')
+        process, port = self.serve('--plain-http', under=self.calls, synchronous='NORMAL')
         self.write_together(port, 'writer', 3)
         self.end(process, 'KILL')
         lost, _ = self.power_cuts(every_start=10 ** 6)
@@ -9039,9 +9173,112 @@ def content_of(name):
     return (name * 700).encode()
 
 
-def read_bytes(path):
-    with open(path, 'rb') as file:
-        return file.read()
+@thorough
+class AFailingDisk(UnderStrace):
+    """Calls that fail, and a server that is killed at any of its syncs."""
+
+    @contextlib.contextmanager
+    def interfering(self, process, what):
+        """Have strace put something in place of calls that a running server makes."""
+        command = self.strace('-e', 'trace=' + what.partition(':')[0], '-e', 'inject=' + what, '-p', str(process.pid))
+        strace = subprocess.Popen(command, stderr=subprocess.PIPE, universal_newlines=True)
+        try:
+            self.assertIn('attached', strace.stderr.readline())
+            yield
+        finally:
+            strace.terminate()
+            strace.communicate(timeout=20)
+
+    def send(self, client, count):
+        """The status of each of so many messages; adds those that were acknowledged."""
+        statuses = []
+        for _ in range(count):
+            client_id = 'client-%06d' % next(self.numbers)
+            statuses.append(client.post('/channels/1/messages', {'text': client_id, 'client_id': client_id}).status)
+            self.acknowledged += [client_id] * (statuses[-1] == 201)
+        return statuses
+
+    def setUp(self):
+        super().setUp()
+        self.numbers, self.acknowledged = itertools.count(1), []
+
+    def client(self, port):
+        client = Client('127.0.0.1', port)
+        self.addCleanup(client.close)
+        return client
+
+    def test_acknowledges_nothing_until_it_works_again(self):
+        process, port = self.serve('--plain-http')
+        ann = self.client(port)
+        self.assertEqual(201, sign_up(ann, 'ann').status)
+        for what, status in (('fdatasync:error=EIO', 503), ('pwrite64:error=EROFS', 503), ('pwrite64:error=ENOSPC', 507)):
+            with self.subTest(what):
+                self.assertEqual([201] * 10, self.send(ann, 10))
+                with self.interfering(process, what):
+                    self.assertEqual([status] * 10, self.send(ann, 10))
+                    self.assertEqual(200, ann.get('/channels/1/messages').status)
+                    self.assertEqual(status, ann.post('/files?name=x', b'x' * 1000).status if 'fdatasync' not in what else status)
+                self.assertEqual([201] * 10, self.send(ann, 10))
+        said = self.end(process, 'KILL')
+        self.assertNotIn('Traceback', said)
+        self.assertIn('The storage does not answer as it should (disk I/O error).\n', said)
+        self.assertEqual([], sorted(set(self.acknowledged) - set(self.stored())), 'lost')
+
+    def stored(self):
+        """The client_id of each message in the folder, once a server has started there again."""
+        running = serve_folder(self, self.folder)
+        rows = running.app.store.reader().execute('SELECT client_id FROM messages WHERE client_id IS NOT NULL').fetchall()
+        running.stop()
+        return [row['client_id'] for row in rows]
+
+    def test_killed_between_the_syncs_of_one_commit_an_account_is_made_good_at_the_start(self):
+        halves = 0
+        serve_folder(self, self.folder).stop()           # so that few of the main thread's syncs are before
+        for when in range(14, 18):
+            process, port = self.serve('--plain-http', under=('-e', 'trace=fdatasync', '-e', 'inject=fdatasync:signal=KILL:when=%d' % when))
+            names = []
+            with contextlib.suppress(*LOST):
+                while len(names) < 20:
+                    name = 'person-%d-%d' % (when, len(names))
+                    self.assertEqual(201, sign_up(self.client(port), name).status)
+                    names.append(name)
+            self.end(process, 'KILL')
+            self.assertLess(len(names), 20)
+            halves += self.accounts_without_profile()
+            running = serve_folder(self, self.folder)
+            for name in names:
+                self.assertEqual(200, visitor(self, running).post('/login', {'username': name, 'password': PASSWORD}).status)
+            running.stop()
+            self.assertEqual(0, self.accounts_without_profile())
+        self.assertGreater(halves, 0, 'one of the kills came between the two')
+
+    def accounts_without_profile(self):
+        with contextlib.closing(sqlite3.connect(os.path.join(self.folder, 'auth.db'))) as db:
+            db.execute('ATTACH ? AS chat', (os.path.join(self.folder, 'users/messages.db'),))
+            return db.execute('SELECT count(*) FROM accounts WHERE id NOT IN (SELECT id FROM users)').fetchone()[0]
+
+    def test_killed_at_any_sync_of_a_migration_the_next_start_goes_on(self):
+        old = os.path.join(self.place, 'old')
+        os.mkdir(old)
+        first_version(old)
+        for when in itertools.count(1):
+            shutil.copytree(old, self.folder)
+            process = self.begin('--plain-http', under=('-e', 'trace=fsync,fdatasync', '-e',
+                                                       'inject=fsync,fdatasync:signal=KILL:when=%d' % when))
+            port = self.port_of(process)
+            self.end(process, 'KILL')
+            running = serve_folder(self, self.folder)
+            ann = visitor(self, running)
+            self.assertEqual(200, ann.post('/login', {'username': 'ann', 'password': PASSWORD}).status)
+            self.assertEqual(['from the first version'], [one['text'] for one in ann.get('/channels/1/messages').data['messages']])
+            running.stop()
+            for name in os.listdir(os.path.join(self.folder, 'backups')):
+                with contextlib.closing(sqlite3.connect(os.path.join(self.folder, 'backups', name))) as db:
+                    self.assertEqual('ok', db.execute('PRAGMA integrity_check').fetchone()[0])
+            shutil.rmtree(self.folder)
+            if port:
+                break
+        self.assertGreater(when, 20)
 
 
 # ======================================================================
