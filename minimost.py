@@ -1111,8 +1111,8 @@ class Store:
     def _keep_reserve(self):
         """Grow auth.db and its WAL and leave the room in them free, so that people can sign in when the disk is full."""
         with contextlib.suppress(sqlite3.OperationalError):      # it is full already
-            for statement in ('CREATE TABLE main.reserve AS SELECT zeroblob(%d)' % RESERVE, 'DROP TABLE main.reserve'):
-                self._connection.execute(statement)
+            self._connection.execute('CREATE TABLE main.reserve AS SELECT zeroblob(%d)' % RESERVE)
+            self._connection.execute('DROP TABLE main.reserve')
         self._fold_accounts()
 
     def _fold_accounts(self):
