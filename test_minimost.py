@@ -12352,6 +12352,13 @@ def enter(page, address, username, password=PASSWORD):
         raise AssertionError('POST /login from the page: %s' % status)
     page.open(address + '/')
     page.wait_for('#message-text')
+    all_there(page)
+
+
+def all_there(page):
+    """Wait for all features, with a first move so that they come at once."""
+    page.run("document.dispatchEvent(new Event('pointermove', {bubbles: true}))")
+    page.wait_for("return performance.getEntriesByName('complete').length", what='all features are there')
 
 
 def trouble(page):
@@ -12442,9 +12449,7 @@ class PageCase(BrowserCase):
         self.page.wait_for('a.channel[href="#/channel/%d"][aria-current]' % channel)
         self.page.wait_for("return document.querySelector('#messages').children.length && "
                            "!document.querySelector('.loading')")
-        # fetches what the first move needs
-        self.page.run("document.dispatchEvent(new Event('pointermove', {bubbles: true}))")
-        self.page.wait_for("return !document.querySelector('#composer') || document.querySelector('#file-input')")
+        all_there(self.page)
 
     def history(self, rows, channel=None, read=True):
         """Put messages, each (user, text, ms since the epoch), straight into the store; returns their ids."""
@@ -12786,16 +12791,19 @@ class Sending(PageCase):
 
     def test_one_sees_the_own_message_at_once(self):
         self.page.run(HOLD_SENDING)
-        self.page.type('#message-text', 'Under way')
-        took, shown = self.page.run("""
-            const start = performance.now();
-            document.querySelector('#composer').requestSubmit();
-            return new Promise(resolve => requestAnimationFrame(() => resolve(
-                [performance.now() - start, Boolean(document.querySelector('article.pending.sending'))])))""")
-        self.assertTrue(shown)
-        self.assertLess(took, 50)
+        times = []
+        for number in range(3):
+            self.page.type('#message-text', 'Under way')
+            took, shown = self.page.run("""
+                const start = performance.now();
+                document.querySelector('#composer').requestSubmit();
+                return new Promise(resolve => requestAnimationFrame(() => resolve(
+                    [performance.now() - start, document.querySelectorAll('article.pending').length])))""")
+            self.assertEqual(shown, number + 1)
+            times.append(took)
+        self.assertLess(sorted(times)[1], 50, times)
         self.page.run('release()')
-        self.shows('Under way')
+        self.shows(*['Under way'] * 3)
 
     def test_enter_twice_while_sending_is_slow_posts_once(self):
         self.page.run(HOLD_SENDING)
@@ -14330,8 +14338,6 @@ class FeatureCase(PageCase):
 
     def menu(self, message):
         """Open the menu of a message."""
-        self.page.wait_for("return document.querySelector('#messages') && performance.getEntriesByType('resource')"
-                           ".some(entry => entry.name.endsWith('/receipts.js'))")
         wait_until(lambda: self.page.run(OPEN_MENU, message))
 
     def choose(self, message, item):
@@ -15277,10 +15283,6 @@ class OwnProfile(FeatureCase):
 class ByKeyAlone(FeatureCase):
     """Single letters among the messages, and the list of all shortcuts."""
 
-    def load(self, *place):
-        super().load(*place)
-        wait_until(lambda: self.page.run(HEARS_KEYS))
-
     def leave_box(self):
         self.page.run('document.activeElement.blur()')
 
@@ -15646,9 +15648,6 @@ class NotificationsInThePage(FeatureCase):
             'sound_voice': 'wood', 'sound': False, 'quiet_hours': {'on': True, 'start': '22:00', 'end': '07:00', 'days': list(range(7))}})
 
 
-HEARS_KEYS = """
-return import('/static/js/views/shortcuts.js')
-    .then(({shortcuts}) => ['J', 'V', '?'].every(key => shortcuts.some(({keys}) => keys.includes(key))))"""
 CATCH_COPIES = """
 window.copied = '';
 document.addEventListener('copy', event => { window.copied = String(event.target.value || getSelection()); });
@@ -15998,7 +15997,6 @@ class OnThePhone(FeatureCase):
 
     def test_a_long_press_offers_a_row_of_six(self):
         message = self.write('Press me long')
-        self.page.wait_for("return performance.getEntriesByType('resource').some(entry => entry.name.endsWith('/reactions.js'))")
         self.page.gesture(self.page.centre("article[data-id='%d'] .text" % message), hold=.6)
         self.page.wait_for("return document.querySelectorAll('.reaction-row button').length === 6 && !document.getAnimations().length")
         self.page.click('.reaction-row button')

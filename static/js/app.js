@@ -163,7 +163,7 @@ async function loadAll(loads) {
   const results = await Promise.all(loads.map(load => load().then(() => true, () => false)));
   const missing = loads.filter((load, index) => !results[index]);
   redraw();
-  if (missing.length) setTimeout(loadAll, RETRY, missing);
+  if (missing.length) await wait(RETRY).then(() => loadAll(missing));
 }
 
 /* First what there is to read, then the rest, which a first move may want at once. */
@@ -171,8 +171,9 @@ function loadTheRestSoon() {
   const moved = new Promise(resolve => FIRST_MOVES.forEach(kind => document.addEventListener(kind, resolve, {capture: true, once: true})));
   const shown = Promise.race([new Promise(resolve => listen('timeline-moved', resolve)), wait(SHOWN_AT_LATEST)]);
   const late = shown.then(() => wait(SOON_AT_LATEST));
-  Promise.race([moved, shown]).then(() => loadAll(NEXT));
-  Promise.race([moved, late]).then(() => loadAll([...SOON, ...Object.values(SOON_WITH_BUTTON)]));
+  const next = Promise.race([moved, shown]).then(() => loadAll(NEXT));
+  const rest = Promise.race([moved, late]).then(() => loadAll([...SOON, ...Object.values(SOON_WITH_BUTTON)]));
+  Promise.all([next, rest]).then(() => performance.mark('complete'));
   document.addEventListener('input', () => loadAll(ON_FIRST_INPUT), {capture: true, once: true});
   onMessageDrawn(loadOnFirstSight);
 }
