@@ -7211,6 +7211,103 @@ class TheSnapshot(LiveCase):
         self.assertEqual(before, self.person('ann').get('/snapshot').data['server']['origin'])
 
 
+# ---- what it costs ---------------------------------------------------
+
+class WhatItCosts(LiveCase):
+    """Counts that are the same on every machine: statements of SQL, bytes, calls into the system. More than now is a fault."""
+
+    @classmethod
+    def begin(cls):
+        cls.statements, connect = [], minimost.Store._connect
+
+        def connect_traced(store, readonly=False):
+            connection = connect(store, readonly)
+            connection.set_trace_callback(lambda text: cls.statements.append(text))     # Python 3.6 must hash it
+            return connection
+        cls.patches = [mock.patch.object(minimost.Store, '_connect', connect_traced),
+                       mock.patch.object(minimost, 'CHORES', ((3600, lambda app: None),))]
+        for patch in cls.patches:
+            patch.start()
+        try:
+            super().begin()
+        except BaseException:
+            cls.end_patches()
+            raise
+
+    @classmethod
+    def end_patches(cls):
+        for patch in cls.patches:
+            patch.stop()
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        cls.end_patches()
+
+    def crowd(self, count):
+        """So many who wait in polls, all in the first channel."""
+        cookies = ['minimost=' + self.person(name).cookies['minimost'] for name in ('ann', 'bob', 'cyd')]
+        crowd = minimost.Crowd(minimost.Subject(None, self.running.port, cookies, plain=True), count)
+        self.addCleanup(crowd.close)
+        crowd.deliver('to-begin-with-%d' % count)
+        return crowd
+
+    def count(self, function):
+        """How many statements a call makes; what a virtual table does by itself is not counted."""
+        self.statements.clear()
+        function()
+        return len([text for text in self.statements if not text.startswith('--')])
+
+    def test_a_message_costs_ten_statements_however_many_hear_it(self):
+        for listeners in (1, 100):
+            with self.subTest(listeners=listeners):
+                crowd = self.crowd(listeners)
+                self.assertEqual(self.count(lambda: crowd.deliver('counted-%d' % listeners)), 10, self.statements)
+
+    def test_a_poll_costs_none(self):
+        ann, bob = self.people('ann', 'bob')
+        cursor = self.quiet_cursor(bob)
+        bob.poll(cursor, 0)
+        self.assertEqual(self.count(lambda: bob.poll(cursor, 0)), 0, self.statements)
+        self.post(ann, 1, 'there is news')
+        self.assertEqual(self.count(lambda: self.assertEqual(len(bob.poll(cursor, 0).data['events']), 1)), 0, self.statements)
+
+    def test_a_page_of_history_costs_four_statements_however_long(self):
+        dan = self.person('dan')
+        channel_id = self.make_channel(dan)
+        for length in (1, 30):
+            for number in range(length):
+                self.post(dan, channel_id, 'message %d' % number)
+            self.assertEqual(self.count(lambda: self.messages(dan, channel_id)), 4, self.statements)
+
+    def test_a_snapshot_costs_four_statements_for_each_channel(self):
+        eva = self.person('eva')
+        channels, costs = [], []
+        for more in (1, 5):
+            channels += [self.make_channel(eva) for _ in range(more)]
+            self.post(eva, channels[-1], 'to be counted')
+            costs.append(self.count(lambda: self.expect(200, eva.get('/snapshot'))))
+        self.assertEqual((costs[0], (costs[1] - costs[0]) / 5), (20, 4), self.statements)
+
+    def test_answers_are_small(self):
+        ann = self.person('ann')
+        peer = minimost.Peer(self.running.port, 'minimost=' + ann.cookies['minimost'], plain=True)
+        self.addCleanup(peer.socket.close)
+        cursor = self.quiet_cursor(ann)
+
+        def size(path):
+            peer.send('GET', path)
+            return sum(map(len, next(filter(None, iter(peer.receive, 0)))))
+        self.assertLessEqual(size('/poll?wait=0&after=' + cursor), 320)
+        self.post(ann, 1, 'x' * 100)
+        self.assertLessEqual(size('/poll?wait=0&after=' + cursor), 700)
+        self.assertLessEqual(size('/me'), 520)
+        snapshot = self.expect(200, ann.get('/snapshot'))
+        self.assertLessEqual(size('/snapshot'), 900 + 220 * len(snapshot['users']) + 300 * len(snapshot['channels']))
+        peer.cookie += '\r\nIf-None-Match: *'
+        self.assertLessEqual(size('/static/js/app.js'), 290, 'what the browser has already')
+
+
 # ---- people, and who governs them ------------------------------------
 
 class PeopleCase(ChatCase):
@@ -12020,16 +12117,16 @@ class Exports(ChatCase):
 # ======================================================================
 
 class Program:
-    """minimost.py in a process of its own, from a copy of its folder; `url` once it serves."""
+    """minimost.py in a process of its own, from a copy of its folder; `url` once it serves. `under` is a command that runs it."""
 
-    def __init__(self, case, *words):
+    def __init__(self, case, *words, under=()):
         folder = tempfile.mkdtemp(prefix='minimost-test-')
         case.addCleanup(shutil.rmtree, folder)
         for name in ('minimost.py', 'settings.json'):
             shutil.copy(os.path.join(minimost.HERE, name), folder)
         shutil.copytree(os.path.join(minimost.HERE, 'static'), os.path.join(folder, 'static'))
         self.folder, self.script = folder, os.path.join(folder, 'minimost.py')
-        self.process = subprocess.Popen([sys.executable, self.script] + list(words), stdout=subprocess.PIPE,
+        self.process = subprocess.Popen(list(under) + [sys.executable, self.script] + list(words), stdout=subprocess.PIPE,
                                         stderr=subprocess.STDOUT, universal_newlines=True, bufsize=1)
         case.addCleanup(self.end)
         self.output, self.url = '', None
@@ -12132,6 +12229,34 @@ class Commands(unittest.TestCase):
                 self.assertEqual(minimost.verdict(minimost.Outcome(minimost.Figure('x', 'ms', goal), value, floor)), expected)
         figure = minimost.Figure('x', 'ms', '<= 5')
         self.assertEqual(minimost.outcome_of(figure, [(9, 3), (2, None), (4, 1)]), minimost.Outcome(figure, 4, 2))
+
+    def test_a_poll_costs_three_calls_into_the_system(self):
+        shutil.which('strace') or lacking('the program strace is missing')
+        with tempfile.TemporaryDirectory() as folder:
+            log = os.path.join(folder, 'calls')
+            program = Program(self, '--port', '0', '--quiet', '--plain-http', under=(
+                'strace', '-D', '-f', '-qq', '-o', log, '-e', 'trace=recvfrom,sendto,epoll_wait,epoll_ctl'))
+            ann = Client('127.0.0.1', program.port)
+            self.addCleanup(ann.close)
+            self.assertEqual(sign_up(ann, 'ann').status, 201)
+            subject = minimost.Subject(None, program.port, ['minimost=' + ann.cookies['minimost']], plain=True)
+
+            def calls(function):
+                function()                               # the first time finds nothing warm
+                before = os.path.getsize(log)
+                function()
+                with open(log, errors='replace') as file:
+                    file.seek(before)
+                    return collections.Counter(re.findall(r'^\d+ +(\w+)\(', file.read(), re.MULTILINE))
+            peer = subject.peer(0)
+            self.addCleanup(peer.socket.close)
+            made = calls(lambda: [peer.ask('GET', '/poll?after=none') for _ in range(100)])
+            self.assertLessEqual(sum(made.values()), 330, made)
+            crowd = minimost.Crowd(subject, 50)
+            made = calls(lambda: [crowd.deliver(subject.new_name()) for _ in range(4)])
+            self.assertLessEqual(sum(made.values()) - made['epoll_wait'], 4 * (2 * 50 + 20), made)
+            crowd.close()
+            program.end()
 
     def test_percentiles_are_taken_from_sorted_values(self):
         self.assertEqual(minimost.percentile([5, 1, 4, 2, 3], 0.5), 3)
