@@ -719,6 +719,7 @@ def settings_file():
 
 OLDEST_SQLITE = (3, 22, 0)
 BATCH = 256                      # jobs in one commit at most
+COMPANY_SECONDS = 0 if os.name == 'nt' else 0.0002       # that busy writers are waited for; Windows sleeps far longer
 CHECKPOINT_PAGES = 4000          # 16 MB of WAL before it is folded in
 INCREMENTAL = 2                  # as PRAGMA auto_vacuum gives it
 RESERVE = 256 * 1024             # bytes that auth.db and its WAL keep, for signing in on a full disk
@@ -1206,10 +1207,10 @@ class Store:
         return job
 
     def _run(self):
-        ending = False
+        jobs, ending = [], False
         self.core.stay()
         while not ending:
-            jobs, ending = self._collect()
+            jobs, ending = self._collect(len(jobs) > 1)
             try:
                 self._commit(jobs)
             except Exception as error:           # the edge of this thread: the writer must live, and confirm nothing unsaved
@@ -1220,9 +1221,14 @@ class Store:
             for job in jobs:
                 job.done.release()
 
-    def _collect(self):
-        """Wait for a job and take those that came with it; the second value says whether it is time to end."""
+    def _collect(self, in_company):
+        """Wait for a job and take those that came with it; the second value says whether it is time to end.
+
+        Where the last ones came in company, more are on their way: to wait for them costs less than another commit.
+        """
         jobs = [self._jobs.get()]
+        if in_company:
+            time.sleep(COMPANY_SECONDS)
         with contextlib.suppress(queue.Empty):
             while jobs[-1] is not None and len(jobs) < BATCH:
                 jobs.append(self._jobs.get_nowait())
@@ -3445,12 +3451,16 @@ def require_keeper(request, channel):
 
 def channel_value(db, row):
     """A channel without anything personal."""
+    members = None if row['kind'] == 'public' else member_ids(db, row['id'])
     return {
         'id': row['id'], 'kind': row['kind'], 'name': row['name'], 'topic': row['topic'], 'posting': row['posting'],
-        'member_count': db.execute('SELECT count(*) FROM members WHERE channel_id = ?', (row['id'],)).fetchone()[0],
-        'members': None if row['kind'] == 'public' else member_ids(db, row['id']),
+        'member_count': count_members(db, row['id']) if members is None else len(members), 'members': members,
         'created_by': row['created_by'], 'last_message_id': last_message(db, row['id']),
         'archived': bool(row['archived']), 'created_at': row['created_at']}
+
+
+def count_members(db, channel_id):
+    return db.execute('SELECT count(*) FROM members WHERE channel_id = ?', (channel_id,)).fetchone()[0]
 
 
 def member_ids(db, channel_id):
@@ -3875,7 +3885,7 @@ ASKED_AT_ONCE = 500              # ids in one query: older SQLite takes 999
 PAGE = 50
 
 PARTS = []                       # what messages carry: column that says whether, function(db, {message id: value})
-POSTINGS = []                    # functions(app, change, row), called for every new message of a person
+POSTINGS = []                    # functions(app, change, message id, text), called for every new message of a person
 REWORDINGS = []                  # functions(app, change, row) before and after the words of a message change
 
 CODE = re.compile(                                      # as static/js/text/markup.js reads it
@@ -3999,12 +4009,6 @@ def post_message(request, channel, text: Text(0, MOST_TEXT), client_id: ClientId
     return message_reply(request.db, status, event) if status == 201 else one_message(request.db, event)
 
 
-def follow_posting(app, change, message_id):
-    row = change.execute('SELECT * FROM messages WHERE id = ?', (message_id,)).fetchone()
-    for follow in POSTINGS:
-        follow(app, change, row)
-
-
 def add_message(app, change, channel, user_id, text, may_call_all, **values):
     """Put a message into a channel; returns the event that tells of it."""
     mentions = find_mentions(change, text, channel['id'], may_call_all) if '@' in text else []
@@ -4014,7 +4018,8 @@ def add_message(app, change, channel, user_id, text, may_call_all, **values):
         store_mentions(change, message_id, channel['id'], mentions)
     if channel['kind'] == 'direct':
         unhide(change, channel['id'], '1')
-    follow_posting(app, change, message_id)
+    for follow in POSTINGS:
+        follow(app, change, message_id, text)
     return change.tell('message', message_id, channel['id'])
 
 
@@ -5263,18 +5268,18 @@ def add_previews(db, values):
 PARTS.append(('previewed', add_previews))
 
 
-def expect_previews(app, change, row):
+def expect_previews(app, change, message_id, text):
     """Have the links of a message looked at, once it is on disk."""
-    links = links_to_ask(app.previewer.policy, row['text'])
+    links = links_to_ask(app.previewer.policy, text)
     if links:
-        change.afterwards(lambda: app.previewer.expect((row['id'], row['text'], links)))
+        change.afterwards(lambda: app.previewer.expect((message_id, text, links)))
 
 
 def renew_previews(app, change, row):
     if row['previewed']:
         drop_previews(change, row['id'])
         change.update('messages', row['id'], previewed=0)
-    expect_previews(app, change, row)
+    expect_previews(app, change, row['id'], row['text'])
 
 
 POSTINGS.append(expect_previews)
