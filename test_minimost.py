@@ -13530,12 +13530,15 @@ HOSTILE = (
 )
 MADE_OF_IT = """
 const made = 'script, iframe, template, style, video, svg[onload], img:not([src^="/"]):not([src^="blob:"])';
-const strange = [...document.querySelector('#app').querySelectorAll(made)];
+const strange = [...document.body.querySelectorAll(made)].filter(one => one.parentElement !== document.body);
 const events = [...document.querySelectorAll('*')].filter(
     one => one.getAttributeNames().some(name => name.startsWith('on')));
 const links = [...document.querySelectorAll('a[href]')].filter(link => !['https:', 'http:',
     'mailto:'].includes(link.protocol));
-return [...strange, ...events, ...links].map(one => one.outerHTML).concat(window.owned ? ['owned'] : []);
+const asked = performance.getEntriesByType('resource').map(entry => entry.name);
+const elsewhere = asked.filter(name => !name.startsWith(location.origin) && !/^(data|blob):/.test(name));
+return [...strange, ...events, ...links].map(one => one.outerHTML)
+    .concat(window.owned ? ['owned'] : [], window.reports || [], elsewhere);
 """
 
 
@@ -17194,6 +17197,129 @@ class AlertsInThePage(AdminCase):
             page.gone('dialog.alert')
             page.see('The alert is over', '#toasts')
         late.gone('#alert-banner')
+
+
+INJECTION = '"><img/src="//elsewhere.test/x"onerror="owned=1">'
+RECORD_REPORTS = """
+window.reports = [];
+document.addEventListener('securitypolicyviolation', event => reports.push(`${event.violatedDirective} ${event.blockedURI}`));
+"""
+
+
+class ScriptsInEverySink(AdminCase):
+    """What people write is text wherever it is shown: Bob, programs and devices bear a name that would run if it were markup."""
+
+    @classmethod
+    def new_browser(cls, username, **options):
+        browser = Browser(cls.driver, **options)
+        browser.cdp('Page.addScriptToEvaluateOnNewDocument', source=RECORD_ALERTS + RECORD_REPORTS)
+        enter(browser, cls.running.url, username)
+        return browser
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.bob.patch('/me', {'display_name': INJECTION, 'title': INJECTION, 'bio': INJECTION,
+                              'status': {'emoji': '', 'text': INJECTION, 'until': None}})
+
+    def sees(self, *places):
+        """The injection is there to read in all these places, and nothing was made of it anywhere."""
+        for place in places:
+            self.page.see(INJECTION, place)
+        self.assertEqual(self.page.run(MADE_OF_IT), [])
+
+    def done(self, answer):
+        self.assertLess(answer.status, 300, answer.data)
+        return answer.data
+
+    def plant(self):
+        """A message of bob's with all that a message can have; returns its id."""
+        self.done(self.bob.patch('/channels/%d' % self.channel, {'topic': INJECTION}))
+        file = self.done(self.bob.post('/files?name=' + urllib.parse.quote(INJECTION, safe=''), b'x'))['file']
+        quoted = self.post(self.bob, INJECTION)
+        message = self.post(self.bob, 'first', reply_to=quoted, files=[file['id']])
+        text = INJECTION + ' @ann'
+        self.done(self.bob.patch('/messages/%d' % message, {'text': text}))
+        preview = {'url': 'http://wiki.local/"><img>', 'title': INJECTION, 'description': INJECTION, 'site': INJECTION}
+        self.app.store.write(lambda change: minimost.keep_previews(message, text, [preview], change))
+        self.done(react(self.bob, message, '\U0001f44d'))
+        self.done(self.bob.put('/messages/%d/pin' % message))
+        return message
+
+    def test_of_a_channel_and_of_all_that_opens_from_it_nothing_runs(self):
+        message = self.plant()
+        article = "article[data-id='%d']" % message
+        self.sees('#topbar .topic', 'article:not(.system) .author-name', article + ' .text', article + ' .quote', article + ' .preview', '#messages .system')
+        self.assertIn('onerror', self.page.text(article + ' .file-card'))
+        self.choose(message, 'Save for later')
+        for button in ('#members', '#pins', '#saved', '#mentions'):
+            self.page.click(button)
+            self.sees('#panel')
+        self.page.click('#search')
+        self.page.wait_for('#panel .search input:focus')
+        self.page.type('#panel .search input', 'onerror')
+        self.page.see('onerror', '#panel mark')
+        self.sees('#panel .card')
+        self.choose(message, 'Show profile')
+        self.sees('dialog[open] .user-card')
+        self.page.keys('Escape')
+        self.page.gone('dialog[open]')
+        self.choose(message, 'Forward')
+        self.page.type('dialog[open] input', 'bob')
+        self.sees('dialog[open]')
+        self.page.keys('Escape')
+        self.page.gone('dialog[open]')
+        self.page.type('#message-text', '@bo')
+        self.sees('.completions')
+        self.page.clear('#message-text')
+        self.page.keys('Control+k')
+        self.page.wait_for('dialog[open] input')
+        self.page.type('dialog[open] input', 'bob')
+        self.sees('dialog[open]')
+        self.page.keys('Escape')
+        self.page.gone('dialog[open]')
+
+    def test_of_what_comes_by_itself_nothing_runs(self):
+        elsewhere = self.new_channel()
+        self.page.wait_for('a.channel[href="#/channel/%d"]' % elsewhere)
+        hook = self.done(self.ann.post('/admin/hooks', {'channel_id': self.channel, 'name': INJECTION}))
+        self.done(self.client().post(hook['url'][hook['url'].index('/hooks/'):], {'text': INJECTION}))
+        self.sees('article:not(.system) .author-name', 'article:not(.system) .text')
+        self.done(self.bob.post('/channels/%d/typing' % self.channel))
+        self.sees('.typing')
+        self.page.click('#message-text')
+        self.post(self.bob, INJECTION, elsewhere)
+        wait_until(lambda: [one for one in self.page.run(TOLD) if INJECTION in one[0] and INJECTION in one[1]], message=lambda: self.page.run(TOLD))
+        self.page.click('#unread')
+        self.sees('#panel')
+        call = self.done(self.bob.post('/calls', {'channel_id': self.channel, 'device': 'tab'}))['call']['id']
+        self.page.wait_for('#call')
+        self.sees()
+        self.done(self.bob.post('/calls/%d/leave' % call, {'device': 'tab'}))
+        direct = self.done(self.bob.post('/direct', {'users': [self.ann.user['id']]}))['channel']['id']
+        call = self.done(self.bob.post('/calls', {'channel_id': direct, 'device': 'tab'}))['call']['id']
+        self.sees('.call-card')
+        self.done(self.bob.post('/calls/%d/leave' % call, {'device': 'tab'}))
+
+    def test_of_settings_and_governing_nothing_runs(self):
+        self.addCleanup(self.ann.patch, '/admin/settings', {'name': None})
+        self.done(self.ann.patch('/admin/settings', {'name': INJECTION}))
+        self.sees('#sidebar')
+        self.done(self.ann.post('/me/tokens', {'name': INJECTION}))
+        self.done(self.ann.post('/admin/hooks', {'channel_id': self.channel, 'name': INJECTION}))
+        self.client().post('/login', {'username': INJECTION, 'password': PASSWORD})
+        device = Client('127.0.0.1', self.running.port, None if self.plain else True, headers={'User-Agent': INJECTION})
+        self.done(device.post('/login', {'username': 'ann', 'password': PASSWORD}))
+        device.close()
+        for part in self.page.run("location.hash = '#/admin/overview'") or ('overview', 'people', 'invites', 'settings', 'programs', 'log'):
+            self.visit(part)
+            self.sees(*['#admin'] * (part in ('people', 'programs', 'log')))
+        self.done(self.ann.post('/admin/alerts', {'text': INJECTION}))
+        self.sees('dialog.alert')
+        self.page.click('.alert-seen')
+        self.page.gone('dialog.alert')
+        self.visit('alerts')
+        self.sees('.admin-alerts')
 
 
 # ======================================================================
