@@ -1112,7 +1112,7 @@ class Store:
     def _keep_reserve(self):
         """Grow auth.db and its WAL and leave the room in them free, so that people can sign in when the disk is full."""
         with contextlib.suppress(sqlite3.OperationalError):      # it is full already
-            self._connection.execute('CREATE TABLE main.reserve AS SELECT zeroblob(%d)' % RESERVE)
+            self._connection.execute('CREATE TABLE IF NOT EXISTS main.reserve AS SELECT zeroblob(%d)' % RESERVE)
             self._connection.execute('DROP TABLE main.reserve')
         self._fold_accounts()
 

@@ -3875,8 +3875,8 @@ def sign_up(client, username, password=PASSWORD, **more):
     return client.post('/signup', dict({'username': username, 'password': password}, **more))
 
 
-def in_threads(*functions):
-    """Call functions side by side; returns their results, or raises the first of their errors."""
+def in_threads(*functions, patience=60):
+    """Call functions side by side; returns their results after so many seconds, or raises the first of their errors."""
     results, errors = [None] * len(functions), []
 
     def run(number, function):
@@ -3888,7 +3888,7 @@ def in_threads(*functions):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(patience)
     if errors:
         raise errors[0]
     return results
@@ -8701,7 +8701,8 @@ class TwoServers(LiveCase):
 class ASuddenDeath(unittest.TestCase):
     """kill -9 in the middle of eight writers: what was acknowledged is there, once."""
 
-    deaths, writers = (50 if THOROUGH else 5), 8
+    alone = THOROUGH
+    deaths, writers = (200 if THOROUGH else 5), 8
 
     def setUp(self):
         self.folder = new_folder(self)
@@ -8709,7 +8710,7 @@ class ASuddenDeath(unittest.TestCase):
         self.settings = os.path.join(self.folder, 'given.json')
         with open(self.settings, 'w') as file:
             json.dump({'rate_limit_enabled': False}, file)
-        self.process = None
+        self.process, self.keys = None, {}
         self.addCleanup(self.kill)
 
     def start(self):
@@ -8740,16 +8741,25 @@ class ASuddenDeath(unittest.TestCase):
         return client
 
     def write(self, name, cookies, acknowledged, unanswered):
-        """Send one message after the other until the server is gone; first what was left without an answer."""
+        """Send one message after the other, some with a file, until the server is gone; first what was left without an answer."""
         client = self.client(cookies)
         with contextlib.suppress(*LOST):
             while True:
-                client_id = unanswered.get(name) or 'w-%s-%06d' % (name, len(acknowledged))
-                unanswered[name] = client_id
-                answer = client.post('/channels/1/messages', {'text': client_id, 'client_id': client_id})
+                body = unanswered.get(name) or self.next_message(client, 'w-%s-%06d' % (name, len(acknowledged)))
+                unanswered[name] = body
+                answer = client.post('/channels/1/messages', body)
                 self.assertIn(answer.status, (200, 201), answer.data)
-                acknowledged.append((client_id, answer.data['message']['id']))
+                acknowledged.append((body['client_id'], answer.data['message']['id']))
                 del unanswered[name]
+
+    def next_message(self, client, name):
+        files = []
+        if name.endswith('5'):
+            answer = client.post('/files?name=' + name, content_of(name))
+            self.assertEqual(201, answer.status, answer.data)
+            files.append(answer.data['file']['id'])
+            self.keys[name] = answer.data['file']['key']
+        return {'text': name, 'client_id': name, 'files': files}
 
     def stored(self):
         """All messages by their client_id, after a look at the databases' integrity."""
@@ -8766,24 +8776,41 @@ class ASuddenDeath(unittest.TestCase):
             client = self.client()
             self.assertEqual(201, sign_up(client, 'writer-%d' % number).status)
             cookies['%d' % number] = dict(client.cookies)
-        acknowledged, unanswered = {name: [] for name in cookies}, {}
+        acknowledged, unanswered, pauses = {name: [] for name in cookies}, {}, []
         for death in range(self.deaths):
             threads = [threading.Thread(target=self.write, args=(name, cookies[name], acknowledged[name], unanswered), daemon=True)
                        for name in cookies]
             before = sum(map(len, acknowledged.values()))
             for thread in threads:
                 thread.start()
-            wait_until(lambda: sum(map(len, acknowledged.values())) >= before + 100 + 37 * death % 200, 20, 'messages', 0.005)
+            wait_until(lambda: sum(map(len, acknowledged.values())) >= before + 20 + 37 * death % 50, 20, 'messages', 0.005)
             self.kill()
             for thread in threads:
                 thread.join(10)
-            self.assertLess(self.start(), 5)
+            pauses.append(self.start())
         self.kill()
-        stored = self.stored()
+        self.assertLess(sorted(pauses)[len(pauses) // 2], 2)
         everything = sorted(pair for pairs in acknowledged.values() for pair in pairs)
-        self.assertEqual([], sorted(set(everything) - set(stored)), 'lost')
+        self.assert_there_once(everything, {body['client_id'] for body in unanswered.values()})
+        self.assert_files_there_once({client_id for client_id, _ in everything})
+
+    def assert_there_once(self, acknowledged, unanswered):
+        stored = self.stored()
+        self.assertEqual([], sorted(set(acknowledged) - set(stored)), 'lost')
         self.assertEqual(len(stored), len({client_id for client_id, _ in stored}), 'doubled')
-        self.assertLessEqual({client_id for client_id, _ in stored} - {client_id for client_id, _ in everything}, set(unanswered.values()))
+        self.assertLessEqual({client_id for client_id, _ in stored} - {client_id for client_id, _ in acknowledged}, unanswered)
+
+    def assert_files_there_once(self, acknowledged):
+        """Each that was taken, with its message when that was taken, too."""
+        self.assertGreater(len(self.keys), self.deaths)
+        with contextlib.closing(sqlite3.connect(os.path.join(self.folder, 'users/messages.db'))) as db:
+            rows = db.execute('SELECT key, client_id FROM files LEFT JOIN attachments ON file_id = files.id '
+                              'LEFT JOIN messages ON messages.id = message_id').fetchall()
+        for name, key in self.keys.items():
+            self.assertEqual(content_of(name), read_bytes(os.path.join(self.folder, 'uploads', key)))
+            carriers = [client_id for found, client_id in rows if found == key]
+            self.assertEqual(1, len(carriers), name)
+            self.assertIn(carriers[0], (name,) if name in acknowledged else (name, None))
 
 
 @thorough
@@ -9376,6 +9403,126 @@ class AFailingDisk(UnderStrace):
             if port:
                 break
         self.assertGreater(when, 20)
+
+
+# ---- for long, and for many ------------------------------------------
+
+SOAK_SECONDS = 75                # each half of it; 200 was tried as well
+
+
+class ProcessCase(unittest.TestCase):
+    """A real server with TLS, rate limits off, and people who are signed in."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix='minimost-test-')
+        self.addCleanup(remove_folder, self.folder)
+        self.settings = os.path.join(self.folder, 'given.json')
+        with open(self.settings, 'w') as file:
+            json.dump({'rate_limit_enabled': False, 'stun_port': None}, file)
+        self.port, self.process = 0, None
+
+    def start(self, *under, **environment):
+        """Start the server on the same port as before if it ran before; returns when it serves."""
+        command = list(under) + [sys.executable, '-B', minimost.__file__, '--data', os.path.join(self.folder, 'data'), '--quiet',
+                                 '--port', str(self.port), '--settings', self.settings]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
+                                        env=dict(os.environ, **environment))
+        self.addCleanup(self.end, self.process)
+        for line in self.process.stdout:
+            match = re.search(r'https://127\.0\.0\.1:(\d+)', line)
+            if match:
+                self.port = int(match.group(1))
+                return
+        self.fail('the server did not start')
+
+    def stop(self):
+        """Returns what the server said since its first address."""
+        self.process.send_signal(signal.SIGTERM)
+        said = self.process.communicate(timeout=20)[0]
+        self.assertEqual(0, self.process.returncode, said)
+        return said
+
+    @staticmethod
+    def end(process):
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+    def client(self, cookies=()):
+        client = Client('127.0.0.1', self.port, trusting_context())
+        client.cookies = dict(cookies)
+        self.addCleanup(client.close)
+        return client
+
+    def person(self, name):
+        """Somebody new."""
+        client = self.client()
+        self.assertEqual(201, sign_up(client, name).status)
+        return client
+
+
+@thorough
+@unittest.skipUnless(HAS_PROC, 'needs /proc')
+class ASoak(ProcessCase):
+    """People who write, read, search, share and come and go for long cost no more memory, threads or descriptors at the end."""
+
+    alone = True
+    people = 8
+
+    def live(self, name, cookies, until, count):
+        """What one person does, some thirty things a second at most."""
+        client, number = self.client(cookies), 0
+        cursor = client.get('/snapshot').data['cursor']
+        while time.monotonic() < until():
+            number += 1
+            label = '%s-%08d' % (name, number)
+            files = []
+            if number % 10 == 0:
+                files = [client.post('/files?name=' + label, os.urandom(20000)).data['file']['id']]
+            sent = client.post('/channels/1/messages', {'text': 'The watch has changed ' + label, 'client_id': label, 'files': files})
+            self.assertEqual(201, sent.status, sent.data)
+            cursor = client.poll(cursor, 1).data['cursor']
+            for path in ('/channels/1/messages?limit=20', '/search?q=watch', '/users')[number % 3:][:1]:
+                self.assertEqual(200, client.get(path).status)
+            client.post('/channels/1/typing')
+            if number % 20 == 0:
+                client.close()
+                self.assertEqual(200, self.sign_in_and_out(name))
+            count[name] = number
+            time.sleep(0.03)
+
+    def sign_in_and_out(self, name):
+        with contextlib.closing(Client('127.0.0.1', self.port, trusting_context())) as client:
+            status = client.post('/login', {'username': name, 'password': PASSWORD}).status
+            client.post('/logout')
+        return status
+
+    def use(self):
+        """(memory in kB, threads, descriptors) of the server."""
+        with open('/proc/%d/status' % self.process.pid) as file:
+            told = dict(line.split(':', 1) for line in file)
+        return int(told['VmRSS'].split()[0]), int(told['Threads']), len(os.listdir('/proc/%d/fd' % self.process.pid))
+
+    def test_costs_no_more_at_the_end(self):
+        self.start()
+        names = ['person-%d' % number for number in range(self.people)]
+        cookies = {name: self.person(name).cookies for name in names}
+        begun, count, taken = time.monotonic(), {}, []
+
+        def watch():
+            for half in (1, 2):
+                wait_until(lambda: time.monotonic() > begun + half * SOAK_SECONDS, SOAK_SECONDS + 30, every=0.2)
+                taken.append(self.use())
+        in_soak = [lambda name=name: self.live(name, cookies[name], lambda: begun + 2 * SOAK_SECONDS + 2, count) for name in names]
+        in_threads(watch, *in_soak, patience=3 * SOAK_SECONDS + 60)
+        (memory, threads, descriptors), (memory_then, threads_then, descriptors_then) = taken
+        print('soak: %d rounds, %r' % (sum(count.values()), taken), file=sys.stderr)
+        self.assertGreater(sum(count.values()), self.people * SOAK_SECONDS)
+        self.assertLess(memory_then, memory * 1.1 + 2000)
+        self.assertLess(threads_then, threads + 10)
+        self.assertLess(descriptors_then, descriptors + 60)
+        said = self.stop()
+        self.assertNotIn('Traceback', said)
 
 
 # ======================================================================
