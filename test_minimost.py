@@ -2614,6 +2614,21 @@ class PiecesOfSettings(unittest.TestCase):
                 self.assertEqual(len(settings.problems), 1)
                 self.assertIn(' %s ' % name, settings.problems[0])
 
+    def test_values_of_every_kind_are_taken_or_named(self):
+        tried = 0
+        for setting in minimost.SETTINGS:
+            for value in (None, True, -1, 1.5, 10 ** 30, '', 'x' * 5000, '\0', [], [None], [[]], {}, {'a': {}}, '0x10', float('inf')):
+                settings = minimost.Settings({setting.name: value})
+                with self.subTest(setting.name, value=value):
+                    found, fallback = getattr(settings, setting.name), setting.default if setting.closed is None else setting.closed
+                    if settings.problems:
+                        tried += 1
+                        self.assertEqual((found, len(settings.problems)), (fallback, 1))
+                        self.assertIn('The setting %s ' % setting.name, settings.problems[0])
+                    else:
+                        self.assertEqual(found, setting.kind(value))
+        self.assertGreater(tried, 300)
+
     def test_an_unknown_setting_is_named(self):
         self.assertEqual(self.read({'colour': 'red', 'port': 7}).problems, ['There is no setting named colour.'])
 
@@ -3692,10 +3707,10 @@ class TheProcess(unittest.TestCase):
             probe.bind(('127.0.0.1', 0))
             return probe.getsockname()[1]
 
-    def spawn(self, port, data='data'):
+    def spawn(self, port, data='data', stdout=subprocess.DEVNULL, **more):
         command = [sys.executable, '-B', minimost.__file__, '--data', os.path.join(self.folder, data), '--port', str(port),
                    '--settings', os.path.join(self.folder, 'none.json'), '--quiet']
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, **more)
         self.addCleanup(self.end, process)
         return process
 
@@ -3792,6 +3807,82 @@ class TheProcess(unittest.TestCase):
         again = self.client(port)
         self.assertEqual(again.post('/login', {'username': 'ann', 'password': PASSWORD}).status, 200)
         self.assertEqual(self.stop(process), 0)
+
+    @unittest.skipIf(os.name == 'nt', 'Windows has no SIGTERM')
+    def test_sigterm_lets_sends_finish_and_a_second_one_waits_for_nothing(self):
+        port, process = self.started()
+        clients, acknowledged = [self.client(port) for _ in range(4)], []
+        for number, client in enumerate(clients):
+            self.assertEqual(client.post('/signup', {'username': 'p%d' % number, 'password': PASSWORD}).status, 201)
+
+        def write(number):
+            with contextlib.suppress(*LOST):
+                for count in range(5000):
+                    name = 'message-%d-%d' % (number, count)
+                    if clients[number].post('/channels/1/messages', {'text': name, 'client_id': name}).status == 201:
+                        acknowledged.append(name)
+        writers = [threading.Thread(target=write, args=(number,), daemon=True) for number in range(4)]
+        for writer in writers:
+            writer.start()
+        wait_until(lambda: len(acknowledged) > 40)
+        self.assertEqual(self.stop(process), 0)
+        for writer in writers:
+            writer.join(10)
+        self.assertEqual(process.stderr.read(), b'')
+        with contextlib.closing(sqlite3.connect(os.path.join(self.folder, 'data', 'users', 'messages.db'))) as db:
+            stored = {name for name, in db.execute('SELECT client_id FROM messages')}
+        self.assertLessEqual(set(acknowledged), stored)
+        port, process = self.started()
+        client, wire = self.client(port), Wire('127.0.0.1', port, True)
+        self.addCleanup(wire.close)
+        self.assertEqual(client.post('/login', {'username': 'p0', 'password': PASSWORD}).status, 200)
+        wire.send(head('POST /files?name=x HTTP/1.1', cookie_line(client), 'X-MiniMost: 1', 'Content-Length: 1000') + b'half')
+        wait_until(lambda: os.listdir(os.path.join(self.folder, 'data', 'uploads')))
+        process.send_signal(signal.SIGTERM)                  # which now waits for the upload
+        with self.assertRaises(subprocess.TimeoutExpired):
+            process.wait(0.2)
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(1), 1)
+
+    def test_broken_settings_are_told_of_and_close_the_doors(self):
+        path, kept = os.path.join(self.folder, 'none.json'), os.path.join(self.folder, 'data', 'settings.last.json')
+        for number, (content, words, status) in enumerate((
+                (b'{"name": "Ship"}', ['serves Ship'], 201), (b'{"name": ', ['serves Ship', 'cannot be read', 'last good copy'], 201),
+                (b'{"registration": "everybody", "colour": 1, "password_min_length": 2}',
+                 ['registration', 'named colour', 'password_min_length', '"closed" is used'], 403),
+                (None, ['cannot be read', 'nobody can register'], 403))):
+            if content is None:                              # nor is there a good copy any more
+                os.unlink(kept)
+            with open(path, 'wb') as file:
+                file.write(content or b'\xff\0')
+            port = self.free_port()
+            process = self.spawn(port, stdout=subprocess.PIPE)
+            self.answered(port, process)
+            with self.subTest(content):
+                answer = self.client(port).post('/signup', {'username': 'p%d' % number, 'password': PASSWORD})
+                self.assertEqual(answer.status, status, answer.data)
+                process.send_signal(signal.SIGTERM)
+                output, errors = process.communicate(timeout=10)
+                self.assertEqual((process.returncode, errors), (0, b''))
+                self.assertEqual([word for word in words if word not in output.decode()], [], output)
+
+    @unittest.skipIf(os.name == 'nt', 'Windows has no such modes')
+    def test_all_it_writes_is_its_owners_alone(self):
+        port = self.free_port()
+        process = self.spawn(port, preexec_fn=lambda: os.umask(0))
+        self.answered(port, process)
+        client = self.client(port)
+        client.post('/signup', {'username': 'ann', 'password': PASSWORD})
+        self.assertEqual(client.post('/files?name=x', b'x' * 1000).status, 201)
+        self.assertEqual(client.put('/me/avatar', one_pixel()).status, 204)
+        self.assertEqual(client.post('/admin/backup').status, 202)
+        backups = os.path.join(self.folder, 'data', 'backups')
+        wait_until(lambda: os.path.isdir(backups) and minimost.backup_names(backups))
+        found = {os.path.join(parent, name): stat.S_IMODE(os.stat(os.path.join(parent, name)).st_mode)
+                 for parent, folders, names in os.walk(self.folder) for name in folders + names}
+        self.assertGreater(len(found), 15)
+        self.assertEqual({path: oct(mode) for path, mode in found.items() if mode & 0o077}, {})
+        self.assertEqual(found[os.path.join(self.folder, 'data')], 0o700)
 
     @unittest.skipUnless(HAS_PROC and hasattr(minimost.resource, 'prlimit'), 'needs /proc and limits')
     def test_out_of_descriptors_it_rests_and_recovers(self):
