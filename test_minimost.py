@@ -1831,8 +1831,16 @@ class WhatIsHidden(Planted):
     def test_an_old_message_that_changes_is_not_told_to_the_late(self):
         thing = self.things['private']
         cursors = {person: self.people[person].get('/snapshot').data['cursor'] for person in ('member', 'late')}
-        self.done('PATCH', '/messages/%d' % thing.messages['text'], {'text': thing.words['text'] + ' again'})
-        self.assertIn(thing.words['text'], json.dumps(self.people['member'].poll(cursors['member'], 5).data))
+        old, spare = '/messages/%d' % thing.messages['text'], '/messages/%d' % thing.messages['spare']
+        for method, path, body in (('PATCH', old, {'text': thing.words['text'] + ' again'}), ('PUT', old + '/reactions/%F0%9F%91%80', None),
+                                   ('DELETE', old + '/reactions/%F0%9F%91%80', None), ('PUT', old + '/pin', None), ('DELETE', old + '/pin', None),
+                                   ('PATCH', spare, {'text': 'another'}), ('DELETE', spare, None)):
+            before = cursors['member']
+            self.done(method, path, body)
+            answer = self.people['member'].poll(before, 5).data
+            self.assertIn(path.split('/')[2], [str(event['value'].get('id')) for event in answer['events']], path)
+            cursors['member'] = answer['cursor']
+        self.preview(thing, 'text', 'preview')
         told = self.people['late'].poll(cursors['late'], 0).data['events']
         self.assertEqual([event for event in told if event['kind'] != 'presence'], [])
 
@@ -3382,6 +3390,20 @@ class ThePageAndItsParts:
         isolation = [headers.get('cross-origin-opener-policy'), headers.get('cross-origin-embedder-policy')]
         self.assertEqual(isolation, [None, None] if self.plain else ['same-origin', 'require-corp'])
 
+    def test_every_answer_carries_what_keeps_it_where_it_belongs(self):
+        for line, status in (('GET / HTTP/1.1', 200), ('GET /health HTTP/1.1', 200), ('GET /trust HTTP/1.1', 200), ('GET /me HTTP/1.1', 401),
+                             ('GET /nothing HTTP/1.1', 404), ('PUT /health HTTP/1.1', 405), ('GET /static/index.html HTTP/1.1', 200),
+                             ('GET /favicon.ico HTTP/1.1', 200), ('GET  HTTP/1.1', 400), ('GET / HTTP/3.1', 505)):
+            with self.subTest(line):
+                answer = self.asked(line)
+                headers = answer.headers
+                self.assertEqual((answer.status, headers['server']), (status, 'MiniMost'))
+                self.assertEqual([headers[name] for name in ('x-content-type-options', 'referrer-policy', 'cross-origin-resource-policy')],
+                                 ['nosniff', 'no-referrer', 'same-origin'])
+                self.assertFalse([name for name in headers if name.startswith('access-control') or name == 'strict-transport-security'])
+                if headers.get('content-type') == 'application/json':
+                    self.assertEqual(headers['cache-control'], 'no-store')
+
     def test_every_part_is_served_with_its_type(self):
         for name, asset in sorted(self.app.assets.parts.items()):
             with self.subTest(name):
@@ -3713,6 +3735,19 @@ class TheProcess(unittest.TestCase):
         process = subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, **more)
         self.addCleanup(self.end, process)
         return process
+
+    @unittest.skipIf(os.name == 'nt', 'rights are others there')
+    def test_keeps_everything_for_its_owner_alone_whatever_the_umask(self):
+        port = self.free_port()
+        self.answered(port, self.spawn(port, os.path.join('deep', 'data'), preexec_fn=lambda: os.umask(0)))
+        client = self.client(port)
+        self.assertEqual(sign_up(client, 'ann').status, 201)
+        self.assertEqual(client.post('/files?name=a', b'bytes').status, 201)
+        self.assertEqual(client.get('/export/1').status, 200)
+        data = os.path.join(self.folder, 'deep', 'data')
+        paths = [os.path.join(folder, name) for folder, folders, files in os.walk(data) for name in folders + files] + [data]
+        self.assertLessEqual({'auth.db', 'secret.key', 'control.json', 'audit.log', 'key.pem', 'messages.db'}, set(map(os.path.basename, paths)))
+        self.assertEqual([path for path in paths if stat.S_IMODE(os.lstat(path).st_mode) & 0o077], [])
 
     def end(self, process):
         if process.poll() is None:
@@ -5825,6 +5860,7 @@ class Files(ChatCase):
                 self.assertTrue(os.path.exists(self.app.file_path(one['key'])), 'kept under its key')
 
     def test_of_hostile_bytes_are_shown_as_what_they_prove_to_be_or_not_at_all(self):
+        self.assertFalse(hasattr(minimost, 'mimetypes'), 'it would ask the machine, by the name')
         for (content, file_type), name in zip(HOSTILE_FILES, itertools.cycle(('a.html', 'a.svg', 'a.js', 'a.png', 'a.pdf'))):
             with self.subTest(content[:20], name=name):
                 answer = self.ann.get(self.upload(content, name)['url'])
@@ -5872,6 +5908,18 @@ class Files(ChatCase):
             wire.send(b'POST /files?name=x HTTP/1.1\r\nHost: localhost\r\nX-MiniMost: 1\r\nCookie: minimost=%s\r\n'
                       b'Content-Length: 256000001\r\n\r\n' % self.ann.cookies['minimost'].encode())
             self.assertEqual(413, wire.response().status)
+
+    def test_leave_room_on_the_disk(self):
+        disk = lambda total, free: mock.Mock(total=total, free=free)
+        for total, spare in ((10 ** 9, 200 * 10 ** 6), (50 * 10 ** 9, 10 ** 9), (10 ** 13, 2 * 10 ** 9)):
+            self.assertEqual(minimost.spare_bytes(disk(total, 0)), spare)
+        before, spare = set(os.listdir(self.app.file_path(''))), 200 * 10 ** 6
+        for looks, status in (([spare + 999], 507), ([spare + 1000] * 9, 201), ([spare + 1000, spare + 999], 507), ([spare - 1], 507)):
+            with mock.patch.object(minimost.shutil, 'disk_usage', side_effect=[disk(10 ** 9, free) for free in looks]):
+                self.expect(status, self.ann.post('/files?name=x', bytes(1000)))
+        self.assertEqual(len(set(os.listdir(self.app.file_path(''))) - before), 1)
+        with mock.patch.object(minimost.shutil, 'disk_usage', return_value=disk(10 ** 9, 0)):
+            self.post(self.ann, self.channel_id, 'words need little room')
 
     def test_half_an_upload_leaves_nothing(self):
         before = set(os.listdir(self.app.file_path('')))
@@ -8276,6 +8324,17 @@ class TheDoctor(ChatCase):
         status, found, said = self.run_doctor('--port', '0')
         self.assertEqual((status, found['databases'][0], found['owner']), (0, 'ok', ('ok', 'The place has an owner. Registration is "closed".')), said)
         self.assertEqual({path: os.stat(path).st_mtime_ns for path in self.files()}, before)
+
+    @unittest.skipIf(os.name == 'nt', 'rights are others there')
+    def test_warns_where_others_may_look_into_the_folder(self):
+        serve_folder(self, self.data).stop()
+        self.assertEqual(self.run_doctor('--port', '0')[1]['folder'][0], 'ok')
+        os.chmod(os.path.join(self.data, 'secret.key'), 0o644)
+        os.chmod(self.data, 0o755)
+        status, found, said = self.run_doctor('--port', '0')
+        self.assertEqual((status, found['folder'][0]), (0, 'warn'), said)
+        self.assertIn('secret.key', found['folder'][1])
+        self.assertIn('chmod -R go-rwx', said)
 
     def test_takes_what_a_crash_or_another_version_left_for_what_it_is(self):
         running = serve_folder(self, self.data)
