@@ -99,6 +99,10 @@ import zipfile
 import zlib
 
 try:
+    import ctypes
+except ImportError:              # a Python without it
+    ctypes = None
+try:
     import fcntl
 except ImportError:              # Windows
     fcntl = None
@@ -1776,13 +1780,41 @@ COMMON_PASSWORDS = frozenset("""
     """.split())
 
 
+class Turns:
+    """A block that so many threads may be in at once; others wait in the order in which they came, to the most.
+
+    A threading.Semaphore lets newcomers overtake: in a flood of sign-ins some would wait for ever.
+    """
+
+    def __init__(self, free, most_waiting):
+        self._lock, self._free, self._most_waiting, self._waiting = threading.Lock(), free, most_waiting, collections.deque()
+
+    def __enter__(self):
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            if len(self._waiting) >= self._most_waiting:
+                raise try_later(503, 'busy', 'Many people are signing in. Trying again by itself.', 1)
+            turn = threading.Lock()
+            turn.acquire()
+            self._waiting.append(turn)
+        turn.acquire()
+
+    def __exit__(self, *error):
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._free += 1
+
+
 class Passwords:
     """Hashing of passwords, a few at a time, as texts that say how they were made."""
 
     def __init__(self, random_bytes):
         self.random_bytes = random_bytes
-        self._free = threading.Semaphore(HASHES_AT_ONCE)
-        self._room = threading.Semaphore(HASHES_AT_ONCE + HASHES_WAITING)
+        self._turns = Turns(HASHES_AT_ONCE, HASHES_WAITING)
 
     def hash(self, password):
         salt = self.random_bytes(16)
@@ -1809,13 +1841,8 @@ class Passwords:
     def _derive(self, method, password, salt):
         name, *numbers = method.split(',')
         numbers = [int(number) for number in numbers]
-        if not self._room.acquire(blocking=False):
-            raise try_later(503, 'busy', 'Many people are signing in. Trying again by itself.', 1)
-        try:
-            with self._free:
-                return derive_key(name, numbers, password.encode('utf-8'), salt)
-        finally:
-            self._room.release()
+        with self._turns:
+            return derive_key(name, numbers, password.encode('utf-8'), salt)
 
 
 def derive_key(name, numbers, password, salt):
@@ -10064,6 +10091,25 @@ def raise_descriptor_limit():
 
 # -- what is done now and then
 
+M_ARENA_MAX, MOST_ARENAS = -8, 2     # glibc makes eight for each core, and each would keep what a password's hash needs
+
+
+def c_library(name):
+    """A function of the C library, or one that does nothing where there is none of that name."""
+    library = ctypes.CDLL(None) if ctypes and sys.platform == 'linux' else None
+    return getattr(library, name, lambda *arguments: 0)
+
+
+def keep_memory_together():
+    """Have threads share their memory: many of them would otherwise hold a lot that is free (mallopt(3))."""
+    c_library('mallopt')(M_ARENA_MAX, MOST_ARENAS)
+
+
+def give_memory_back(app):
+    """Return to the system what a crowd has needed and left (malloc_trim(3))."""
+    c_library('malloc_trim')(0)
+
+
 def tell_systemd(state):
     """Tell the service manager how it stands, if there is one that asks (sd_notify(3))."""
     address = os.environ.get('NOTIFY_SOCKET', '')
@@ -10090,6 +10136,7 @@ CHORES = (                       # every so many seconds: function(app)
     (10, lambda app: catch_up_index(app, 50)),
     (10, erase_departed),
     (10, show_life),
+    (10, give_memory_back),
     (30, App.refresh_certificate),
     (60, lambda app: app.store.write(app.service.note)),
     (60, lambda app: app.store.write(app.news.note)),
@@ -10170,6 +10217,7 @@ class Running:
 def start(app, host=None, port=None, unix=None, group=None):
     """Open an app and serve it, at a Unix socket if one is given; returns the Running server."""
     host, port = app.settings.host if host is None else host, app.settings.port if port is None else port
+    keep_memory_together()
     threading.stack_size(512 * 1024)
     sys.setswitchinterval(0.0002)            # with the usual 5 ms one busy thread makes everybody wait
     try:

@@ -2433,6 +2433,32 @@ PNG = b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR' + struct.pack('>II', 640, 480) + bytes(5)
 WEBP = b'RIFF\0\0\0\0WEBP'
 
 
+class PiecesOfTurns(unittest.TestCase):
+
+    def test_nobody_overtakes_who_waits(self):
+        turns, taken = minimost.Turns(1, 3), []
+
+        def take(name):
+            with turns:
+                taken.append(name)
+        with turns:
+            threads = [threading.Thread(target=take, args=(name,)) for name in 'abc']
+            for number, thread in enumerate(threads):
+                thread.start()
+                wait_until(lambda: len(turns._waiting) == number + 1, message='one who waits')
+            self.assertRaises(minimost.Refusal, take, 'one too many')
+        take('newcomer')                     # before those who wait have noticed that it is their turn
+        for thread in threads:
+            thread.join()
+        self.assertEqual(taken, ['a', 'b', 'c', 'newcomer'])
+
+    def test_a_turn_ends_with_an_error_too(self):
+        turns = minimost.Turns(1, 0)
+        for _ in range(2):
+            with self.assertRaises(ZeroDivisionError), turns:
+                raise ZeroDivisionError
+
+
 class PiecesOfFiles(unittest.TestCase):
 
     def test_types_come_from_the_bytes(self):
@@ -3717,7 +3743,7 @@ class ACrowdAtTheDoor(WireCase):
 
 # ---- The process ----------------------------------------------------------------------------------------------------
 
-class TheProcess(unittest.TestCase):
+class SpawnCase(unittest.TestCase):
     """The command line in a process of its own."""
 
     def setUp(self):
@@ -3729,9 +3755,12 @@ class TheProcess(unittest.TestCase):
             probe.bind(('127.0.0.1', 0))
             return probe.getsockname()[1]
 
-    def spawn(self, port, data='data', stdout=subprocess.DEVNULL, **more):
+    def spawn(self, port, data='data', stdout=subprocess.DEVNULL, settings=None, **more):
+        path = os.path.join(self.folder, 'settings.json')
+        with open(path, 'w', encoding='utf-8') as file:
+            json.dump(settings or {}, file)
         command = [sys.executable, '-B', minimost.__file__, '--data', os.path.join(self.folder, data), '--port', str(port),
-                   '--settings', os.path.join(self.folder, 'none.json'), '--quiet']
+                   '--settings', path, '--quiet']
         process = subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, **more)
         self.addCleanup(self.end, process)
         return process
@@ -3758,15 +3787,37 @@ class TheProcess(unittest.TestCase):
         wait_until(healthy, 10, 'an answer', 0.005)
         return time.monotonic() - begun
 
-    def started(self):
+    def started(self, **settings):
         port = self.free_port()
-        process = self.spawn(port)
+        process = self.spawn(port, settings=settings)
         self.answered(port, process)
         return port, process
 
     def stop(self, process):
         process.send_signal(signal.SIGTERM)
         return process.wait(5)
+
+    @staticmethod
+    def cpu_seconds(process):
+        with open('/proc/%d/stat' % process.pid) as file:
+            times = file.read().rpartition(')')[2].split()[11:13]
+        return sum(map(int, times)) / os.sysconf('SC_CLK_TCK')
+
+
+class TheProcess(SpawnCase):
+
+    @unittest.skipIf(os.name == 'nt', 'rights are others there')
+    def test_keeps_everything_for_its_owner_alone_whatever_the_umask(self):
+        port = self.free_port()
+        self.answered(port, self.spawn(port, os.path.join('deep', 'data'), preexec_fn=lambda: os.umask(0)))
+        client = self.client(port)
+        self.assertEqual(sign_up(client, 'ann').status, 201)
+        self.assertEqual(client.post('/files?name=a', b'bytes').status, 201)
+        self.assertEqual(client.get('/export/1').status, 200)
+        data = os.path.join(self.folder, 'deep', 'data')
+        paths = [os.path.join(folder, name) for folder, folders, files in os.walk(data) for name in folders + files] + [data]
+        self.assertLessEqual({'auth.db', 'secret.key', 'control.json', 'audit.log', 'key.pem', 'messages.db'}, set(map(os.path.basename, paths)))
+        self.assertEqual([path for path in paths if stat.S_IMODE(os.lstat(path).st_mode) & 0o077], [])
 
     def refused(self, port, data):
         """The one line of a server that cannot start, which says so within two seconds and changes nothing."""
@@ -3925,12 +3976,6 @@ class TheProcess(unittest.TestCase):
         self.assertEqual(self.stop(process), 0)
         self.assertEqual(process.stderr.read(), b'')
 
-    @staticmethod
-    def cpu_seconds(process):
-        with open('/proc/%d/stat' % process.pid) as file:
-            times = file.read().rpartition(')')[2].split()[11:13]
-        return sum(map(int, times)) / os.sysconf('SC_CLK_TCK')
-
     def test_nothing_is_looked_up_by_name(self):
         script = ('import socket, sys; sys.path.insert(0, %r); import minimost\n'
                   'def forbidden(*arguments): raise SystemExit("looked up %%r" %% (arguments,))\n'
@@ -3940,6 +3985,196 @@ class TheProcess(unittest.TestCase):
         process = subprocess.Popen([sys.executable, '-B', '-c', script], stderr=subprocess.PIPE)
         self.assertEqual(process.communicate(timeout=20)[1], b'')
         self.assertEqual(process.returncode, 0)
+
+
+# ---- Attacks --------------------------------------------------------------------------------------------------------
+
+Usage = collections.namedtuple('Usage', 'threads descriptors memory')        # memory in MB
+
+
+@thorough
+@unittest.skipUnless(HAS_PROC, 'needs /proc')
+class UnderAttack(SpawnCase):
+    """Strangers and members who keep the server busy, and a bystander who hardly notices; afterwards all is as it was."""
+
+    alone = True
+    most_kept = 10           # MB that Python may keep for the next time
+
+    def setUp(self):
+        super().setUp()
+        self.port, self.process = self.started(stun_port=self.free_port())
+        self.member = self.client(self.port)
+        self.assertEqual(sign_up(self.member, 'ann').status, 201)
+        self.ended = threading.Event()
+
+    def usage(self):
+        with open('/proc/%d/status' % self.process.pid) as file:
+            fields = dict(line.split(':', 1) for line in file)
+        return Usage(int(fields['Threads']), len(list(self.descriptors())), int(fields['VmRSS'].split()[0]) / 1024)
+
+    def descriptors(self):
+        """What the server has open but for its databases, which SQLite closes when no thread has a lock on them."""
+        folder = '/proc/%d/fd' % self.process.pid
+        for name in os.listdir(folder):
+            with contextlib.suppress(OSError):
+                target = os.readlink(os.path.join(folder, name))
+                if '.db' not in target:
+                    yield target
+
+    def bystand(self):
+        """The seconds that each of 200 requests took, in rising order: reading and writing, old and new connections."""
+        times = []
+        for number in range(200):
+            begun = time.monotonic()
+            if number % 4 == 0:
+                self.member.close()
+            if number % 20 == 1:
+                answer = self.member.post('/channels/1/messages', {'text': 'Ahoy', 'client_id': 'ahoy-ahoy-%d' % number})
+            else:
+                answer = self.member.get(('/me', '/channels/1/messages', '/')[number % 3])
+            times.append(time.monotonic() - begun)
+            self.assertIn(answer.status, (200, 201), answer.data)
+            time.sleep(0.02)
+        return sorted(times)
+
+    @contextlib.contextmanager
+    def running(self, *functions):
+        """Call functions again and again on threads of their own, until the end."""
+        def go(function):
+            while not self.ended.is_set():
+                function()
+        threads = [threading.Thread(target=go, args=(function,), daemon=True) for function in functions]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self.ended.set()
+            for thread in threads:
+                thread.join()
+
+    def crowd(self, size, begin, tls=True):
+        """So many connections, each of which has sent what `begin(number)` gives."""
+        wires = []
+        for number in range(size):
+            wires.append(Wire('127.0.0.1', self.port, tls))
+            self.addCleanup(wires[-1].close)
+            wires[-1].send(begin(number))
+        return wires
+
+    def dribble(self, wires, piece):
+        """A function that sends a little on each connection, once a second."""
+        def send():
+            for wire in wires:
+                with contextlib.suppress(OSError):
+                    wire.socket.send(piece)
+            self.ended.wait(1)
+        return send
+
+    def assert_bears(self, wires, *functions):
+        """While these connections are there and these functions run: p99 below a second; then all is given back."""
+        with self.running(*functions):
+            times = self.bystand()
+        self.assertLess(times[-3], 1, 'p99 of the bystander')
+        for wire in wires:
+            wire.close()
+        wait_until(self.is_as_before, 30, lambda: 'as before: %s, %s' % (self.before, self.usage()), 0.2)
+        self.assertIsNone(self.process.poll())
+
+    def is_as_before(self):
+        now = self.usage()
+        return (now.threads <= self.before.threads and now.descriptors <= self.before.descriptors
+                and now.memory <= self.before.memory + self.most_kept)
+
+    def warmed_up(self):
+        """Note what the server uses once every worker has been at work."""
+        for _ in range(3):
+            in_threads(*[lambda: self.client(self.port).get('/health') for _ in range(16)])
+        for name in ('nobody', 'no-one'):
+            self.assertEqual(self.client(self.port).post('/login', {'username': name, 'password': PASSWORD}).status, 401)
+        self.before = self.usage()
+
+    def test_five_hundred_silent_connections_and_half_handshakes(self):
+        self.warmed_up()
+        self.assert_bears(self.crowd(500, lambda number: b'\x16\x03\x01\x02' if number % 2 else b'', tls=None))
+
+    def test_two_hundred_slow_heads(self):
+        self.warmed_up()
+        wires = self.crowd(200, lambda number: HEALTH[:-4] + b'\r\nX: ')
+        self.assert_bears(wires, self.dribble(wires, b'y'))
+
+    def test_two_hundred_slow_bodies(self):
+        cookie = cookie_line(self.member)
+        upload = head('POST /files?name=a HTTP/1.1', 'X-MiniMost: 1', 'Content-Length: 9000000', cookie)
+        form = head(LOGIN, 'X-MiniMost: 1', 'Content-Type: application/json', 'Content-Length: 60000')
+        self.warmed_up()
+        wires = self.crowd(200, lambda number: (form, upload)[number % 2])
+        self.assert_bears(wires, self.dribble(wires, b' ' * 1100))
+
+    def test_two_hundred_slow_readers(self):
+        url = self.member.post('/files?name=a', os.urandom(8000000)).data['file']['url']
+        request = head('GET %s HTTP/1.1' % url, cookie_line(self.member))
+        self.warmed_up()
+        wires = self.crowd(200, lambda number: request)
+
+        def read():
+            for wire in wires:
+                with contextlib.suppress(OSError):
+                    wire.socket.recv(100)
+            self.ended.wait(1)
+        self.assert_bears(wires, read)
+
+    def test_fifteen_hundred_connections(self):
+        self.assertGreater(minimost.raise_descriptor_limit(), 1600)
+        self.warmed_up()
+        wires = self.crowd(1500, lambda number: HEALTH)
+        for wire in wires:
+            self.assertEqual(wire.response().status, 200)
+        self.assertLess((self.usage().memory - self.before.memory) * 1024 / 1500, 64, 'KiB for a connection')
+        self.assert_bears(wires)
+
+    def test_a_flood_of_passwords(self):
+        statuses, context, names = collections.Counter(), trusting_context(), itertools.count()
+        sources = itertools.cycle('127.0.%d.%d' % (number % 8 + 1, number // 8 + 2) for number in range(1600))
+
+        def guess():
+            plain = socket.create_connection(('127.0.0.1', self.port), 10, (next(sources), 0))
+            with context.wrap_socket(plain) as sock:
+                body = b'{"username": "guess%d", "password": "wrong wrong wrong"}' % next(names)
+                sock.sendall(post('/login', body, 'Content-Type: application/json'))
+                statuses[int(sock.recv(65536)[9:12])] += 1
+        self.warmed_up()
+        self.assert_bears([], *[guess] * 24)
+        self.assertLessEqual(set(statuses), {401, 503})
+        self.assertGreater(min(statuses[401], statuses[503]), 10, statuses)
+
+    def test_ten_thousand_packets_a_second(self):
+        port, sent = self.member.get('/welcome').data['server']['stun'], []
+        sock, packet, begun = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), stun_packet(fingerprint=True), time.monotonic()
+        self.addCleanup(sock.close)
+
+        def flood():
+            while len(sent) < (time.monotonic() - begun) * 10000:
+                sock.sendto(packet, ('127.0.0.1', port))
+                sent.append(1)
+            time.sleep(0.005)
+        self.warmed_up()
+        self.assert_bears([], flood)
+        self.assertGreater(len(sent) / (time.monotonic() - begun), 5000)
+
+    def test_what_slowhttptest_knows(self):
+        if not shutil.which('slowhttptest'):
+            lacking('the program slowhttptest is not installed')
+        self.warmed_up()
+        for kind, path, *more in (('-H', ''), ('-B', 'login'), ('-R', 'static/css/all.css'), ('-X', 'static/css/all.css', '-w', '10', '-y', '20', '-z', '8')):
+            with self.subTest(kind):
+                command = ['slowhttptest', kind, '-c', '200', '-r', '200', '-l', '8', '-i', '1', '-p', '1'] + more
+                attack = subprocess.Popen(command + ['-u', 'https://127.0.0.1:%d/%s' % (self.port, path)],
+                                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                self.ended.clear()
+                self.assert_bears([])
+                output = attack.communicate(timeout=30)[0].decode('utf-8', 'replace')
+                self.assertNotRegex(output, r'service available:\W*(\x1b\[[0-9;]*m)*NO')
 
 
 # ======================================================================
