@@ -3755,12 +3755,9 @@ class SpawnCase(unittest.TestCase):
             probe.bind(('127.0.0.1', 0))
             return probe.getsockname()[1]
 
-    def spawn(self, port, data='data', stdout=subprocess.DEVNULL, settings=None, **more):
-        path = os.path.join(self.folder, 'settings.json')
-        with open(path, 'w', encoding='utf-8') as file:
-            json.dump(settings or {}, file)
+    def spawn(self, port, data='data', stdout=subprocess.DEVNULL, **more):
         command = [sys.executable, '-B', minimost.__file__, '--data', os.path.join(self.folder, data), '--port', str(port),
-                   '--settings', path, '--quiet']
+                   '--settings', os.path.join(self.folder, 'none.json'), '--quiet']
         process = subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, **more)
         self.addCleanup(self.end, process)
         return process
@@ -3787,9 +3784,9 @@ class SpawnCase(unittest.TestCase):
         wait_until(healthy, 10, 'an answer', 0.005)
         return time.monotonic() - begun
 
-    def started(self, **settings):
+    def started(self):
         port = self.free_port()
-        process = self.spawn(port, settings=settings)
+        process = self.spawn(port)
         self.answered(port, process)
         return port, process
 
@@ -4002,7 +3999,9 @@ class UnderAttack(SpawnCase):
 
     def setUp(self):
         super().setUp()
-        self.port, self.process = self.started(stun_port=self.free_port())
+        with open(os.path.join(self.folder, 'none.json'), 'w', encoding='utf-8') as file:
+            json.dump({'stun_port': self.free_port()}, file)
+        self.port, self.process = self.started()
         self.member = self.client(self.port)
         self.assertEqual(sign_up(self.member, 'ann').status, 201)
         self.ended = threading.Event()
