@@ -17724,6 +17724,15 @@ document.addEventListener('securitypolicyviolation', event => reports.push(`${ev
 """
 
 
+RUNS_A_FILE = (                     # ways to run what an address names; each tells whether it could
+    "const [url, tell] = arguments; import(url).then(() => tell('ran'), () => tell('refused'));",
+    "const [url, tell] = arguments; try { new Worker(url); tell('ran'); } catch { tell('refused'); }",
+    """const [url, tell] = arguments, link = document.createElement('link');
+    link.onload = () => tell('ran'); link.onerror = () => tell('refused'); link.rel = 'stylesheet'; link.href = url; document.head.append(link);""",
+    """const [url, tell] = arguments; if (!navigator.serviceWorker) return tell('refused');
+    try { navigator.serviceWorker.register(url).then(() => tell('ran'), () => tell('refused')); } catch { tell('refused'); }""")
+
+
 class ScriptsInEverySink(AdminCase):
     """What people write is text wherever it is shown: Bob, programs and devices bear a name that would run if it were markup."""
 
@@ -17819,10 +17828,26 @@ class ScriptsInEverySink(AdminCase):
         self.sees('.call-card')
         self.done(self.bob.post('/calls/%d/leave' % call, {'device': 'tab'}))
 
+    def test_no_file_runs_as_a_part_of_the_page(self):
+        urls = [self.done(self.bob.post('/files?name=' + name, content))['file'] for name, content in (
+            ('a.js', b'window.owned = 1'), ('a.gif', b'GIF89a=1;window.owned=1'), ('a.css', b'* { display: none !important }'))]
+        self.post(self.bob, 'See', files=[one['id'] for one in urls])
+        for way in RUNS_A_FILE:
+            self.assertEqual([self.page.run_async(way, one['url']) for one in urls], ['refused'] * 3, way)
+        self.assertTrue(self.page.run("return document.querySelector('#app').checkVisibility()"))
+        self.page.run("document.querySelectorAll('link[href^=\"/files/\"]').forEach(link => link.remove()); reports.length = 0")
+        self.assertEqual(self.page.run(MADE_OF_IT), [])
+        self.assertTrue(trouble(self.page), 'the browser says why')
+        self.page.log.clear()
+
     def test_of_settings_and_governing_nothing_runs(self):
         self.addCleanup(self.ann.patch, '/admin/settings', {'name': None})
         self.done(self.ann.patch('/admin/settings', {'name': INJECTION}))
         self.sees('#sidebar')
+        stranger = self.visitor()
+        stranger.wait_for('form#sign-in')
+        self.assertIn(INJECTION, stranger.text('#app') + stranger.run('return document.title'))
+        self.assertEqual((stranger.run(MADE_OF_IT), trouble(stranger)), ([], []))
         self.done(self.ann.post('/me/tokens', {'name': INJECTION}))
         self.done(self.ann.post('/admin/hooks', {'channel_id': self.channel, 'name': INJECTION}))
         self.client().post('/login', {'username': INJECTION, 'password': PASSWORD})
@@ -18077,6 +18102,7 @@ class CallsInThePage(CallPageCase):
         self.check_ends(ann, bob)
         self.check_marks(ann, bob)
         self.check_places(ann)
+        self.check_names(ann)
         report = ann.run('return __calls.report()')
         self.assertIn('"type": "host"', report)
         self.leave(ann)
@@ -18110,6 +18136,14 @@ class CallsInThePage(CallPageCase):
         bob.wait_for('.call-tile.camera:not(.own, .has-picture)')
         ann.keys('Alt+v')
         self.rises(bob, 'camera')
+
+    def check_names(self, ann):
+        """A name that would run if it were markup is text on the stage as well."""
+        self.people['bob'].patch('/me', {'display_name': INJECTION})
+        ann.see(INJECTION, '#call-stage')
+        self.assertEqual([made for made in ann.run(MADE_OF_IT) if not made.startswith('<video')], [])
+        self.people['bob'].patch('/me', {'display_name': 'bob'})
+        ann.wait_for("return !document.querySelector('#call-stage').innerText.includes('onerror')")
 
     def check_places(self, page):
         page.click('.call-head-button.view')
