@@ -12942,6 +12942,12 @@ window.fetch = (path, init) => init && init.method === 'POST' && /[0-9]\\/messag
     ? new Promise(resolve => held.push(() => resolve(real(path, init)))) : real(path, init);
 window.release = () => { window.fetch = real; held.splice(0).forEach(send => send()); };
 """
+HOLD_NEWS = """
+const real = window.fetch;
+window.news = [];
+window.fetch = (path, init) => real(path, init).then(answer => /^.poll/.test(path)
+    ? new Promise(resolve => news.push(() => resolve(answer))) : answer);
+"""
 REFUSE_SENDING = """
 const real = window.fetch;
 window.posts = 0;
@@ -13447,6 +13453,17 @@ class Sending(PageCase):
         self.assertLess(sorted(times)[1], 50, times)
         self.page.run('release()')
         self.shows(*['Under way'] * 3)
+
+    def test_what_others_said_before_stands_before_though_it_is_heard_after(self):
+        self.page.run(HOLD_NEWS)
+        self.post(self.bob, 'First')         # the last that comes by the poll that is under way
+        self.shows('First')
+        self.post(self.bob, 'Second')
+        self.page.wait_for('return news.length')
+        say(self.page, 'Third')
+        self.shows('First', 'Third')
+        self.page.run('news.pop()()')
+        self.shows('First', 'Second', 'Third')
 
     def test_enter_twice_while_sending_is_slow_posts_once(self):
         self.page.run(HOLD_SENDING)

@@ -115,10 +115,19 @@ export class MessageWindow {
   insert(message, following) {
     const at = this.messages.findIndex(other => other.id === message.id);
     if (at >= 0) return this.change(at, message);
-    if (message.id < this.newestId) return 'elsewhere';
+    if (message.id < this.newestId) return this.insertWithin(message);
     if (this.moreAfter) return 'beyond';
     if (!following && this.messages.length >= LIMIT) return this.leaveBeyond();
     this.messages = [...this.messages, message];
+    this.trimStart();
+    return 'added';
+  }
+
+  /* The answer to what one sends oneself may overtake the news of what others sent before. */
+  insertWithin(message) {
+    const at = this.messages.findIndex(other => other.id > message.id);
+    if (message.deleted || (at === 0 && this.moreBefore)) return 'elsewhere';
+    this.messages = [...this.messages.slice(0, at), message, ...this.messages.slice(at)];
     this.trimStart();
     return 'added';
   }
