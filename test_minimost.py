@@ -9797,10 +9797,10 @@ class ProcessCase(unittest.TestCase):
             json.dump({'rate_limit_enabled': False, 'stun_port': None}, file)
         self.port, self.process = 0, None
 
-    def start(self, *under, **environment):
+    def start(self, **environment):
         """Start the server on the same port as before if it ran before; returns when it serves."""
-        command = list(under) + [sys.executable, '-B', minimost.__file__, '--data', os.path.join(self.folder, 'data'), '--quiet',
-                                 '--port', str(self.port), '--settings', self.settings]
+        command = [sys.executable, '-B', minimost.__file__, '--data', os.path.join(self.folder, 'data'), '--quiet',
+                   '--port', str(self.port), '--settings', self.settings]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
                                         env=dict(os.environ, **environment))
         self.addCleanup(self.end, self.process)
@@ -9899,6 +9899,171 @@ class ASoak(ProcessCase):
         self.assertLess(descriptors_then, descriptors + 60)
         said = self.stop()
         self.assertNotIn('Traceback', said)
+
+
+@thorough
+class ACrowdAfterARestart(ProcessCase):
+    """Two hundred pages that come back as static/js/core/feed.js does: each by itself, after pauses that chance makes long."""
+
+    alone = True
+    people, pages = 20, 200
+
+    def listen(self, number, cookies):
+        """Poll until the end; notes how long each answer took that did not wait for news, and when it came."""
+        client, chance, attempt = self.client(cookies), random.Random(number), 0
+        cursor = client.get('/snapshot').data['cursor']
+        self.heard[number] = []
+        while not self.ended:
+            began = time.monotonic()
+            try:
+                answer = client.poll(cursor, 0 if attempt else 25)
+            except LOST:
+                answer = None
+            if answer is None or answer.status != 200:
+                asked = answer and answer.headers.get('Retry-After')
+                time.sleep(float(asked) if asked else 0.5 + chance.random() * min(15, 2 ** attempt))
+                attempt += 1
+                continue
+            if attempt:
+                self.back[number] = time.monotonic()
+                self.taken.append(time.monotonic() - began)
+            attempt = 0
+            cursor = client.get('/snapshot').data['cursor'] if answer.data.get('reset') else answer.data['cursor']
+            self.heard[number] += [event['value']['text'] for event in answer.data.get('events', ())
+                                    if event['kind'] == 'message']
+
+    def test_is_back_within_half_a_minute_and_waits_for_nothing_long(self):
+        self.ended, self.back, self.taken, self.heard = False, {}, [], {}
+        self.start()
+        people = [self.person('person-%d' % number) for number in range(self.people)]
+        threads = [threading.Thread(target=self.listen, args=(number, people[number % self.people].cookies), daemon=True)
+                   for number in range(self.pages)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(self.heard) == self.pages, 60, 'all listen')
+        self.post(people[0], 'before')
+        wait_until(lambda: all('before' in self.heard[number] for number in range(self.pages)), 60, 'all hear')
+        self.stop()
+        self.start()
+        begun = time.monotonic()
+        wait_until(lambda: len(self.back) == self.pages, 30, lambda: '%d are back' % len(self.back))
+        last = max(self.back.values()) - begun
+        self.post(self.client(people[0].cookies), 'after')
+        wait_until(lambda: all('after' in self.heard[number] for number in range(self.pages)), 10, 'all hear')
+        self.ended = True
+        slowest = minimost.percentile(sorted(self.taken), 0.99)
+        print('%d pages: the last is back after %.1f s, 99 of 100 answers within %.0f ms' % (
+            self.pages, last, 1000 * slowest), file=sys.stderr)
+        self.assertLess(slowest, 2)
+        self.process.kill()
+        for thread in threads:
+            thread.join(20)
+
+    def post(self, person, text):
+        answer = person.post('/channels/1/messages', {'text': text, 'client_id': 'client-' + text})
+        self.assertEqual(201, answer.status)
+
+
+@thorough
+class AWrongClock(ProcessCase):
+    """A real clock, as far as the server can tell, that is years wrong."""
+
+    def setUp(self):
+        super().setUp()
+        found = [path for path in ('/usr/lib/%s/faketime/libfaketimeMT.so.1' % place for place in os.listdir('/usr/lib'))
+                 if os.path.exists(path)] if os.path.isdir('/usr/lib') else []
+        if not found:
+            lacking('libfaketime is not there')
+        self.clock = os.path.join(self.folder, 'clock')
+        self.fake = {'LD_PRELOAD': found[0], 'FAKETIME_TIMESTAMP_FILE': self.clock, 'FAKETIME_NO_CACHE': '1',
+                     'DONT_FAKE_MONOTONIC': '1', 'FAKETIME_DONT_FAKE_MONOTONIC': '1'}
+
+    def set_clock(self, year):
+        with open(self.clock + '.new', 'w') as file:
+            file.write('@%d-03-04 05:06:07\n' % year)
+        os.replace(self.clock + '.new', self.clock)
+
+    def post(self, text):
+        answer = self.client(self.ann.cookies).post('/channels/1/messages', {'text': text, 'client_id': 'client-' + text})
+        self.assertEqual(201, answer.status)
+        return answer.data['message']
+
+    def lock(self, name):
+        """The status of a sign-in with a wrong password."""
+        return self.client().post('/login', {'username': name, 'password': 'no password'}).status
+
+    def heard_by_one_who_waits(self, year):
+        """What Bob hears who waits while the clock is set and Ann writes."""
+        answers, cursor = [], quiet_cursor(self.bob)
+        thread = threading.Thread(target=lambda: answers.append(self.bob.poll(cursor, 20).data), daemon=True)
+        thread.start()
+        self.set_clock(year)
+        begun = time.monotonic()
+        self.assertEqual(year, time.gmtime(self.post('in-%d' % year)['created_at'] / 1000).tm_year)
+        thread.join(30)
+        self.assertLess(time.monotonic() - begun, 5)
+        return [event['value']['text'] for event in answers[0]['events'] if event['kind'] == 'message']
+
+    def check(self, texts):
+        """Sessions and locks are as they were, and so is the order of all that was said."""
+        for person in (self.ann, self.bob):
+            self.assertEqual(200, self.client(person.cookies).get('/me').status)
+        self.assertEqual((423, 423), (self.lock('cat'), self.lock('bob')))
+        messages = self.client(self.ann.cookies).get('/channels/1/messages').data['messages']
+        self.assertEqual(texts, [one['text'] for one in messages if one['kind'] == 'text'])
+
+    def test_changes_no_order_no_session_and_no_lock(self):
+        self.set_clock(2026)
+        self.start(**self.fake)
+        self.ann, self.bob = self.person('ann'), self.person('bob')
+        for name in ('cat', 'bob'):
+            self.assertEqual([401] * 5 + [423], [self.lock(name) for _ in range(6)])
+        texts = []
+        for year in (1970, 2099, 2026):
+            texts.append('in-%d' % year)
+            self.assertEqual(texts[-1:], self.heard_by_one_who_waits(year))
+            self.check(texts)
+        for year in (1970, 2098):                        # and as found at a start
+            self.stop()
+            self.set_clock(year)
+            self.start(**self.fake)
+            self.check(texts)
+            texts.append('from-%d' % year)
+            self.post(texts[-1])
+            self.check(texts)
+        self.assertNotIn('Traceback', self.stop())
+
+
+@thorough
+class NoWayOut(UnderStrace):
+    """With the settings as they are nothing is ever asked of another machine."""
+
+    def client(self, port, name):
+        client = Client('127.0.0.1', port, trusting_context())
+        self.addCleanup(client.close)
+        self.assertEqual(201, sign_up(client, name).status)
+        return client
+
+    def test_connects_to_nobody(self):
+        with open(self.settings, 'w') as file:
+            file.write(minimost.settings_file().replace('3478', '0'))
+        process, port = self.serve(under=('-qq', '-s', '0', '-e', 'trace=connect,sendto,sendmsg,sendmmsg', '-e', 'signal=none'))
+        ann, bob = self.client(port, 'ann'), self.client(port, 'bob')
+        text = 'http://example.org/ https://192.0.2.1/x ![](http://192.0.2.1/y.png)'
+        self.assertEqual(201, ann.post('/channels/1/messages', {'text': text, 'client_id': 'client-link'}).status)
+        direct = ann.post('/direct', {'users': [bob.get('/me').data['user']['id']]}).data['channel']['id']
+        self.assertEqual(201, ann.post('/calls', {'channel_id': direct, 'device': 'tab'}).status)
+        self.assertEqual(200, ann.get('/admin/doctor').status)
+        self.assertEqual(202, ann.post('/admin/backup').status)
+        bob.poll(quiet_cursor(bob), 2)
+        self.end(process)
+        with open(self.trace) as file:
+            calls = [line for line in file if 'AF_INET' in line]
+        addresses = [one or other for line in calls
+                     for one, other in re.findall(r'inet_addr\("([^"]+)"|inet_pton\(AF_INET6, "([^"]+)"', line)]
+        self.assertEqual([], [address for address in addresses if not minimost.is_loopback(address)], calls)
+        with open(self.trace) as file:
+            self.assertIn('sendto(', file.read(), 'strace saw what was sent')
 
 
 # ======================================================================
