@@ -3755,8 +3755,8 @@ class SpawnCase(unittest.TestCase):
             probe.bind(('127.0.0.1', 0))
             return probe.getsockname()[1]
 
-    def spawn(self, port, data='data', stdout=subprocess.DEVNULL, **more):
-        command = [sys.executable, '-B', minimost.__file__, '--data', os.path.join(self.folder, data), '--port', str(port),
+    def spawn(self, port, data='data', stdout=subprocess.DEVNULL, under=(), **more):
+        command = list(under) + [sys.executable, '-B', minimost.__file__, '--data', os.path.join(self.folder, data), '--port', str(port),
                    '--settings', os.path.join(self.folder, 'none.json'), '--quiet']
         process = subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, **more)
         self.addCleanup(self.end, process)
@@ -3959,15 +3959,22 @@ class TheProcess(SpawnCase):
         self.assertEqual({path: oct(mode) for path, mode in found.items() if mode & 0o077}, {})
         self.assertEqual(found[os.path.join(self.folder, 'data')], 0o700)
 
+    @staticmethod
+    def is_connected(sock):
+        with contextlib.suppress(OSError):
+            return bool(sock.getpeername())
+        return False
+
     @unittest.skipUnless(HAS_PROC and hasattr(minimost.resource, 'prlimit'), 'needs /proc and limits')
     def test_out_of_descriptors_it_rests_and_recovers(self):
         port, process = self.started()
         limit = len(os.listdir('/proc/%d/fd' % process.pid)) + 14
         minimost.resource.prlimit(process.pid, minimost.resource.RLIMIT_NOFILE, (limit, limit))
-        crowd = [socket.socket() for _ in range(100)]
+        crowd = [socket.socket() for _ in range(minimost.Server.request_queue_size)]
         for one in crowd:                    # a few get in, the others wait in the backlog
             one.setblocking(False)
             one.connect_ex(('127.0.0.1', port))
+        wait_until(lambda: sum(map(self.is_connected, crowd)) >= 128, 2, 'room for all in the backlog')
         time.sleep(0.3)
         before = self.cpu_seconds(process)
         time.sleep(1)
@@ -3987,6 +3994,32 @@ class TheProcess(SpawnCase):
         process = subprocess.Popen([sys.executable, '-B', '-c', script], stderr=subprocess.PIPE)
         self.assertEqual(process.communicate(timeout=20)[1], b'')
         self.assertEqual(process.returncode, 0)
+
+    @thorough
+    def test_nobody_else_is_spoken_to_and_no_list_of_names_is_opened(self):
+        if not shutil.which('strace'):
+            lacking('the program strace is not installed')
+        port, trace = self.free_port(), os.path.join(self.folder, 'trace')
+        process = self.spawn(port, under=('strace', '-D', '-f', '-qq', '-o', trace, '-e', 'trace=network,open,openat'))
+        self.answered(port, process)
+        client = self.client(port)
+        self.assertEqual(sign_up(client, 'ann').status, 201)
+        file = client.post('/files?name=a', b'bytes').data['file']
+        text = 'See https://example.com/ and http://printer.lan/, @ann'
+        sent = client.post('/channels/1/messages', {'text': text, 'client_id': 'ahoy-ahoy', 'files': [file['id']]})
+        self.assertEqual(sent.status, 201)
+        for path in ('/', file['url'], '/admin/doctor', '/search?q=example', '/export/1'):
+            self.assertEqual(client.get(path).status, 200, path)
+        client.poll(quiet_cursor(client), 1)
+        self.assertEqual(self.stop(process), 0)
+        lines = read_text(trace).splitlines()
+        self.assertTrue([line for line in lines if 'bind(' in line and 'htons(%d)' % port in line])
+        self.assertTrue([line for line in lines if 'messages.db' in line])
+        names = re.compile(r'"/etc/(hosts|resolv\.conf|nsswitch\.conf|host\.conf|gai\.conf)"|nscd|resolve')
+        self.assertEqual([line for line in lines if names.search(line)], [])
+        reached = {address for line in lines if re.search(r'\b(connect|sendto|sendmsg)\(', line)
+                   for address in re.findall(r'inet_addr\("([^"]*)"|inet_pton\(AF_INET6, "([^"]*)"', line)}
+        self.assertEqual([address for address in reached if not minimost.is_loopback(''.join(address))], [])
 
 
 # ---- Attacks --------------------------------------------------------------------------------------------------------
