@@ -1686,7 +1686,9 @@ class WhoMaySeeWhat(Planted):
         make = BODIES.get(route_name(route), lambda *ignored: None)
         for path in self.paths(route, person, thing):
             self.ask(person, route.method, path, make(self, person, thing), thing, expected)
-            if route.method == 'GET' and route.lane != 'lot':
+            if route.method == 'GET' and route.lane == 'lot':
+                self.ask(person, 'HEAD', path, None, thing, 405)
+            elif route.method == 'GET':
                 cunning = UNCHANGED_AND_IN_PARTS if expected in (401, 403, 404) else {}
                 self.ask(person, 'HEAD', path, None, thing, expected, **cunning)
                 if cunning:
@@ -7257,6 +7259,32 @@ class WhoHears(LiveCase):
             for ear in (removed, late):
                 self.assertIn({'id': channel_id, 'gone': True}, ear.values('channel'))
                 self.assertNotIn('typing', {event['kind'] for event in ear.events})
+
+    def test_a_removal_amid_much_talk_is_a_clean_cut(self):
+        ann, bob, cat = self.people('ann', 'bob', 'cat')
+        for _ in range(4):
+            place, elsewhere, over = self.make_channel(ann, bob, cat), self.make_channel(ann, bob), threading.Event()
+            ear, number = self.ear('bob'), itertools.count()
+
+            def talk():
+                while not over.is_set():
+                    message = self.post(cat, place, 'word %d' % next(number))
+                    cat.post('/channels/%d/typing' % place)
+                    cat.put('/messages/%d/reactions/%%F0%%9F%%91%%8D' % message['id'])
+
+            def remove():
+                wait_until(lambda: ear.texts(), 10, 'he listens')
+                self.expect(204, self.remove(ann, place, bob))
+                for _ in range(5):
+                    self.post(ann, place, 'afterwards')
+                over.set()
+                self.post(ann, elsewhere, 'the end')
+            in_threads(talk, remove, lambda: ear.hear_text('the end'))
+            line = [one['id'] for one in self.messages(ann, place, '?limit=200')['messages'] if (one['data'] or {}).get('event') == 'removed'][-1]
+            of_place = [event for event in ear.events if place in (event['value'].get('channel_id'), event['value'].get('id'))]
+            self.assertLess(max(event['value']['id'] for event in of_place if event['kind'] == 'message'), line)
+            gone = of_place.index({'kind': 'channel', 'value': {'id': place, 'gone': True}})
+            self.assertEqual(of_place[gone + 1:], [])
 
     def test_a_member_removed_during_a_poll_hears_of_that_and_nothing_more(self):
         ann, bob = self.people('ann', 'bob')
