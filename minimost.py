@@ -8999,6 +8999,7 @@ CREW, LINGERING = 10, 8          # workers, and how many of them may wait for th
 LINGER = 0.02                    # seconds that they wait
 LONG_THREADS, LONG_PER_ADDRESS = 256, 16
 CONNECTIONS, RESERVED_DESCRIPTORS = 4096, 160       # the latter for the databases of every thread, and files
+FEWEST_CONNECTIONS, FEWEST_THREADS = 16, 2          # where there are hardly any descriptors, of each kind of threads
 HANDSHAKE_SECONDS = HEAD_SECONDS = 10
 IDLE_SECONDS, PROXY_IDLE_SECONDS = 30, 75
 WINDOW_SECONDS, WINDOW_BYTES = 10, 10240     # how slowly a body may come
@@ -9611,7 +9612,8 @@ class Crew:
         self.app = app
         self._queue = make_queue()
         self._may_linger = threading.Semaphore(LINGERING)
-        self._threads = [threading.Thread(target=self._run, name='worker', daemon=True) for _ in range(CREW)]
+        self._threads = [threading.Thread(target=self._run, name='worker', daemon=True)
+                         for _ in range(FEWEST_THREADS if app.is_cramped else CREW)]
 
     def start(self):
         for thread in self._threads:
@@ -9628,6 +9630,8 @@ class Crew:
 
     def _run(self):
         self.app.core.stay()
+        with contextlib.suppress(sqlite3.Error):
+            self.app.store.reader()          # opened while there are descriptors for it
         while True:
             connection = self._queue.get()
             if connection is None:
@@ -9818,6 +9822,7 @@ class App:
         self.random_bytes, self.log_line, self.plain, self.started_at = random_bytes, log, plain, self.clock.now()
         self.is_stopping, self.setup_code, self.context, self.has_index = False, '', None, False
         self.most_connections = raise_descriptor_limit()
+        self.is_cramped = self.most_connections == FEWEST_CONNECTIONS
         self.core = Core()
         self.store = Store(folder, self.clock, self.core)
         self.backups, self.janitor = Backups(self), Janitor(self)
@@ -9985,9 +9990,10 @@ class App:
 
     def run_long(self, work, connection):
         """Run work on a thread that then owns the connection; returns whether there was a thread to be had."""
-        share = LONG_THREADS if self.is_trusted(connection.peer) else LONG_PER_ADDRESS
+        most = FEWEST_THREADS if self.is_cramped else LONG_THREADS
+        share = most if self.is_trusted(connection.peer) else LONG_PER_ADDRESS
         with self._long_lock:
-            if sum(self._long.values()) >= LONG_THREADS or self._long.get(connection.peer, 0) >= share:
+            if sum(self._long.values()) >= most or self._long.get(connection.peer, 0) >= share:
                 return False
             self._count_long(connection.peer, 1)
         try:
@@ -10086,7 +10092,7 @@ def raise_descriptor_limit():
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
-    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(16, min(CONNECTIONS, soft - RESERVED_DESCRIPTORS))
+    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(FEWEST_CONNECTIONS, min(CONNECTIONS, soft - RESERVED_DESCRIPTORS))
 
 
 # -- what is done now and then

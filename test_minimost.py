@@ -3786,9 +3786,9 @@ class SpawnCase(unittest.TestCase):
         wait_until(healthy, 10, 'an answer', 0.005)
         return time.monotonic() - begun
 
-    def started(self):
+    def started(self, **more):
         port = self.free_port()
-        process = self.spawn(port)
+        process = self.spawn(port, **more)
         self.answered(port, process)
         return port, process
 
@@ -3972,6 +3972,23 @@ class TheProcess(SpawnCase):
         port, process = self.started()
         limit = len(os.listdir('/proc/%d/fd' % process.pid)) + 14
         minimost.resource.prlimit(process.pid, minimost.resource.RLIMIT_NOFILE, (limit, limit))
+        self.assert_rests_and_recovers(port, process)
+
+    @unittest.skipUnless(HAS_PROC and minimost.resource, 'needs /proc and limits')
+    def test_with_64_descriptors_it_serves_rests_and_recovers(self):
+        limit = (minimost.resource.RLIMIT_NOFILE, (64, 64))
+        port, process = self.started(preexec_fn=lambda: minimost.resource.setrlimit(*limit))
+        ann = self.client(port)
+        self.assertEqual(sign_up(ann, 'ann').status, 201)
+
+        def use():
+            with contextlib.closing(Client('127.0.0.1', port, True)) as client:
+                client.cookies.update(ann.cookies)
+                return [client.get('/me').status for _ in range(5)]
+        self.assertEqual(in_threads(*[use] * 4), [[200] * 5] * 4)
+        self.assert_rests_and_recovers(port, process, use)
+
+    def assert_rests_and_recovers(self, port, process, use=lambda: None):
         crowd = [socket.socket() for _ in range(minimost.Server.request_queue_size)]
         for one in crowd:                    # a few get in, the others wait in the backlog
             one.setblocking(False)
@@ -3984,6 +4001,7 @@ class TheProcess(SpawnCase):
         for one in crowd:
             one.close()
         self.assertLess(self.answered(port, process), 1)
+        use()
         self.assertEqual(self.stop(process), 0)
         self.assertEqual(process.stderr.read(), b'')
 
