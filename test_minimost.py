@@ -6412,6 +6412,16 @@ class Search(MoreCase):
         self.addCleanup(setattr, self.app, 'has_index', True)
         self.assertEqual(self.find(self.bob, 'sight from:ann'), ['Plain sight'])
 
+    def test_ones_own_is_found_behind_much_that_is_not(self):
+        ann, bob = self.people('ann', 'bob')
+        channel_id, elsewhere = self.make_channel(ann), self.make_channel(bob)
+        own = [self.post(ann, channel_id, 'quaint thing %d' % number)['id'] for number in range(3)]
+        others = [self.post(bob, elsewhere, 'quaint') for _ in range(5)]
+        for looked_at_first in (500, len(others) + 2, len(others), 1):
+            with self.subTest(looked_at_first), mock.patch.object(minimost, 'ASKED_AT_ONCE', looked_at_first):
+                found = self.expect(200, ann.get('/search?q=quaint'))
+                self.assertEqual(([one['id'] for one in found['messages']], found['more']), (own[::-1], False))
+
 
 # ---- Previews of links ----------------------------------------------------------------------------------------------
 
