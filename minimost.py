@@ -1377,6 +1377,8 @@ MOST_EVENTS, MOST_BYTES_IN_ANSWER = 500, 2 ** 22
 MOST_SHARED = 256                # answers kept for others who hear the same
 EVENTS_KEPT = 50000              # rows kept in the events table
 
+CURSOR = re.compile(r'([\w-]+)\.(\d{1,16})\.([\w-]+)\.(\d{1,16})', re.ASCII)
+
 SHOWS = collections.OrderedDict()    # kind of event: Show
 
 Show = collections.namedtuple('Show', 'kind wire audience render moves_members')
@@ -1640,7 +1642,7 @@ class News:
 
     def read_cursor(self, db, text):
         """Returns: the cursor, or None where only a new snapshot helps."""
-        match = re.fullmatch(r'([\w-]+)\.(\d{1,16})\.([\w-]+)\.(\d{1,16})', text, re.ASCII)
+        match = CURSOR.fullmatch(text)
         if not match or match.group(1) != self.epoch:
             return None
         cursor = Cursor(match.group(1), int(match.group(2)), match.group(3), int(match.group(4)))
@@ -2883,6 +2885,7 @@ DEVICE_COOKIE, DEVICES_KEPT = 'minimost-device', 20
 WAITING = 'waiting'              # arrives as such: not in before an administrator has said so
 DEPARTING = 'departing.'         # in meta, before the id of one who is leaving
 LOCK_MARK = '\n'                 # in the name of a lock that nobody can type
+PATH_ID = re.compile('[1-9][0-9]{0,15}', re.ASCII)
 
 UNCHANGED = object()             # stands for a field that was not given, where null means something
 ARRIVALS = []                    # functions(change, user_id, role), called when somebody is new
@@ -2949,7 +2952,7 @@ def show_user(app, db, event):
 
 
 def path_id(text):
-    if not re.fullmatch('[1-9][0-9]{0,15}', text, re.ASCII):
+    if not PATH_ID.fullmatch(text):
         raise not_found()
     return int(text)
 
@@ -12940,7 +12943,7 @@ def measure_busy_channel(subject):
         name, writer = subject.new_name(), writers[number % len(writers)]
         sent[name.encode('ascii')] = time.perf_counter()
         if number >= len(writers):
-            writer.receive()
+            writer.expect()
         writer.send(*post_request(name))
     told += crowd.settle(0.5)
     share = 100 * (subject.processor_seconds() - before) / BUSY_SECONDS

@@ -1915,6 +1915,13 @@ class Documents(unittest.TestCase):
             with self.subTest(table=name):
                 self.assertEqual(re.findall(r'^\| `([^`]+)` \|', self.chapter(name), re.MULTILINE), words)
 
+    def test_the_readme_tells_how_fast_it_is_by_the_figures_and_goals_of_bench(self):
+        rows = [[cell.strip() for cell in row.strip('|').split('|')] for row in self.chapter('performance').splitlines()]
+        self.assertEqual(rows[0], minimost.TABLE_HEAD)
+        self.assertEqual([row[:3] for row in rows[2:]], [
+            minimost.outcome_cells(minimost.Outcome(figure, 0, None))[:3] for part in minimost.BENCHMARKS for figure in part.figures])
+        self.assertEqual([row for row in rows[2:] if not re.match(r'[0-9.]+$', row[3])], [], 'each has a figure')
+
     def test_the_readme_lists_every_option_of_serve(self):
         options = [name for names, _ in minimost.COMMANDS['serve'].arguments for name in names]
         self.assertEqual(re.findall(r'^\| `(--[a-z-]+)', self.readme, re.MULTILINE), options)
