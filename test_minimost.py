@@ -15425,8 +15425,8 @@ COMPOSED_INPUT = "document.querySelector('#message-text').dispatchEvent(new Inpu
 
 
 DRAWN_MENTIONS = """
-const names = [...arguments[0].querySelectorAll('.text .mention')].map(name => name.textContent.slice(1).toLowerCase());
-return [...new Set(names)].sort();
+const names = row => [...row.querySelectorAll('.text .mention')].map(name => name.textContent.slice(1).toLowerCase());
+return [...document.querySelectorAll('article.message:not(.system)')].map(row => [...new Set(names(row))].sort());
 """
 
 class NamesInThePage(FeatureCase):
@@ -15445,11 +15445,11 @@ class NamesInThePage(FeatureCase):
         for text, _ in MENTION_CASES:
             last = self.post(self.bob, text)
         self.page.wait_for("article[data-id='%d']" % last)
-        rows = self.page.find_all('article.message:not(.system)')
-        self.assertEqual(len(rows), len(MENTION_CASES))
-        for row, (text, names) in zip(rows, MENTION_CASES):
+        drawn = self.page.run(DRAWN_MENTIONS)
+        self.assertEqual(len(drawn), len(MENTION_CASES))
+        for found, (text, names) in zip(drawn, MENTION_CASES):
             with self.subTest(text):
-                self.assertEqual(self.page.run(DRAWN_MENTIONS, row), sorted(names))
+                self.assertEqual(found, sorted(names))
 
     def test_of_oneself_stand_out_and_those_of_others_lead_to_them(self):
         message = self.write('Ask @mary-jane_2, not @ann or @nobody')
