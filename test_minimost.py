@@ -3834,19 +3834,6 @@ class TheStart(SpawnCase):
 
 class TheProcess(SpawnCase):
 
-    @unittest.skipIf(os.name == 'nt', 'rights are others there')
-    def test_keeps_everything_for_its_owner_alone_whatever_the_umask(self):
-        port = self.free_port()
-        self.answered(port, self.spawn(port, os.path.join('deep', 'data'), preexec_fn=lambda: os.umask(0)))
-        client = self.client(port)
-        self.assertEqual(sign_up(client, 'ann').status, 201)
-        self.assertEqual(client.post('/files?name=a', b'bytes').status, 201)
-        self.assertEqual(client.get('/export/1').status, 200)
-        data = os.path.join(self.folder, 'deep', 'data')
-        paths = [os.path.join(folder, name) for folder, folders, files in os.walk(data) for name in folders + files] + [data]
-        self.assertLessEqual({'auth.db', 'secret.key', 'control.json', 'audit.log', 'key.pem', 'messages.db'}, set(map(os.path.basename, paths)))
-        self.assertEqual([path for path in paths if stat.S_IMODE(os.lstat(path).st_mode) & 0o077], [])
-
     def refused(self, port, data):
         """The one line of a server that cannot start, which says so within two seconds and changes nothing."""
         begun = time.monotonic()
