@@ -12576,17 +12576,14 @@ class Peer:
         return answer
 
     def take_file(self, path):
-        """Download, and let go of what comes; returns how many bytes came."""
+        """Download, and let go of what comes."""
         self.send('GET', path)
-        piece, left = memoryview(bytearray(2 ** 18)), None
-        head = self.socket.recv(65536)
+        piece, head = memoryview(bytearray(PIECE)), b''
         while b'\r\n\r\n' not in head:
-            head += self.socket.recv(65536)
-        size = left = int(CONTENT_LENGTH.search(head).group(1))
-        left -= len(head) - head.find(b'\r\n\r\n') - 4
+            head += self.socket.recv(PIECE)
+        left = int(CONTENT_LENGTH.search(head).group(1)) - len(head.partition(b'\r\n\r\n')[2])
         while left:
             left -= self.socket.recv_into(piece)
-        return size
 
 
 class Crowd:
@@ -12691,7 +12688,10 @@ class Subject:
 
 
 class Floor:
-    """The least that serving polls over TLS can be: one thread, one selector, nothing checked and nothing kept."""
+    """The least that serving polls over TLS can be: one thread, one selector, nothing checked and nothing kept.
+
+    Its only cursor is 0; what has no cursor of its own is answered at once.
+    """
 
     def __init__(self, folder):
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -12937,10 +12937,10 @@ def measure_idle(subject):
 def measure_busy_channel(subject):
     """A thousand people, each with a page, write once a minute each: % of a core, and p50 and p99 in ms."""
     crowd, writers, sent, told = Crowd(subject, 1000), [subject.peer(number) for number in range(16)], {}, []
-    before, begun = subject.processor_seconds(), time.perf_counter()
-    for number in range(int(BUSY_SECONDS * 1000 / 60)):
-        while time.perf_counter() < begun + number * 0.06:
-            told += crowd.go_round(max(0, begun + number * 0.06 - time.perf_counter())) or ()
+    before, begun, pause = subject.processor_seconds(), time.perf_counter(), 60 / 1000
+    for number in range(int(BUSY_SECONDS / pause)):
+        while time.perf_counter() < begun + number * pause:
+            told += crowd.go_round(max(0, begun + number * pause - time.perf_counter())) or ()
         name, writer = subject.new_name(), writers[number % len(writers)]
         sent[name.encode('ascii')] = time.perf_counter()
         if number >= len(writers):

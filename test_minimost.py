@@ -13050,7 +13050,8 @@ class Commands(unittest.TestCase):
                 function()
                 with open(log, errors='replace') as file:
                     file.seek(before)
-                    return collections.Counter(re.findall(r'^\d+ +(\w+)\(', file.read(), re.MULTILINE))
+                    ended = re.findall(r'^\d+ +(?:<\.\.\. )?(\w+)(?: resumed>|\().*\) += +(-?\d+)', file.read(), re.MULTILINE)
+                return collections.Counter(name for name, result in ended if (name, result) != ('epoll_wait', '0'))
             peer = subject.peer(0)
             self.addCleanup(peer.socket.close)
             made = calls(lambda: [peer.ask('GET', '/poll?after=none') for _ in range(100)])
