@@ -2350,6 +2350,7 @@ def loader(name):
     return register
 
 
+@functools.lru_cache(maxsize=512)
 def find_route(method, path):
     """Returns: the route and the texts in its path."""
     allowed = set()
