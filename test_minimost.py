@@ -3760,9 +3760,12 @@ class SpawnCase(unittest.TestCase):
         self.addCleanup(remove_folder, self.folder)
 
     def free_port(self):
-        with socket.socket() as probe:
-            probe.bind(('127.0.0.1', 0))
-            return probe.getsockname()[1]
+        """A port that nobody has, and that the system gives to nobody who asks for any: Linux gives those from 32768."""
+        while True:
+            port = random.SystemRandom().randrange(20000, 32000)
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.bind(('127.0.0.1', port))
+                return port
 
     def spawn(self, port, data='data', stdout=subprocess.DEVNULL, under=(), **more):
         command = list(under) + [sys.executable, '-B', minimost.__file__, '--data', os.path.join(self.folder, data), '--port', str(port),
