@@ -2860,6 +2860,7 @@ def half_close(wire):
         socket.socket.shutdown(wire.socket, socket.SHUT_WR)
 
 
+@lengthened
 class ByteVectors:
     """Every kind of request, sent whole, in pieces, byte by byte, and cut anywhere: never is one seen that was not sent."""
 
