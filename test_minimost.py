@@ -13877,13 +13877,13 @@ class Sending(PageCase):
         self.page.type('.edit-form textarea', ' wrong')
         self.page.keys('Escape')
         self.shows('Draught 4.2')
-        self.assertEqual(self.page.run('return document.activeElement.id'), 'message-text')
+        self.page.wait_for('#message-text:focus')
         self.page.keys('ArrowUp')
         self.page.type('.edit-form textarea', '5')
         self.page.keys('Enter')
         self.stores('Draught 4.25')
         self.page.gone('.edit-form')
-        self.assertEqual(self.page.run('return document.activeElement.id'), 'message-text')
+        self.page.wait_for('#message-text:focus')
         self.page.see('edited', 'article:last-child')
 
     def test_a_counter_appears_before_the_limit_and_too_much_is_not_sent(self):
@@ -14492,7 +14492,7 @@ class Access(PageCase):
         first = "return document.querySelector('a[href], button, input, textarea').className"
         self.assertEqual(self.page.run(first), 'skip-link')
         self.page.keys('Enter')
-        self.assertEqual(self.page.run('return document.activeElement.id'), 'message-text')
+        self.page.wait_for('#message-text:focus')
         self.assertTrue(self.page.url().endswith('#/channel/%d' % self.channel))
 
     def test_every_stop_of_the_tab_key_shows_where_the_focus_is(self):
@@ -14525,8 +14525,7 @@ class Access(PageCase):
                     self.assertTrue(self.page.run(inside))
                 self.page.keys('Escape')
                 self.page.gone('dialog')
-                self.assertTrue(self.page.run("return document.activeElement === document.querySelector(arguments[0])",
-                    opener))
+                self.page.wait_for(opener + ':focus')
 
     def test_the_panel_of_the_members_takes_the_focus_and_gives_it_back(self):
         self.page.run("document.querySelector('#members').focus()")
@@ -14534,14 +14533,14 @@ class Access(PageCase):
         self.page.wait_for("return document.querySelector('#panel').contains(document.activeElement)")
         self.page.keys('Tab', 'Escape')
         self.page.gone('#panel')
-        self.assertEqual(self.page.run('return document.activeElement.id'), 'members')
+        self.page.wait_for('#members:focus')
         self.page.click('#members')
         self.page.wait_for('#panel input')
         self.page.click('#search')
         self.page.wait_for('#panel input[type=search]:focus')
         self.page.keys('Escape')
         self.page.gone('#panel')
-        self.assertEqual(self.page.run('return document.activeElement.id'), 'search')
+        self.page.wait_for('#search:focus')
 
     def test_others_are_announced_and_one_is_not_oneself(self):
         self.page.wait_for('#announcer[role=log][aria-live=polite]')
@@ -14762,7 +14761,7 @@ class Phone(PageCase):
         address = self.page.url()
         self.open_drawer()
         self.assertTrue(self.page.run("return document.querySelector('#sheet').inert"))
-        self.assertTrue(self.page.run("return document.querySelector('#sidebar').contains(document.activeElement)"))
+        self.page.wait_for('#sidebar :focus')
         self.page.back()
         self.page.gone('body.drawer-open')
         self.page.wait_for("return !document.querySelector('#sheet').inert")
@@ -16019,7 +16018,7 @@ class JumpingAbout(FeatureCase):
         wait_until(lambda: self.marked_first() == ['lively-place', 'Unread'])
         self.page.keys('Escape')
         self.page.gone('.switcher')
-        self.assertEqual(self.page.run('return document.activeElement.id'), 'message-text')
+        self.page.wait_for('#message-text:focus')
         self.page.click('#message-text')
         self.switcher()
         self.assertEqual(self.marked(), ['lively-place', 'Unread'])
@@ -16917,7 +16916,7 @@ class OnThePhone(FeatureCase):
         self.page.see('Message density', '.settings-body')
         self.page.keys('Escape')
         self.page.see('Notifications', '.settings-list')
-        self.assertEqual(self.page.run("return document.activeElement.textContent"), 'Appearance')
+        self.page.see('Appearance', ':focus')
         self.page.keys('Escape')
         self.page.gone('dialog')
 
