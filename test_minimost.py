@@ -13165,6 +13165,7 @@ class TwoPeople(BrowserCase):
         bob.wait_for(shown)
         self.assert_calm(ann, bob)
 
+    @thorough
     def test_see_each_other_edit_and_delete(self):
         ann, bob = self.person('ann'), self.resident('bob')
         message = ann.post('/channels/1/messages', {'text': 'Draught 4.2', 'client_id': 'draught-1'}).data['message']
@@ -13200,6 +13201,7 @@ class OwnMenu(BrowserCase):
         browser.run("[...document.querySelectorAll('dialog[open] .menu button')].find(one => one.textContent.trim() === "
                     "arguments[0]).click()", text)
 
+    @thorough
     def test_leads_to_a_new_password(self):
         bob = self.resident('bob')
         self.choose(bob, 'Settings')
@@ -13283,15 +13285,20 @@ def now():
 
 def enter(page, address, username, password=PASSWORD):
     """Sign in without the form, which has its own test, and load the page."""
+    sign_in_from(page, address, username, password)
+    page.open(address + '/')
+    page.wait_for('#message-text')
+    all_there(page)
+
+
+def sign_in_from(page, address, username, password=PASSWORD):
+    """Sign in without loading the page."""
     page.open(address + '/health')
     status = page.run("return fetch('/login', {method: 'POST', headers: {'Content-Type': 'application/json'},"
                       " body: JSON.stringify({username: arguments[0], password: arguments[1]})})"
                       ".then(response => response.status)", username, password)
     if status != 200:
         raise AssertionError('POST /login from the page: %s' % status)
-    page.open(address + '/')
-    page.wait_for('#message-text')
-    all_there(page)
 
 
 def all_there(page):
@@ -13345,7 +13352,8 @@ class PageCase(BrowserCase):
         super().setUpClass()
         cls.numbers = itertools.count(1)
         cls.ann, cls.bob = cls.account('ann'), cls.account('bob')
-        cls.browser = cls.new_browser('ann', **cls.options)
+        cls.browser = Browser(cls.driver, **cls.options)
+        sign_in_from(cls.browser, cls.running.url, 'ann')
 
     @classmethod
     def tearDownClass(cls):
@@ -14127,6 +14135,7 @@ class LostLink(PageCase):
         self.load(self.channel)
         self.shows(*expected)
 
+    @thorough
     def test_tabs_do_not_shout_at_one_another(self):
         first = self.page.tab()
         others = [self.page.new_tab('%s/#/channel/%d' % (self.running.url, self.channel)) for _ in range(2)]
@@ -14601,6 +14610,7 @@ class Access(PageCase):
         self.page.see('start of #engine-room', '.channel-start')
         self.page.see('What turns', '.channel-start')
 
+    @thorough
     def test_empty_places_say_what_to_do(self):
         self.page.see('start of', '.channel-start')
         self.assertGreater(len(self.page.text('.channel-start p')), 10)
@@ -14626,6 +14636,7 @@ class Access(PageCase):
         lines = self.page.run("return [...document.querySelectorAll('#panel .person')].map(one => one.innerText)")
         self.assertTrue(all(re.search('online|offline|idle|disturb', line) for line in lines), lines)
 
+    @thorough
     def test_reduced_motion_stops_movement(self):
         message = self.lines(80)[3]
         jump = "location.hash = arguments[0]"
@@ -14663,6 +14674,7 @@ class Access(PageCase):
 
 class Looks(PageCase):
 
+    @thorough
     def test_themes_follow_the_system_and_the_choice(self):
         ground = (
             "return getComputedStyle(document.querySelector('#sheet')).backgroundColor + "
@@ -15016,6 +15028,7 @@ addEventListener('beforeinstallprompt', event => { if (event.isTrusted) event.st
 class OtherVersions(BrowserCase):
     """A page that stays open while the server is replaced, a folder static/ of another version, and the page as an app."""
 
+    @thorough
     def test_a_new_version_is_offered_to_the_page_that_stayed_open_and_the_draft_survives_the_reload(self):
         page = self.resident('ann')
         page.type('#message-text', 'Half a thought')
@@ -16114,6 +16127,7 @@ class OwnProfile(FeatureCase):
         for item in items:
             menu_item(self.page, item)
 
+    @thorough
     def test_name_title_and_colour_are_seen_by_others_at_once(self):
         self.own_menu('Profile')
         self.page.wait_for('.settings [name=display_name]')
@@ -16131,6 +16145,7 @@ class OwnProfile(FeatureCase):
         press(self.page, '.settings', 'Save')
         self.page.see('Write the name', '.settings .field-error')
 
+    @thorough
     def test_a_picture_is_cut_by_keys_sent_small_and_can_be_removed(self):
         path = os.path.join(self.folder, 'wide.png')
         with open(path, 'wb') as file:
@@ -16159,6 +16174,7 @@ class OwnProfile(FeatureCase):
         press(self.page, '.settings', 'Remove the picture')
         self.watcher.gone(self.author + ' .gutter img')
 
+    @thorough
     def test_a_status_is_seen_by_others_and_ends_by_itself_though_the_servers_clock_is_a_day_off(self):
         with mock.patch.object(self.app.clock, 'now', lambda: now() + DAY):
             self.load(self.channel)
@@ -16183,6 +16199,7 @@ class OwnProfile(FeatureCase):
         self.watcher.gone(self.author + ' .status-mark')
         self.page.gone('#profile .status-mark')
 
+    @thorough
     def test_not_to_be_disturbed_is_chosen_with_its_end_and_told(self):
         self.own_menu('Do not disturb', 'For 1 hour')
         self.page.wait_for('#profile .presence.dnd')
@@ -16697,6 +16714,7 @@ class MediaInThePage(FeatureCase):
         self.page.gone('.lightbox')
         self.page.wait_for('a.picture:focus')
 
+    @thorough
     def test_pictures_are_zoomed_by_keys_wheel_and_double_click_and_dragged(self):
         self.open_first(['one.png'])
         self.page.keys('Plus', 'Plus')
@@ -16830,6 +16848,7 @@ class MediaInThePage(FeatureCase):
         self.page.click('.recorder .tool')
         self.page.gone('.recorder')
 
+    @thorough
     def test_voice_messages_are_discarded_without_a_trace(self):
         self.begin_recording()
         self.page.click('.recorder .tool')
@@ -16849,6 +16868,7 @@ class MediaInThePage(FeatureCase):
         self.page.wait_for('.upload[data-status=done]')
         self.assertEqual(self.sent(), [])
 
+    @thorough
     def test_voice_messages_say_why_when_the_microphone_is_refused(self):
         self.page.run("navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('no', 'NotAllowedError'))")
         self.page.click('#record')
@@ -17590,6 +17610,7 @@ class ChannelsInThePage(FeatureCase):
         self.page.gone('dialog[open]')
         self.page.wait_for('#message-text')
 
+    @thorough
     def test_who_writes_is_chosen_in_the_menu_and_heard_while_one_writes(self):
         with self.new_browser('bob') as other:
             look_at(other, self.channel)
@@ -17641,6 +17662,7 @@ class ChannelsInThePage(FeatureCase):
         self.page.see('Favourites', '.channel-lists .channel-section')
         self.page.wait_for('.channel-section:first-child a.channel[data-id="%d"]' % self.channel)
 
+    @thorough
     def test_one_can_write_notes_to_oneself_and_empty_sections_say_what_to_do(self):
         with Browser(self.driver) as page:
             self.account('nell')
@@ -17902,6 +17924,7 @@ class Administration(AdminCase):
         self.visit('log')
         return '.admin-log table'
 
+    @thorough
     def test_shows_the_log_by_event_and_by_words_page_by_page(self):
         for number in range(120):
             self.app.audit.note('send', user='quartermaster', number=number)
@@ -17917,6 +17940,7 @@ class Administration(AdminCase):
         wait_until(lambda: len(self.page.run(ROWS, '.admin-log tbody tr', 'td')) == 1)
         self.assertIn('number: 77', self.page.run(ROWS, '.admin-log tbody tr', 'td')[0])
 
+    @thorough
     def test_makes_a_backup_rehearses_a_cleaning_and_stops_the_server(self):
         stops = []
         self.app.ask_to_stop = lambda: stops.append(True)
@@ -17993,6 +18017,7 @@ class AlertsInThePage(AdminCase):
         self.page.gone('#alert-banner')
         self.assertEqual([], trouble(self.member))
 
+    @thorough
     def test_a_drill_says_so_and_an_answer_without_a_link_is_silent_at_once_and_sent_later(self):
         self.member.run(REFUSE_ACKNOWLEDGING)
         self.send('Abandon ship', drill=True)
@@ -18149,6 +18174,7 @@ class ScriptsInEverySink(AdminCase):
         self.assertTrue(trouble(self.page), 'the browser says why')
         self.page.log.clear()
 
+    @thorough
     def test_of_settings_and_governing_nothing_runs(self):
         self.addCleanup(self.ann.patch, '/admin/settings', {'name': None})
         self.done(self.ann.patch('/admin/settings', {'name': INJECTION}))
@@ -18517,10 +18543,10 @@ class CallsInThePage(CallPageCase):
         cls.app = minimost.App(os.path.join(self.folder, 'data'), minimost.Settings({'rate_limit_enabled': False}))
         cls.running = minimost.start(cls.app, '127.0.0.1', port)
 
-    @lengthened
+    @thorough
     def test_both_start_at_one_instant_and_neither_gets_stuck(self):
         ann, bob = self.pages.values()
-        for number in range(40 if THOROUGH else 4):
+        for number in range(40):
             for page in (ann, bob):
                 self.go(page, camera=False)
             starts = [threading.Thread(target=self.call, args=(page, None, False)) for page in (ann, bob)]
