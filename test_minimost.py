@@ -9896,7 +9896,7 @@ class AFailingDisk(UnderStrace):
 
 # ---- for long, and for many ------------------------------------------
 
-SOAK_SECONDS = 75                # each half of it; 200 was tried as well
+SOAK_SECONDS = 300               # each half of it
 
 
 class ProcessCase(unittest.TestCase):
@@ -11847,6 +11847,7 @@ class ANameOnTheNetwork(unittest.TestCase):
             self.ask(mdns_packet(0, [mdns_question(1, name=b'\4WeTs\5LOCAL\0')], [], [], [], number=1), legacy)
             self.assertEqual(minimost.read_dns(legacy.recv(9000)).number, 1)
 
+    @thorough
     def test_gives_way_to_a_machine_that_has_it_and_is_defended_afterwards(self):
         self.start()
         self.hear_probe()
@@ -11897,6 +11898,7 @@ class ANameOnTheNetwork(unittest.TestCase):
             self.hear_probe()
             self.hear_announcement()
 
+    @thorough
     def test_waits_for_one_who_asks_for_it_at_the_same_time_and_comes_later_in_order(self):
         self.start()
         self.hear_probe()
@@ -12966,6 +12968,7 @@ class Program:
 
 class Commands(unittest.TestCase):
 
+    @thorough
     def test_demo_serves_a_crew_that_has_talked(self):
         program = Program(self, 'demo', '--port', '0', '--quiet')
         self.assertIn('anchors aweigh', program.output)
@@ -13346,13 +13349,14 @@ class PageCase(BrowserCase):
     """One browser for the class, in which ann is signed in; each test has a channel of ann's and bob's own."""
 
     options = {}
+    recorder = ''            # a script that every page begins with
 
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
         cls.numbers = itertools.count(1)
         cls.ann, cls.bob = cls.account('ann'), cls.account('bob')
-        cls.browser = Browser(cls.driver, **cls.options)
+        cls.browser = cls.fresh_browser(**cls.options)
         sign_in_from(cls.browser, cls.running.url, 'ann')
 
     @classmethod
@@ -13362,8 +13366,15 @@ class PageCase(BrowserCase):
         super().tearDownClass()
 
     @classmethod
-    def new_browser(cls, username, **options):
+    def fresh_browser(cls, **options):
         browser = Browser(cls.driver, **options)
+        if cls.recorder:
+            browser.cdp('Page.addScriptToEvaluateOnNewDocument', source=cls.recorder)
+        return browser
+
+    @classmethod
+    def new_browser(cls, username, **options):
+        browser = cls.fresh_browser(**options)
         enter(browser, cls.running.url, username)
         return browser
 
@@ -13475,6 +13486,7 @@ class MessageList(PageCase):
         self.page.keys('ArrowUp')
         until(self.page, shown, 'the exact time of the focused message')
 
+    @thorough
     def test_separates_days_and_keeps_the_day_in_view(self):
         rows = [(self.bob.user, 'Day %d line %d' % (day, line), now() - (2 - day) * DAY - (60 - line) * 1000)
                 for day in range(3) for line in range(40)]
@@ -13673,6 +13685,7 @@ class MessageList(PageCase):
         self.page.reload()
         self.page.wait_for('article.marked[data-id="%d"]' % ids[10])
 
+    @thorough
     def test_a_picture_keeps_its_box_before_and_after_it_came(self):
         picture = minimost.draw_picture('gauge', 1, 1600, 1000)
         file = self.bob.post('/files?name=gauge.png', picture).data['file']
@@ -14695,6 +14708,7 @@ class Looks(PageCase):
         self.page.run(CHOOSE_SETTING, 'theme', 'auto')
         until(self.page, ground + ' === "%s"' % dark, 'dark again')
 
+    @thorough
     def test_texts_stand_out_in_light_and_dark(self):
         file = self.bob.post('/files?name=log.txt', b'log').data['file']
         original = self.post(self.bob, '**Bold** `code` @ann @bob https://example.test/ ~~gone~~\n> '
@@ -16438,12 +16452,7 @@ MESSAGE, FOR_YOU = 587, 659      # the first pitch of each sound, in Hz
 
 class NotificationsInThePage(FeatureCase):
 
-    @classmethod
-    def new_browser(cls, username, **options):
-        browser = Browser(cls.driver, **options)
-        browser.cdp('Page.addScriptToEvaluateOnNewDocument', source=RECORD_ALERTS)
-        enter(browser, cls.running.url, username)
-        return browser
+    recorder = RECORD_ALERTS
 
     def setUp(self):
         super().setUp()
@@ -18070,12 +18079,7 @@ RUNS_A_FILE = (                     # ways to run what an address names; each te
 class ScriptsInEverySink(AdminCase):
     """What people write is text wherever it is shown: Bob, programs and devices bear a name that would run if it were markup."""
 
-    @classmethod
-    def new_browser(cls, username, **options):
-        browser = Browser(cls.driver, **options)
-        browser.cdp('Page.addScriptToEvaluateOnNewDocument', source=RECORD_ALERTS + RECORD_REPORTS)
-        enter(browser, cls.running.url, username)
-        return browser
+    recorder = RECORD_ALERTS + RECORD_REPORTS
 
     @classmethod
     def setUpClass(cls):
