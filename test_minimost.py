@@ -17219,10 +17219,10 @@ class CallsAcrossNetworks(unittest.TestCase):
     def frames(self, page):
         return sum(page.run(COUNT, 'in', 'camera', 'frames'))
 
-    def see_each_other(self, timeout=10):
-        """Wait until more and more pictures come, both ways."""
+    def see_each_other(self, timeout=10, pictures=3):
+        """Wait until so many more pictures came, both ways."""
         before = [self.frames(page) for page in self.pages]
-        wait_until(lambda: all(self.frames(page) > count + 2 for page, count in zip(self.pages, before)), timeout,
+        wait_until(lambda: all(self.frames(page) >= count + pictures for page, count in zip(self.pages, before)), timeout,
                    lambda: '\n'.join(page.run('return __calls.report()') for page in self.pages))
 
     def kinds(self):
@@ -17233,12 +17233,11 @@ class CallsAcrossNetworks(unittest.TestCase):
         self.begin()
         self.call()
         self.see_each_other()
-        others = [peer['remote']['type'] for page in self.pages for peer in page.run('return __calls.peers()')]
-        self.assertEqual(others, ['srflx', 'srflx'])
+        others = {peer['remote']['type'] for page in self.pages for peer in page.run('return __calls.peers()')}
+        self.assertIn('srflx', others)       # where the first check went; it may overtake the news of where it came from:
+        self.assertLessEqual(others, {'srflx', 'prflx'})         # RFC 8445 section 7.3.1.3
         self.networks.move('ann')
-        wait_until(lambda: self.pages[1].run('return __calls.peers()')[0]['remote']['type'] == 'prflx', 15,
-                   lambda: self.pages[1].run('return __calls.report()'))
-        self.see_each_other()
+        self.see_each_other(15, 60)          # more than were on their way
 
     def test_without_stun_the_same_call_finds_no_way_and_says_so(self):
         self.begin(stun=None)
