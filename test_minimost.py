@@ -9992,6 +9992,14 @@ class ASoak(ProcessCase):
             told = dict(line.split(':', 1) for line in file)
         return int(told['VmRSS'].split()[0]), int(told['Threads']), len(os.listdir('/proc/%d/fd' % self.process.pid))
 
+    def least_use(self):
+        """The least of each that is used within half a minute: a password's hash takes 32 MB for a moment, which nobody keeps."""
+        begun, uses = time.monotonic(), []
+        while time.monotonic() < begun + 30:
+            uses.append(self.use())
+            time.sleep(0.1)
+        return tuple(map(min, zip(*uses)))
+
     def test_costs_no_more_at_the_end(self):
         self.start()
         names = ['person-%d' % number for number in range(self.people)]
@@ -10000,8 +10008,8 @@ class ASoak(ProcessCase):
 
         def watch():
             for half in (1, 2):
-                wait_until(lambda: time.monotonic() > begun + half * SOAK_SECONDS, SOAK_SECONDS + 30, every=0.2)
-                taken.append(self.use())
+                wait_until(lambda: time.monotonic() > begun + half * SOAK_SECONDS - 30, SOAK_SECONDS + 30, every=0.2)
+                taken.append(self.least_use())
         in_soak = [lambda name=name: self.live(name, cookies[name], lambda: begun + 2 * SOAK_SECONDS + 2, count) for name in names]
         in_threads(watch, *in_soak, patience=3 * SOAK_SECONDS + 60)
         (memory, threads, descriptors), (memory_then, threads_then, descriptors_then) = taken
