@@ -5975,7 +5975,8 @@ def show_alert(app, db, event):
 
 
 def oneself_and_governors(news, db, event):
-    return Those(lambda user_id: user_id == event.user_id or user_id in governors(news))
+    others = governors(news)
+    return Those(lambda user_id: user_id == event.user_id or user_id in others)
 
 
 @show('acknowledged', oneself_and_governors)

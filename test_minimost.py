@@ -108,6 +108,12 @@ def lacking(what):
     raise unittest.SkipTest(what)
 
 
+def require(program):
+    """Skip or fail the test, as `lacking` does, where a program that it needs is not installed."""
+    if not shutil.which(program):
+        lacking('the program %s is not installed' % program)
+
+
 IGNORE_UNEXPECTED_EOF = 0x80    # OpenSSL 3's SSL_OP_...: Python before 3.10 raises a nameless SSLError at such an end
 
 
@@ -4019,8 +4025,7 @@ class TheProcess(SpawnCase):
 
     @thorough
     def test_nobody_else_is_spoken_to_and_no_list_of_names_is_opened(self):
-        if not shutil.which('strace'):
-            lacking('the program strace is not installed')
+        require('strace')
         port, trace = self.free_port(), os.path.join(self.folder, 'trace')
         process = self.spawn(port, under=('strace', '-D', '-f', '-qq', '-o', trace, '-e', 'trace=network,open,openat'))
         self.answered(port, process)
@@ -4222,8 +4227,7 @@ class UnderAttack(SpawnCase):
         self.assertGreater(len(sent) / (time.monotonic() - begun), 5000)
 
     def test_what_slowhttptest_knows(self):
-        if not shutil.which('slowhttptest'):
-            lacking('the program slowhttptest is not installed')
+        require('slowhttptest')
         self.warmed_up()
         for kind, path, *more in (('-H', ''), ('-B', 'login'), ('-R', 'static/css/all.css'), ('-X', 'static/css/all.css', '-w', '10', '-y', '20', '-z', '8')):
             with self.subTest(kind):
@@ -9592,8 +9596,7 @@ class UnderStrace(unittest.TestCase):
     """A server in a process of its own, whose calls strace writes down or makes fail; on a disk in memory where there is one."""
 
     def setUp(self):
-        if not shutil.which('strace'):
-            lacking('strace is not there')
+        require('strace')
         self.place = tempfile.mkdtemp(prefix='minimost-test-', dir='/dev/shm' if os.path.isdir('/dev/shm') else None)
         self.addCleanup(remove_folder, self.place)
         self.disk_folder = os.path.join(self.place, 'disk')
@@ -11637,11 +11640,6 @@ class TheStunServer(unittest.TestCase):
             sock.send(packet or stun_packet(fingerprint=True))
             return stun_address(sock.recv(2048)), sock.getsockname()[:2]
 
-    @staticmethod
-    def require(program):
-        if not shutil.which(program):
-            lacking('the program %s, of coturn, is not installed' % program)
-
     def assert_answers(self, hosts, port):
         for host in hosts:
             told, own = self.ask(host, port)
@@ -11708,14 +11706,14 @@ class TheStunServer(unittest.TestCase):
         self.assert_answers(['127.0.0.1'], app.stun.port)
 
     def test_the_client_of_coturn_accepts_the_answers(self):
-        self.require('turnutils_stunclient')
+        require('turnutils_stunclient')
         for host in ['127.0.0.1'] + ['::1'] * self.has_v6():
             status, output = run('turnutils_stunclient', '-p', str(self.serve('*').app.stun.port), host)
             self.assertEqual(0, status, output)
             self.assertRegex(output, r'UDP reflexive addr: \[?%s\]?:\d+' % host)
 
     def test_the_nat_discovery_of_coturn_accepts_the_answers(self):
-        self.require('turnutils_natdiscovery')
+        require('turnutils_natdiscovery')
         status, output = run('turnutils_natdiscovery', '-m', '-p', str(self.serve().app.stun.port), '127.0.0.1')
         self.assertIn('127.0.0.1', output)
         self.assertNotRegex(output, '(?i)timeout')
@@ -13049,7 +13047,7 @@ class Commands(unittest.TestCase):
         self.assertEqual(minimost.outcome_of(figure, [(9, 3), (2, None), (4, 1)]), minimost.Outcome(figure, 4, 2))
 
     def test_a_poll_costs_three_calls_into_the_system(self):
-        shutil.which('strace') or lacking('the program strace is missing')
+        require('strace')
         with tempfile.TemporaryDirectory() as folder:
             log = os.path.join(folder, 'calls')
             program = Program(self, '--port', '0', '--quiet', '--plain-http', under=(
@@ -15169,8 +15167,7 @@ class PlainHttp(BrowserCase):
 class TrustedAuthority(ServerCase):
 
     def setUp(self):
-        if not shutil.which('certutil'):
-            lacking('certutil (Debian: libnss3-tools) is missing')
+        require('certutil')              # of Debian's libnss3-tools
         self.driver = Driver()
         self.addCleanup(self.driver.end)
 
@@ -15886,7 +15883,6 @@ class SettingsInThePage(FeatureCase):
         message = self.post(self.bob, 'Look', files=[file['id']])
         image = "article[data-id='%d'] .picture img" % message
         self.page.wait_for("return document.querySelector(%s).naturalWidth === 60" % json.dumps(image))
-        self.page.wait_for("return performance.getEntriesByType('resource').some(entry => entry.name.endsWith('/still-images.js'))")
         self.open_settings('Appearance')
         self.page.run(CHOOSE_SETTING, 'reduce_motion')
         self.page.wait_for('.picture .still')
@@ -16467,7 +16463,6 @@ class NotificationsInThePage(FeatureCase):
         self.elsewhere = self.new_channel()
         self.page.wait_for('a.channel[href="#/channel/%d"]' % self.elsewhere)
         self.page.click('#message-text')                 # a page that was touched may sound
-        self.page.wait_for("return performance.getEntriesByType('resource').some(entry => entry.name.endsWith('/notify.js'))")
         self.addCleanup(self.read, self.elsewhere)
         self.page.run("return Promise.all(['alerts', 'sounds'].map(name => import(`/static/js/views/${name}.js`)))")
 
@@ -16512,7 +16507,6 @@ class NotificationsInThePage(FeatureCase):
         self.page.cdp('Page.addScriptToEvaluateOnNewDocument', source=RECORD_ALERTS)
         self.load(self.channel)
         self.page.click('#message-text')
-        self.page.wait_for("return performance.getEntriesByType('resource').some(entry => entry.name.endsWith('/notify.js'))")
         self.post(self.bob, 'Look here', self.channel)
         self.post(self.bob, 'Once, please', self.elsewhere)
 
@@ -17987,7 +17981,6 @@ class AlertsInThePage(AdminCase):
 
     def setUp(self):
         super().setUp()
-        self.member.wait_for("return performance.getEntriesByType('resource').some(entry => entry.name.endsWith('/alert.js'))")
         self.member.click('#message-text')                   # a page that was touched may sound
 
     def send(self, text, drill=False):
