@@ -17928,11 +17928,13 @@ class Administration(AdminCase):
         press(self.page, '.admin-programs .setting', 'Remove')
         self.confirm('Remove')
         wait_until(lambda: self.client().post(path, {'text': 'x'}).status == 404)
-        self.page.see('hook-remove', self.log())
+        self.sees_in_log('hook-remove')
 
-    def log(self):
+    def sees_in_log(self, event):
+        """See an event in the log, which is asked for once the server has written it down: after what the request did."""
+        wait_until(lambda: any('event=%s ' % event in line for line in self.app.audit.lines()), message=event)
         self.visit('log')
-        return '.admin-log table'
+        self.page.see(event, '.admin-log table')
 
     @thorough
     def test_shows_the_log_by_event_and_by_words_page_by_page(self):
