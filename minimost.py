@@ -9627,6 +9627,16 @@ def serve_slowly(app, connection):
     serve_request(app, connection, may_wait=True)
 
 
+def open_reader(store, opened):
+    """Open this thread's reading connection while there are descriptors for it, and release the one who waits for that."""
+    try:
+        store.reader()
+    except sqlite3.Error:
+        pass                                 # it is tried again when it is needed
+    finally:
+        opened.release()
+
+
 class Crew:
     """A few threads that do the short work. They never wait for a stranger, but for a moment for a busy one."""
 
@@ -9634,12 +9644,15 @@ class Crew:
         self.app = app
         self._queue = make_queue()
         self._may_linger = threading.Semaphore(LINGERING)
+        self._opened = threading.Semaphore(0)
         self._threads = [threading.Thread(target=self._run, name='worker', daemon=True)
                          for _ in range(FEWEST_THREADS if app.is_cramped else CREW)]
 
     def start(self):
         for thread in self._threads:
             thread.start()
+        for _ in self._threads:
+            self._opened.acquire()
 
     def stop(self):
         for _ in self._threads:
@@ -9652,8 +9665,7 @@ class Crew:
 
     def _run(self):
         self.app.core.stay()
-        with contextlib.suppress(sqlite3.Error):
-            self.app.store.reader()          # opened while there are descriptors for it
+        open_reader(self.app.store, self._opened)
         while True:
             connection = self._queue.get()
             if connection is None:
@@ -10187,9 +10199,14 @@ class Keeper(threading.Thread):
     def __init__(self, app):
         threading.Thread.__init__(self, name='keeper', daemon=True)
         self.app, self.ending = app, threading.Event()
+        self._opened = threading.Semaphore(0)
+
+    def start(self):
+        threading.Thread.start(self)
+        self._opened.acquire()
 
     def run(self):
-        self.app.store.reader()              # opened while there are descriptors for it
+        open_reader(self.app.store, self._opened)
         due = [(self.app.clock.steady() + min(seconds, FIRST_CHORES), number)
                for number, (seconds, chore) in enumerate(CHORES)]
         while not self.ending.wait(max(0, min(due)[0] - self.app.clock.steady())):

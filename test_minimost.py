@@ -3971,6 +3971,16 @@ class TheProcess(SpawnCase):
             return bool(sock.getpeername())
         return False
 
+    def test_nobody_is_let_in_before_the_threads_have_opened_what_they_read(self):
+        def slow(store):
+            time.sleep(0.1)
+            opened.append(threading.current_thread().name)
+            return reader(store)
+        opened, reader = [], minimost.Store.reader
+        with mock.patch.object(minimost.Store, 'reader', slow):
+            serve_folder(self, new_folder(self))
+            self.assertEqual((opened.count('worker'), opened.count('keeper')), (minimost.CREW, 1))
+
     @unittest.skipUnless(HAS_PROC and hasattr(minimost.resource, 'prlimit'), 'needs /proc and limits')
     def test_out_of_descriptors_it_rests_and_recovers(self):
         port, process = self.started()
