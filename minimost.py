@@ -4839,6 +4839,7 @@ def sweep_folders(app):
 
 FOUND_PAGE = 25
 INDEX_PIECE = 1000               # messages indexed in one commit
+PIECES_FIRST = 20                # indexed before a search, so that it finds what was just said in a hurry
 SCANNED = 20000                  # the newest messages looked through where the index cannot help
 INDEX = ("CREATE VIRTUAL TABLE chat.words USING fts5("
          "text, place, content='', prefix='1 2 3', tokenize=\"unicode61 remove_diacritics 1\")")
@@ -4934,7 +4935,7 @@ def search(request, q: Text(0, 500) = '', from_: Text(1, 64) = None, in_: Text(1
     if not wanted and not filters:
         return Reply(200, {'messages': [], 'more': False})
     with contextlib.suppress(Refusal):           # on a full disk one finds what was indexed before
-        catch_up_index(request.app, 1)
+        catch_up_index(request.app, PIECES_FIRST)
     rows = find_rows(request, wanted, filters, (page - 1) * FOUND_PAGE)
     return Reply(200, {'messages': message_values(request.db, rows[:FOUND_PAGE]), 'more': len(rows) > FOUND_PAGE})
 

@@ -4023,6 +4023,17 @@ class TheProcess(SpawnCase):
             one.close()
         return self.answered(port, process)
 
+    def test_out_of_descriptors_it_takes_a_breath_before_it_accepts_again(self):
+        for name in ('EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM'):
+            server = minimost.Server.__new__(minimost.Server)
+            server.app, server.socket = mock.Mock(), mock.Mock()
+            server.socket.accept.side_effect = OSError(getattr(minimost.errno, name), name)
+            begun = time.monotonic()
+            with self.subTest(name), self.assertRaises(OSError):
+                server.get_request()
+            self.assertGreater(time.monotonic() - begun, 0.04)
+            server.app.lot.order.assert_called_once_with(server.app.lot.close_idlest)
+
     def test_nothing_is_looked_up_by_name(self):
         script = ('import socket, sys; sys.path.insert(0, %r); import minimost\n'
                   'def forbidden(*arguments): raise SystemExit("looked up %%r" %% (arguments,))\n'
@@ -6372,6 +6383,12 @@ class Search(MoreCase):
                             ('creme', ['Crème brûlée']), ('"pum"', []), ('walrus', []), ('', []), ('""', [])):
             with self.subTest(q=q):
                 self.assertEqual(self.find(self.bob, q), expected)
+
+    def test_finds_what_was_just_said_where_much_was_said_before_it(self):
+        with mock.patch.object(minimost, 'INDEX_PIECE', 2):
+            for number in range(11):
+                self.say(self.ann, 'Reading %d' % number)
+            self.assertEqual(self.find(self.bob, '"reading 10"'), ['Reading 10'])
 
     def test_keeps_to_author_channel_day_file_and_link(self):
         file = self.ann.post('/files?name=pump-drawing.txt', b'drawing').data['file']
@@ -10638,10 +10655,6 @@ ADDRESSES = [ipaddress.ip_address(text) for text in ('127.0.0.1', '192.168.7.5',
 STRANGER = ipaddress.ip_address('198.51.100.77')
 
 
-def needs(program):
-    return unittest.skipUnless(shutil.which(program), 'the program {} is not installed'.format(program))
-
-
 def run(*command):
     """(exit status, stdout and stderr as one text) of a program."""
     done = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -10725,8 +10738,8 @@ class AddressesAndNames(unittest.TestCase):
         versions = [address.version for address in addresses]
         self.assertEqual(versions, sorted(versions))
 
-    @needs('ip')
     def test_own_addresses_are_those_that_the_system_tells(self):
+        require('ip')
         output = run('ip', '-o', 'address', 'show', 'up')[1]
         told = {ipaddress.ip_address(text) for text in re.findall(r' inet6? ([0-9a-f.:]+)', output)}
         self.assertEqual(set(minimost.own_addresses()) | {ipaddress.ip_address('127.0.0.1')}, told)
@@ -10831,8 +10844,8 @@ class EllipticCurve(unittest.TestCase):
         drawn = [bytes(32), b'\xff' * 32, minimost.GROUP_ORDER.to_bytes(32, 'big'), (5).to_bytes(32, 'big')]
         self.assertEqual(minimost.new_private_key(lambda size: drawn.pop(0)), 5)
 
-    @needs('openssl')
     def test_openssl_reads_a_key_and_derives_the_same_point(self):
+        require('openssl')
         key = minimost.key_pair(self.KEY)
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, 'key.pem')
@@ -10885,8 +10898,8 @@ class IssuedCertificates(CertificateFolder):
         return run('openssl', 'verify', '-x509_strict', '-purpose', 'sslserver', *options,
                    '-CAfile', self.path('ca.pem'), self.path('cert.pem'))
 
-    @needs('openssl')
     def test_openssl_verifies_the_server_strictly_under_each_of_its_hosts(self):
+        require('openssl')
         self.use_the_present()
         self.assertEqual(self.certificates.left_out, [])
         for option, hosts in (('-verify_hostname', NAMES), ('-verify_ip', map(str, ADDRESSES))):
@@ -10896,8 +10909,8 @@ class IssuedCertificates(CertificateFolder):
         for option, host in (('-verify_hostname', 'other.local'), ('-verify_ip', '192.168.7.6')):
             self.assertNotEqual(self.openssl_verifies(option, host)[0], 0)
 
-    @needs('openssl')
     def test_a_certificate_outside_the_constraints_is_refused_by_openssl(self):
+        require('openssl')
         self.use_the_present()
         for host in ('example.com', 'notbox', 'evil-local', STRANGER, ipaddress.ip_address('2001:db8::1')):
             self.issue_for([host])
@@ -10907,8 +10920,8 @@ class IssuedCertificates(CertificateFolder):
         self.issue_for(['any.lan'])
         self.assertEqual(self.openssl_verifies()[0], 0)
 
-    @needs('openssl')
     def test_the_authority_says_what_it_may_do(self):
+        require('openssl')
         self.use_the_present()
         status, output = run('openssl', 'x509', '-in', self.path('ca.pem'), '-noout', '-text')
         self.assertEqual(status, 0, output)
@@ -10918,8 +10931,8 @@ class IssuedCertificates(CertificateFolder):
                      'IP:203.0.113.9/255.255.255.255'):
             self.assertIn(line, output)
 
-    @needs('openssl')
     def test_the_server_certificate_says_what_it_is_for(self):
+        require('openssl')
         self.refresh()
         output = run('openssl', 'x509', '-in', self.path('cert.pem'), '-noout', '-text')[1]
         for line in ('Key Usage: critical', 'Digital Signature', 'TLS Web Server Authentication', 'DNS:box.local',
@@ -11041,8 +11054,8 @@ class ServerContext(CertificateFolder):
         with self.assertRaisesRegex(minimost.CertificateTrouble, 'cert.pem'):
             self.certificates.context()
 
-    @needs('openssl')
     def test_an_encrypted_key_is_trouble_and_not_a_question_on_the_terminal(self):
+        require('openssl')
         self.make_operator_pair()
         key = self.path('key.pem')
         run('openssl', 'rsa', '-aes128', '-passout', 'pass:secret', '-in', key, '-out', key)
@@ -11289,21 +11302,21 @@ class OperatorsPair(CertificateFolder):
         self.certificates.context()
         self.assertEqual(self.certificates.left_out, [])
 
-    @needs('openssl')
     def test_it_is_used_as_it_is_and_no_authority_is_made(self):
+        require('openssl')
         self.make_operator_pair()
         self.assert_untouched()
         self.assertIsNone(self.certificates.authority_fingerprint())
         self.assertEqual(set(self.files()), {'cert.pem', 'key.pem'})
 
-    @needs('openssl')
     def test_it_is_used_as_it_is_beside_our_authority(self):
+        require('openssl')
         self.use_the_present()
         self.make_operator_pair()
         self.assert_untouched()
 
-    @needs('openssl')
     def test_the_chain_of_an_authority_that_was_taken_away_counts_as_the_operators(self):
+        require('openssl')
         self.use_the_present()
         for name in ('ca.pem', 'ca-key.pem'):
             os.remove(self.path(name))
@@ -11317,8 +11330,8 @@ class OperatorsPair(CertificateFolder):
             self.certificates.context()
         self.assertEqual(self.files(), before)
 
-    @needs('openssl')
     def test_a_key_of_another_kind_is_never_overwritten(self):
+        require('openssl')
         self.make_operator_pair()
         os.remove(self.path('cert.pem'))
         key = self.read('key.pem')
@@ -11326,8 +11339,8 @@ class OperatorsPair(CertificateFolder):
             self.refresh()
         self.assertEqual(self.read('key.pem'), key)
 
-    @needs('openssl')
     def test_when_it_is_taken_away_ours_comes_back_from_the_same_authority(self):
+        require('openssl')
         self.use_the_present()
         authority = self.read('ca.pem')
         self.make_operator_pair()
@@ -11392,8 +11405,8 @@ class WhatADeviceNeeds(CertificateFolder):
         self.assertIn('data-certificate="%s"' % kind, self.page(client))
         self.assertEqual({client.get('/ca.' + ending).status for ending in ('pem', 'crt', 'mobileconfig')}, {404})
 
-    @needs('openssl')
     def test_an_operators_certificate_comes_without_an_authority_of_ours(self):
+        require('openssl')
         self.use_the_present()
         self.make_operator_pair()
         self.assert_nothing_to_install(self.serve()[1], 'operator')
@@ -11476,8 +11489,11 @@ def https_server(context):
         server.server_close()
 
 
-@unittest.skipUnless(CHROMIUM, 'Chromium is not installed')
 class Chromium(CertificateFolder):
+
+    def setUp(self):
+        CHROMIUM or lacking('Chromium is not installed')
+        super().setUp()
 
     def page(self, port, host='127.0.0.1', authority=None, flags=()):
         home = tempfile.mkdtemp()
@@ -12114,8 +12130,8 @@ def decode_qr(rows):
 
 class QrCodes(ChatCase):
 
-    @needs('zbarimg')
     def test_of_every_size_are_read_in_a_terminal_as_they_were_meant(self):
+        require('zbarimg')
         chance = random.Random(5)
         for length in (1, 14, 15, 26, 42, 62, 84, 106, 122, 152, 180, 213):
             text = ''.join(chance.choice('abcdefghijklmnopqrstuvwxyz0123456789:/#.-') for _ in range(length))
@@ -12137,15 +12153,15 @@ class QrCodes(ChatCase):
             statuses = [self.client().get('/qr.svg', Host=here).status for _ in range(3)]
         self.assertEqual(statuses, [400, 400, 429])
 
-    @needs('zbarimg')
     def test_lead_a_phone_to_the_address_that_was_asked_for(self):
+        require('zbarimg')
         answer = self.client().get('/qr.svg?code=kelp-4827', Host='192.168.7.1:6767')
         self.assertEqual((answer.status, answer.headers['Content-Type']), (200, 'image/svg+xml'))
         self.assertEqual(self.read(answer.data), 'http://192.168.7.1:6767/#/join/kelp-4827')
         self.assertEqual(self.client().get('/qr.svg').status, 404)
 
-    @needs('zbarimg')
     def test_carry_any_text_for_members(self):
+        require('zbarimg')
         ann = self.person('ann')
         self.assertEqual(self.read(ann.post('/qr', {'text': 'Bon voyage'}).data), 'Bon voyage')
         self.assertEqual(ann.post('/qr', {'text': 'x' * 201}).status, 400)
@@ -12419,8 +12435,8 @@ class NginxCase(UnixCase):
 
     pool = 0
 
-    @unittest.skipUnless(shutil.which('nginx'), 'the program nginx is not installed')
     def setUp(self):
+        require('nginx')
         super().setUp()
         self.running = self.serve(rate_limit_enabled=False)
         authority = minimost.Certificates(self.folder, time.time)
@@ -12578,8 +12594,8 @@ class Systemd(unittest.TestCase):
         self.assertIn(said, (b'STOPPING=1', b'WATCHDOG=1'))
         self.assertEqual(process.wait(10), 0)
 
-    @needs('systemd-analyze')
     def test_accepts_the_unit_and_finds_it_well_shut(self):
+        require('systemd-analyze')
         folder = tempfile.mkdtemp(prefix='minimost-')
         self.addCleanup(remove_folder, folder)
         script = os.path.join(minimost.HERE, 'minimost.py')
