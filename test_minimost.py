@@ -8887,9 +8887,11 @@ class TheStore(unittest.TestCase):
             change.insert('meta', name='half-done', value='twice')
         followed, told = [], []
         self.store.publish = lambda db, events: told.extend(events)
-        outcomes = self.together(self.put('a'), half_done_then(minimost.not_found()), self.put('b'), doubled,
-                                 half_done_then(ZeroDivisionError()), half_done_then(sqlite3.OperationalError('no such table')),
-                                 self.put('c'))
+        with mock.patch('sys.stderr', io.StringIO()) as log:
+            outcomes = self.together(self.put('a'), half_done_then(minimost.not_found()), self.put('b'), doubled,
+                                     half_done_then(ZeroDivisionError()), half_done_then(sqlite3.OperationalError('no such table')),
+                                     self.put('c'))
+        self.assertEqual(log.getvalue().count('OperationalError: no such table'), 1, 'a fault of the code is told of')
         self.assertEqual(['a', minimost.Refusal, 'b', sqlite3.IntegrityError, ZeroDivisionError, minimost.Refusal, 'c'],
                          [one if isinstance(one, str) else type(one) for one in outcomes])
         self.assertEqual((404, 503), (outcomes[1].status, outcomes[5].status))
@@ -8918,8 +8920,10 @@ class TheStore(unittest.TestCase):
         def follow(change):
             minimost.set_meta(change, 'never', 'there')
             change.afterwards(lambda: followed.append(1))
-        outcome = self.outcome(self.store.write_soon(follow))
+        with mock.patch('sys.stderr', io.StringIO()) as log:
+            outcome = self.outcome(self.store.write_soon(follow))
         self.assertEqual((minimost.Refusal, 503), (type(outcome), outcome.status))
+        self.assertEqual(log.getvalue(), 'The storage does not answer as it should (disk I/O error).\n')
         self.assertIn('Retry-After', dict(outcome.headers))
         self.store._connect = connect
         self.store._reconnect()
