@@ -160,6 +160,12 @@ def report():
         traceback.print_exc()
 
 
+def say(text):
+    """Print a line for the operator, as report() does: where it cannot be taken, the thread that says it goes on."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr)
+
+
 class Clock:
     """The time of day for people to read, and a steady one for deadlines."""
 
@@ -1062,7 +1068,7 @@ def storage_refusal(error):
     if 'full' in str(error):
         return Refusal(507, 'storage_full', 'The storage is full. Ask an administrator to make room.')
     if isinstance(error, OSError) or DISK_TROUBLE.search(str(error)):
-        print('The storage does not answer as it should (%s).' % error, file=sys.stderr)
+        say('The storage does not answer as it should (%s).' % error)
     else:
         report()
     return try_later(503, 'storage_trouble', 'The storage does not answer as it should (%s).' % error, 5)
@@ -2124,7 +2130,7 @@ class Audit:
                     self._rotate(second)
                 self._append(line.encode('ascii'))
             except OSError as error:
-                print('audit.log cannot be written (%s).' % error, file=sys.stderr)
+                say('audit.log cannot be written (%s).' % error)
 
     def _append(self, line):
         """Add a line; one that a crash or a full disk cut off must not swallow it."""
@@ -7844,7 +7850,7 @@ class Backups:
             self._make()
         except (Trouble, OSError, sqlite3.Error, Refusal) as error:
             self.problem = getattr(error, 'words', str(error))
-            print('No backup could be made: ' + self.problem, file=sys.stderr)
+            say('No backup could be made: ' + self.problem)
         finally:
             self._running.release()
 
@@ -8784,7 +8790,7 @@ class Janitor:
         try:
             note_cleaning(self.app, self.clean())
         except (Refusal, OSError, sqlite3.Error) as error:
-            print('The cleaning could not be finished: %s' % getattr(error, 'words', error), file=sys.stderr)
+            say('The cleaning could not be finished: %s' % getattr(error, 'words', error))
         finally:
             self.app.store.forget_reader()
 
@@ -9776,6 +9782,10 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.app.lot.adopt(sock, plain_address(address[0]))
 
+    def handle_error(self, sock, address):
+        """One could not be taken in: told where it can be, for the next must come in."""
+        report()
+
     def start_thread(self, function, connection):
         socketserver.ThreadingMixIn.process_request(self, function, connection)
 
@@ -9958,7 +9968,7 @@ class App:
     def _take_name(self, host):
         """Another machine has the name: the certificate follows at its next refresh."""
         self.own_names |= {host}
-        print('The name was taken on this network; the server answers to %s.' % host, file=sys.stderr)
+        say('The name was taken on this network; the server answers to %s.' % host)
 
     def refresh_certificate(self):
         """Follow the machine's addresses; a certificate that changed is loaded by the thread that uses it."""
@@ -10217,7 +10227,7 @@ class Keeper(threading.Thread):
             try:
                 CHORES[number][1](self.app)
             except Refusal as refusal:
-                print('A chore could not be done: ' + refusal.words, file=sys.stderr)
+                say('A chore could not be done: ' + refusal.words)
             except Exception:                # the edge of this thread: the next chore must come
                 report()
 
@@ -13279,7 +13289,7 @@ def main(words):
     try:
         COMMANDS[options.command].run(options)
     except Trouble as trouble:
-        print(trouble, file=sys.stderr)
+        say(trouble)
         return trouble.status
     return 0
 

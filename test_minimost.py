@@ -6963,6 +6963,24 @@ class SilentTerminal(unittest.TestCase):
             process.wait(10)
         self.assertEqual(statuses, [200] * 3)
 
+    def test_no_thread_ends_that_cannot_say_what_is_wrong(self):
+        refuse, full = mock.Mock(side_effect=minimost.not_found()), OSError(28, 'No space left on device')
+        with mock.patch('sys.stderr', mock.Mock(write=mock.Mock(side_effect=full))), \
+                mock.patch.object(minimost, 'CHORES', ((0.01, refuse),) + minimost.CHORES):
+            running = serve_folder(self, new_folder(self))
+            client, app = visitor(self, running), running.app
+            with mock.patch.object(app.audit, '_append', side_effect=full):
+                self.assertEqual(sign_up(client, 'ann').status, 201)
+            job = app.store.write_soon(mock.Mock(side_effect=sqlite3.OperationalError('disk I/O error')))
+            self.assertTrue(job.done.acquire(timeout=5), 'the writer is gone')
+            self.assertEqual((job.error.status, app.store.write_soon(lambda change: 'on').wait()), (503, 'on'))
+            wait_until(lambda: refuse.call_count > 2, 2, 'the next chore')
+            with mock.patch.object(app.lot, 'adopt', side_effect=full) as adopt, contextlib.closing(
+                    socket.create_connection(('127.0.0.1', running.port))):
+                wait_until(lambda: adopt.called)
+            self.assertEqual(visitor(self, running).get('/health').status, 200)
+            running.stop()
+
 
 def broken(app, db, event):
     raise sqlite3.OperationalError('disk I/O error')
