@@ -13291,6 +13291,11 @@ window.fetch = (path, init) => init && init.method === 'POST' && /[0-9]\\/messag
     ? new Promise(resolve => held.push(() => resolve(real(path, init)))) : real(path, init);
 window.release = () => { window.fetch = real; held.splice(0).forEach(send => send()); };
 """
+HOLD_UPLOADS = """
+const {send} = XMLHttpRequest.prototype;
+window.uploads = [];
+XMLHttpRequest.prototype.send = function (...all) { uploads.push(() => send.apply(this, all)); };
+"""
 HOLD_NEWS = """
 const real = window.fetch;
 window.news = [];
@@ -14000,6 +14005,7 @@ class Sending(PageCase):
         self.page.run("document.querySelector('#timeline').focus()")
         self.page.keys('ArrowUp', 'r')
         self.page.wait_for('.reply-bar')
+        self.page.keys('Enter')              # there is nothing to send yet
         say(self.page, 'I have')
         self.stores('Who has the *key*?', 'I have')
         self.page.see('Who has the key?', 'article:last-child .quote')
@@ -14105,6 +14111,40 @@ class Attaching(PageCase):
         self.page.network()
         wait_until(lambda: self.stored() == ['With the file'])
         self.page.wait_for('.file-card')
+
+    def test_what_waits_for_its_upload_goes_while_another_channel_is_open(self):
+        other = self.new_channel()
+        self.page.run(HOLD_UPLOADS)
+        self.page.upload('#file-input', self.file('late.bin', 2000))
+        say(self.page, 'With the file')
+        self.page.see('upload', '.composer-foot')
+        look_at(self.page, other)
+        self.page.type('#message-text', 'Not finished')
+        self.assertNotIn('upload', self.page.text('.composer-foot'))
+        self.page.wait_for('return uploads.length')
+        self.page.run('uploads.pop()()')
+        self.stores('With the file')
+        self.assertEqual(self.page.property('#message-text', 'value'), 'Not finished')
+        self.page.gone('a.channel[href="#/channel/%d"] [aria-label=Draft]' % self.channel)
+        look_at(self.page, self.channel)
+        self.shows('With the file')
+        self.page.wait_for('.file-card')
+        self.assertEqual((self.page.property('#message-text', 'value'), self.names()), ('', []))
+
+    def test_who_writes_on_takes_back_what_waited_for_its_upload(self):
+        other = self.new_channel()
+        self.page.run(HOLD_UPLOADS)
+        self.page.upload('#file-input', self.file('late.bin', 2000))
+        say(self.page, 'With the file')
+        look_at(self.page, other)
+        look_at(self.page, self.channel)
+        self.page.see('upload', '.composer-foot')
+        self.page.type('#message-text', ', or')
+        self.assertNotIn('upload', self.page.text('.composer-foot'))
+        self.page.run('uploads.pop()()')
+        self.page.wait_for('.upload[data-status=done]')
+        self.assertEqual(self.page.property('#message-text', 'value'), 'With the file, or')
+        self.page.gone('article.pending')
 
 
 class LostLink(PageCase):

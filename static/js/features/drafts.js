@@ -8,9 +8,14 @@ const nameOf = channelId => `draft:${channelId}`;
 listen('composer-opened', channelId => setText(kept(nameOf(channelId)) || ''));
 
 listen('composer-input', channelId => {
-  if (!state.me || !channelId) return;
+  if (state.me && channelId) store(channelId, messageBox().value);
+});
+
+/* What waited for its files may go while another channel is open. */
+listen('sent', channelId => store(channelId, ''));
+
+function store(channelId, text) {
   const had = Boolean(kept(nameOf(channelId)));
-  const text = messageBox().value;
   keep(nameOf(channelId), text.trim() ? text : null);
   if (had !== Boolean(text.trim())) tell('drafts');
-});
+}

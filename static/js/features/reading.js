@@ -33,7 +33,9 @@ async function markUnread({id, channel_id: channelId}) {
 listen('route', () => {
   if (state.channelId !== leftUnread) leftUnread = null;
 });
-listen('sent', () => { leftUnread = null; });
+listen('sent', channelId => {
+  if (channelId === leftUnread) leftUnread = null;
+});
 
 listen('timeline-moved', look);
 addEventListener('focus', look);

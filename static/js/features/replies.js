@@ -28,14 +28,14 @@ addMessageAction({
 
 addContributor({
   ready: () => true,
-  take(channelId) {
+  parts(channelId) {
     const replyTo = kept(nameOf(channelId));
-    if (replyTo) stopReplying(channelId);
     return replyTo ? {reply_to: replyTo} : {};
   },
 });
 
 listen('composer-opened', drawBar);
+listen('sent', stopReplying);
 listen('composer-drawn', () => messageBox().addEventListener('keydown', event => {
   if (event.key !== 'Escape' || !kept(nameOf(state.channelId))) return;
   event.preventDefault();
@@ -44,7 +44,7 @@ listen('composer-drawn', () => messageBox().addEventListener('keydown', event =>
 
 function stopReplying(channelId) {
   keep(nameOf(channelId), null);
-  fillComposer('reply', null);
+  if (channelId === state.channelId) fillComposer('reply', null);
 }
 
 async function drawBar(channelId) {

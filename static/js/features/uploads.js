@@ -4,27 +4,18 @@ import {fill, find, icon, label, make, setSlot} from '../core/dom.js';
 import {listen, mayWrite, openChannel, state} from '../core/state.js';
 import {fileKind, sizeInWords} from '../text/measures.js';
 import {words} from '../text/words.js';
-import {addContributor, addTool, fillComposer, messageBox} from '../views/composer.js';
+import {addContributor, addTool, fillComposer, messageBox, release} from '../views/composer.js';
 import {toast} from '../views/toast.js';
 
 const MEGABYTE = 1e6;
 
 /* The uploads of each channel, so that changing channel takes nothing along: {file, status, sent, error, result, cancel, chip}. */
 const trays = new Map();
-const waiting = new Map();
 const trayOf = channelId => trays.get(channelId) || [];
 
 addContributor({
-  ready(channelId, again) {
-    const underWay = trayOf(channelId).some(item => item.status === 'sending');
-    if (underWay) waiting.set(channelId, again);
-    return !underWay;
-  },
-  take(channelId) {
-    const done = trayOf(channelId).filter(item => item.status === 'done');
-    setTray(channelId, trayOf(channelId).filter(item => item.status !== 'done'));
-    return {files: done.map(item => item.result)};
-  },
+  ready: channelId => trayOf(channelId).every(item => item.status !== 'sending'),
+  parts: channelId => ({files: trayOf(channelId).filter(item => item.status === 'done').map(item => item.result)}),
 });
 
 function setTray(channelId, items) {
@@ -33,7 +24,7 @@ function setTray(channelId, items) {
 }
 
 listen('composer-opened', channelId => setTray(channelId, trayOf(channelId)));
-listen('composer-input', () => waiting.clear());
+listen('sent', channelId => setTray(channelId, trayOf(channelId).filter(item => item.status !== 'done')));
 
 listen('composer-drawn', addButton);
 if (find('#composer')) addButton(find('#composer'));
@@ -121,10 +112,8 @@ function fail(item, error) {
 /* What was sent while uploads were under way goes once the last is done. */
 function settle(channelId) {
   const items = trayOf(channelId);
-  if (items.some(item => item.status === 'sending') || channelId !== state.channelId) return;
-  const again = waiting.get(channelId);
-  waiting.delete(channelId);
-  if (again && items.every(item => item.status === 'done')) again();
+  if (items.some(item => item.status === 'sending')) return;
+  release(channelId, items.every(item => item.status === 'done'));
 }
 
 function showItem(item) {

@@ -10,8 +10,10 @@ const COUNTER_FROM = 1000;
 
 const contributors = [];
 const composer = {channelId: null};
+/* Texts that wait for what goes along with them, by channel; whoever writes on there takes the text back. */
+const held = new Map();
 
-/** Adds what a feature sends along: {ready(channelId), take(channelId)}; `take` gives parts of the message and empties itself. */
+/** Adds what a feature sends along: {ready(channelId), parts(channelId)}; it empties itself once `sent` is told. */
 export function addContributor(contributor) {
   contributors.push(contributor);
 }
@@ -73,6 +75,7 @@ function mount() {
 
 function enter(channel) {
   composer.channelId = channel.id;
+  sayBelow(held.has(channel.id) ? words.uploadsUnderWay : '');
   tell('composer-opened', channel.id);
   if (!isTouch()) messageBox().focus({preventScroll: true});
 }
@@ -80,10 +83,15 @@ function enter(channel) {
 /** Replaces the text, as if it had been typed. */
 export function setText(text) {
   messageBox().value = text;
-  onInput();
+  showText();
 }
 
 function onInput() {
+  takeBack(composer.channelId);
+  showText();
+}
+
+function showText() {
   grow(messageBox());
   drawCounter();
   tell('composer-input', composer.channelId);
@@ -129,11 +137,28 @@ export function submit() {
   const {channelId} = composer;
   const text = messageBox().value.trimEnd();
   if (length(text) > limit()) return sayBelow(words.tooLong(limit()));
-  if (!contributors.every(contributor => contributor.ready(channelId, submit))) return sayBelow(words.uploadsUnderWay);
-  const parts = Object.assign({}, ...contributors.map(contributor => contributor.take(channelId)));
+  held.set(channelId, text);
+  if (contributors.every(contributor => contributor.ready(channelId))) release(channelId, true);
+  else sayBelow(words.uploadsUnderWay);
+}
+
+/** Ends the waiting in a channel, which need not be the open one: what is complete goes, anything else stays a draft. */
+export function release(channelId, complete) {
+  const text = takeBack(channelId);
+  if (text !== undefined && complete && mayWrite(state.channels.get(channelId))) sendOff(channelId, text);
+}
+
+function takeBack(channelId) {
+  const text = held.get(channelId);
+  held.delete(channelId);
+  if (channelId === composer.channelId) sayBelow('');
+  return text;
+}
+
+function sendOff(channelId, text) {
+  const parts = Object.assign({}, ...contributors.map(contributor => contributor.parts(channelId)));
   if (!text.trim() && !(parts.files || []).length) return;
-  setText('');
-  sayBelow('');
+  if (channelId === composer.channelId) setText('');
   send({channel_id: channelId, text: text.trim() ? text : '', ...parts});
   tell('sent', channelId);
 }
