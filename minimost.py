@@ -1544,14 +1544,19 @@ class News:
         try:
             self._publish(db, events)
         except Exception:                        # passed on once nobody waits in vain
-            self.last = events[-1].id
-            self.forget_told()
+            self._forget_up_to(events[-1].id)
             self.on_news([EVERYBODY])
             raise
 
     def forget_told(self):
         """Let go of what was rendered: who is behind is told from the table what is still there. For the writer alone."""
-        self._ring, self._floor, self._weight, self._answers = [], self.last, 0, {}
+        self._forget_up_to(self.last)
+
+    def _forget_up_to(self, last):
+        """Raise the floor first and the position last: who asks meanwhile never finds a gap that looks like silence."""
+        self._floor = last
+        self._ring, self._weight, self._answers = [], 0, {}
+        self.last = last
 
     def _publish(self, db, events):
         """Render the events, keep them, and wake those who may hear them."""

@@ -7085,6 +7085,23 @@ class Waiting:
         return self.answers[0]
 
 
+class NewsInSlowMotion(minimost.News):
+    """Asked for news after each step that the writer takes, where another thread may have its turn."""
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name in ('last', '_ring', '_floor'):
+            with contextlib.suppress(minimost.Overtaken):
+                self.heard.append(self.hear())
+
+    def hear(self):
+        """The event up to which `asker` is told, and what."""
+        listener = minimost.Listener(self.asker, self.begun, 0)
+        body = self.answer(self.app.store._connection, listener) or b''
+        cursor = self.read_cursor(None, json.loads(body.decode())['cursor']) if body else listener.cursor
+        return cursor.event, body
+
+
 class LiveCase(ChatCase):
 
     def ear(self, username, cursor=None):
@@ -7180,6 +7197,26 @@ class ThePromise(LiveCase):
             while len(ear.values('message')) < len(ids):
                 self.assertTrue(ear.poll())
             self.assertEqual(ids, [value['id'] for value in ear.values('message')])
+
+    def test_holds_at_every_step_of_letting_go_of_what_is_in_memory(self):
+        ann, show, news = self.person('ann'), minimost.SHOWS['message'], self.app.news
+        channel_id = self.make_channel(ann)
+
+        def forget():
+            self.app.store.write(lambda change: change.afterwards(news.forget_told))
+
+        def fail_to_show():
+            with mock.patch.dict(minimost.SHOWS, message=show._replace(render=broken)), mock.patch('minimost.report'):
+                self.post(ann, channel_id, 'never lost')
+        self.addCleanup(setattr, news, '__class__', minimost.News)
+        for is_told, let_go in ((True, forget), (False, fail_to_show)):
+            news.begun = news.read_cursor(self.app.store.reader(), ann.get('/snapshot').data['cursor'])
+            news.asker, news.heard, news.__class__ = mock.Mock(user_id=ann.user['id']), [], NewsInSlowMotion
+            if is_told:
+                self.post(ann, channel_id, 'never lost')
+            let_go()
+            for last, body in news.heard:
+                self.assertTrue(last == news.begun.event or b'never lost' in body, 'passed over')
 
     def test_holds_between_snapshot_and_poll(self):
         ann, bob = self.people('ann', 'bob')
