@@ -13404,7 +13404,7 @@ return new Promise(resolve => {
     const asking = indexedDB.open('minimost', 1);
     asking.onsuccess = () => {
         const all = asking.result.transaction('outbox').objectStore('outbox').getAll();
-        all.onsuccess = () => { asking.result.close(); resolve(all.result.map(one => one.status)); };
+        all.onsuccess = () => { asking.result.close(); resolve(all.result.map(one => [one.text, one.status])); };
     };
 });
 """
@@ -14035,7 +14035,7 @@ class Sending(PageCase):
         self.page.run(REFUSE_SENDING)
         say(self.page, 'Refused for good')
         self.pending('failed')
-        wait_until(lambda: self.page.run(IN_THE_OUTBOX) == ['failed'])
+        wait_until(lambda: ['Refused for good', 'failed'] in self.page.run(IN_THE_OUTBOX))
         self.load(self.channel)
         self.pending('failed')
         self.page.see('The hold is full.', 'article.failed')
@@ -14466,7 +14466,7 @@ class KilledServer(unittest.TestCase):
         for text in ('One', 'Two', 'Three'):
             say(page, text)
         page.wait_for("return document.querySelectorAll('article.pending.waiting').length === 3")
-        wait_until(lambda: page.run(IN_THE_OUTBOX) == ['waiting'] * 3)
+        wait_until(lambda: page.run(IN_THE_OUTBOX) == [[text, 'waiting'] for text in ('One', 'Two', 'Three')])
         with contextlib.suppress(BrowserError):
             page.reload()       # there is nobody to load it from
         self.begin()
