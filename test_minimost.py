@@ -13408,6 +13408,14 @@ return new Promise(resolve => {
     };
 });
 """
+FAIL_SNAPSHOT = """
+const real = window.fetch;
+window.fetch = (path, init) => {
+    if (path !== '/snapshot' || window.failed) return real(path, init);
+    window.failed = true;
+    return Promise.reject(new TypeError('network'));
+};
+"""
 REFUSE_SENDING = """
 const real = window.fetch;
 window.posts = 0;
@@ -14355,6 +14363,33 @@ class LostLink(PageCase):
         other.post('/password', {'current': new, 'new': PASSWORD})
         type(self).ann = self.person('ann')
         enter(self.page, self.running.url, 'ann')
+
+    def test_one_hears_on_though_the_first_snapshot_after_signing_in_again_fails(self):
+        type(self).ann = self.person('ann')
+        self.assertEqual(self.ann.delete('/me/sessions').status, 204)
+        self.page.wait_for('dialog.sign-in-again[open]')
+        self.page.run(FAIL_SNAPSHOT)
+        self.page.type('dialog.sign-in-again #sign-in [name=password]', PASSWORD)
+        self.page.keys('Enter')
+        self.page.wait_for('return window.failed')
+        self.post(self.bob, 'Welcome back')
+        hears(self.page, 'Welcome back')
+
+    def test_a_tab_hears_on_though_its_snapshot_failed_while_another_tab_asks_for_news(self):
+        first = self.page.tab()
+        second = self.page.new_tab('%s/#/channel/%d' % (self.running.url, self.channel))
+        try:
+            all_there(self.page)
+            self.page.run(FAIL_SNAPSHOT)
+            self.page.switch(first)
+            self.page.run("return import('/static/js/core/store.js').then(({broadcast}) => broadcast('news', {reset: true, events: []}))")
+            self.page.switch(second)
+            self.page.wait_for('return window.failed')
+            self.post(self.bob, 'To all tabs')
+            hears(self.page, 'To all tabs')
+        finally:
+            self.page.close_tab()
+            self.page.switch(first)
 
     @thorough
     def test_a_wrong_clock_changes_no_order(self):

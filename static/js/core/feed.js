@@ -12,15 +12,18 @@ const feed = {
   release: null, turn: null, heard: () => {},
 };
 
-/** Takes the snapshot; raises ApiError (401: nobody is signed in). */
+/** Takes the snapshot; raises ApiError (401: nobody is signed in), and then only another try helps. */
 export async function loadSnapshot() {
-  feed.early = feed.early || [];
-  takeSnapshot(await get('/snapshot'));
+  const early = feed.early = feed.early || [];
+  feed.stale = true;
+  try {
+    takeSnapshot(await get('/snapshot'));
+  } finally {
+    feed.early = null;
+  }
   noteSignedIn(true);
   feed.stale = false;
   /* What another tab told while the snapshot was under way may be newer than it. */
-  const early = feed.early;
-  feed.early = null;
   early.forEach(deliver);
 }
 
@@ -45,7 +48,7 @@ export function startFeed() {
 hear('news', answer => {
   feed.heard();
   if (feed.early) feed.early.push(answer);
-  else deliver(answer);
+  else if (state.me) deliver(answer);
 });
 
 /** Whether this is the tab that asks for news, of those of this browser. */
@@ -174,11 +177,14 @@ async function waitForSignIn() {
   await new Promise(resolve => { feed.resume = resolve; });
 }
 
-/** Goes on after somebody signed in again. */
+/** Goes on after somebody signed in again, also where the snapshot failed: then it is asked for as a lost link is. */
 export async function resumeFeed() {
-  await loadSnapshot();
-  if (feed.resume) feed.resume();
-  feed.resume = null;
+  try {
+    await loadSnapshot();
+  } finally {
+    if (feed.resume) feed.resume();
+    feed.resume = null;
+  }
 }
 
 function rest(pause) {

@@ -11,6 +11,7 @@ import {banner, toast} from '../views/toast.js';
 let ticking = 0;
 let wasLost = false;
 let asking = false;
+let userId = null;
 
 listen('link', link => {
   clearInterval(ticking);
@@ -81,13 +82,16 @@ listen('signed-in', async () => {
 });
 
 /* Another person must find nothing of the one before. */
+listen('snapshot', () => {
+  if (userId && userId !== state.me.id) location.reload();
+  userId = state.me.id;
+});
+
 async function goOn(user) {
   asking = false;
-  if (user && user.id !== state.me.id) return location.reload();
+  if (user && user.id !== userId) return location.reload();
   try {
-    const before = state.me.id;
     await resumeFeed();
-    if (state.me.id !== before) location.reload();
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
   }
