@@ -146,6 +146,10 @@ def not_found():
     return Refusal(404, 'not_found', 'It does not exist, or it is not yours to see.')
 
 
+def signed_out():
+    return Refusal(401, 'sign_in', 'Sign in first.')
+
+
 def forbidden(words='You may not do that here.'):
     return Refusal(403, 'forbidden', words)
 
@@ -1877,6 +1881,10 @@ def check_new_password(password, username, least, field='password'):
         raise Refusal(400, 'password_is_name', 'The password must not be the name.', field)
 
 
+def has_row(db, table, row_id):
+    return db.execute('SELECT 1 FROM %s WHERE id = ?' % table, (row_id,)).fetchone() is not None
+
+
 class Session:
     """A signed-in browser, or a program with a token: whose it is, and when it was last used, in seconds of service."""
 
@@ -1894,7 +1902,7 @@ class Sessions:
         self.secret, self.store, self.service, self.random_bytes = secret, store, service, random_bytes
         self.settings = settings
         self.on_end = lambda session_ids: None
-        self._known = {}
+        self._known, self._is_ending = {}, False
         self._lock = threading.Lock()
 
     @property
@@ -1952,11 +1960,18 @@ class Sessions:
         session_ids = {row['id'] for row in change.execute('SELECT id FROM sessions WHERE ' + where, values)}
         change.execute('DELETE FROM sessions WHERE ' + where, values)
         if session_ids:
+            self._is_ending = True
             change.afterwards(lambda: self._forget(session_ids))
 
     def _forget(self, session_ids):
         self._drop(lambda session: session.id in session_ids)
+        self._is_ending = False
         self.on_end(session_ids)
+
+    def stands(self, change, session):
+        """Whether a session is still there for a change; the table is asked only where the memory may be behind it."""
+        is_known = session.cookie in self._known and not self._is_ending
+        return is_known or has_row(change, 'sessions', session.id)
 
     def read_again(self, user_id):
         """Look the sessions of a user up anew: the role has changed."""
@@ -2006,6 +2021,9 @@ class Tokens:
         change.execute('DELETE FROM tokens WHERE ' + where, values)
         change.afterwards(lambda: self.on_end(session_ids))
         return bool(session_ids)
+
+    def stands(self, change, session):
+        return has_row(change, 'tokens', -session.id)
 
 
 class Service:
@@ -2418,8 +2436,21 @@ class Request:
         return self.session.role
 
     @property
+    def sessions(self):
+        """Where the request's session is found: among those of browsers or of programs."""
+        return self.app.tokens if self.bears_token else self.app.sessions
+
+    @property
     def db(self):
         return self.app.store.reader()
+
+    def write(self, function):
+        """Run function(change) in the next commit, unless the session has ended since it was found; returns its result."""
+        def apply(change):
+            if not self.sessions.stands(change, self.session):
+                raise signed_out()
+            return function(change)
+        return self.app.store.write(apply)
 
     @property
     def is_json(self):
@@ -2617,10 +2648,9 @@ def check_origin(request):
 
 
 def find_session(request):
-    app = request.app
-    request.session = app.tokens.find(request.bearer) if request.bears_token else app.sessions.find(request.cookie('minimost'))
+    request.session = request.sessions.find(request.bearer if request.bears_token else request.cookie('minimost'))
     if request.session is None and not request.route.public:
-        raise Refusal(401, 'sign_in', 'Sign in first.')
+        raise signed_out()
 
 
 def check_role(request):
@@ -2637,7 +2667,7 @@ def take_limit(request):
 def note_use(request):
     """A person did something; a poll is not that."""
     if request.session and request.route.lane != 'lot':
-        (request.app.tokens if request.bears_token else request.app.sessions).use(request.session)
+        request.sessions.use(request.session)
 
 
 def read_arguments(request):
@@ -3207,7 +3237,7 @@ def change_password(request, current: Password, new: Password):
         require_same_password(change, account)
         change.update('accounts', account['id'], password=hashed)
         app.sessions.end(change, 'user_id = ? AND id <> ?', account['id'], request.session.id)
-    app.store.write(store)
+    request.write(store)
     return Reply(204)
 
 
@@ -3244,7 +3274,7 @@ def change_me(request, display_name: Line(1, 60) = None, title: Line(0, 60) = No
             change.update('users', request.user_id, **changes)
             change.tell('user', request.user_id)
         return me_value(request.app, change, request.user_id)
-    return Reply(200, request.app.store.write(apply))
+    return Reply(200, request.write(apply))
 
 
 @route('DELETE', '/me', limit='login', lane='thread', audit='account-delete')
@@ -3257,7 +3287,7 @@ def close_account(request, password: Password, messages: OneOf('keep', 'delete')
         require_same_password(change, account)
         require_another_owner(change, request.user_id)
         set_meta(change, DEPARTING + str(request.user_id), messages)
-    app.store.write(announce)
+    request.write(announce)
     app.store.write(functools.partial(finish_departures, app))
     erase_departed(app)
     return Reply(204, headers=[set_cookie(request, request.cookie_name('minimost'), '', '/', 'Lax', 0)])
@@ -3333,14 +3363,14 @@ def end_session(request, session_id):
                               (session_id, request.user_id)).fetchone():
             raise not_found()
         request.app.sessions.end(change, 'id = ?', session_id)
-    request.app.store.write(end)
+    request.write(end)
     return Reply(204)
 
 
 @route('DELETE', '/me/sessions')
 def end_other_sessions(request):
     """Sign out everywhere but here."""
-    request.app.store.write(lambda change: request.app.sessions.end(
+    request.write(lambda change: request.app.sessions.end(
         change, 'user_id = ? AND id <> ?', request.user_id, request.session.id))
     return Reply(204)
 
@@ -3368,7 +3398,7 @@ def make_token(request, name: Line(1, 60)):
         if count >= MOST_TOKENS:
             raise Refusal(409, 'too_many', 'You have %d tokens. Revoke one first.' % MOST_TOKENS)
         return request.app.tokens.make(change, request.user_id, name)
-    token_id, text = request.app.store.write(make)
+    token_id, text = request.write(make)
     request.note(token=token_id)
     return Reply(201, {'id': token_id, 'token': text})
 
@@ -3377,7 +3407,7 @@ def make_token(request, name: Line(1, 60)):
 def end_token(request, token_id):
     """Revoke one of one's tokens."""
     request.note(token=token_id)
-    if not request.app.store.write(lambda change: request.app.tokens.end(
+    if not request.write(lambda change: request.app.tokens.end(
             change, 'id = ? AND user_id = ?', token_id, request.user_id)):
         raise not_found()
     return Reply(204)
@@ -3716,7 +3746,7 @@ def make_channel(request, name: ChannelName, kind: OneOf('public', 'private'), t
         for user_id in {request.user_id, *members}:
             add_member(change, channel_id, user_id)
         return channel_reply(request, change, channel_id, 201)
-    return request.app.store.write(make)
+    return request.write(make)
 
 
 @route('GET', '/channels/<channel>')
@@ -3740,7 +3770,7 @@ def change_channel(request, channel, name: ChannelName = None, topic: Line(0, 25
         if archived:
             tell_loss(request.app, change, channel['id'])
         return channel_reply(request, change, channel['id'])
-    return request.app.store.write(apply)
+    return request.write(apply)
 
 
 def alter_channel(change, user_id, channel, column, value, event, **data):
@@ -3795,7 +3825,7 @@ def add_members(request, channel, users: ListOf(Id, 1000), history: Truth() = Fa
                 write_line(change, channel['id'], request.user_id, event=event, user_id=user_id)
         tell_channel(change, channel['id'])
         return channel_reply(request, change, channel['id'])
-    return request.app.store.write(add)
+    return request.write(add)
 
 
 def require_invitation(request, channel, user_ids):
@@ -3826,7 +3856,7 @@ def remove_member(request, channel, user_id):
         tell_loss(request.app, change, channel['id'])
         event = 'left' if user_id == request.user_id else 'removed'
         write_line(change, channel['id'], request.user_id, event=event, user_id=user_id)
-    request.app.store.write(remove)
+    request.write(remove)
     return Reply(204)
 
 
@@ -3844,7 +3874,7 @@ def change_membership(request, channel, notify: OneOf('all', 'mentions', 'none')
                            (value, channel['id'], request.user_id))
         tell_mine(change, channel['id'], request.user_id)
         return channel_reply(request, change, channel['id'])
-    return request.app.store.write(apply)
+    return request.write(apply)
 
 
 @route('POST', '/channels/<channel>/read', limit='read')
@@ -3856,7 +3886,7 @@ def mark_read(request, channel, message_id: Whole(0), back: Truth() = False):
         move_mark(change, request.user_id, before, message_id, back)
     require_joined(channel)
     if back or message_id > channel['read_to']:
-        request.app.store.write(mark)
+        request.write(mark)
     return Reply(204)
 
 
@@ -3866,7 +3896,7 @@ def mark_all_read(request, message_id: Whole(0)):
     def mark(change):
         for channel in membership_rows(change, request.user_id):
             move_mark(change, request.user_id, channel, message_id)
-    request.app.store.write(mark)
+    request.write(mark)
     return Reply(204)
 
 
@@ -3893,7 +3923,7 @@ def open_direct(request, users: ListOf(Id, MOST_IN_GROUP)):
         require_people(change, people)
         channel_id, is_new = find_direct(change, request.user_id, people)
         return channel_reply(request, change, channel_id, 201 if is_new else 200)
-    return request.app.store.write(open_one)
+    return request.write(open_one)
 
 
 def find_direct(change, user_id, people):
@@ -4047,7 +4077,7 @@ def post_message(request, channel, text: Text(0, MOST_TEXT), client_id: ClientId
                             client_id=client_id, request_hash=request_hash, reply_to=reply_to, attached=len(files))
         attach(change, request.user_id, request.role, event.ref, files)
         return 201, event
-    status, event = request.app.store.write(post)
+    status, event = request.write(post)
     return message_reply(request.db, status, event) if status == 201 else one_message(request.db, event)
 
 
@@ -4134,7 +4164,7 @@ def edit_message(request, message, text: Text(0, MOST_TEXT)):
         reword(request.app, change, row, text=text, mentions=json.dumps(mentions), edited_at=change.now)
         store_mentions(change, row['id'], row['channel_id'], mentions)
         return change.tell('message', row['id'], row['channel_id'])
-    return message_reply(request.db, 200, request.app.store.write(edit))
+    return message_reply(request.db, 200, request.write(edit))
 
 
 def require_own(change, request, message):
@@ -4159,7 +4189,7 @@ def delete_message(request, message):
             raise forbidden('Only its author or an administrator can delete a message.')
         if not row['deleted']:
             erase_message(request.app, change, row)
-    request.app.store.write(delete)
+    request.write(delete)
     return Reply(204)
 
 
@@ -4314,7 +4344,7 @@ def change_message_parts(request, message, alter):
             raise Refusal(409, 'deleted', 'The message has been deleted.')
         if alter(change, row):
             change.tell('message', row['id'], row['channel_id'])
-    request.app.store.write(apply)
+    request.write(apply)
     return Reply(204)
 
 
@@ -4403,14 +4433,14 @@ def save_message(request, message):
         count = change.execute('SELECT count(*) FROM saved WHERE user_id = ?', (request.user_id,)).fetchone()[0]
         if count > MOST_SAVED:
             raise Refusal(409, 'too_many', 'You can save %d messages. Let one go first.' % MOST_SAVED)
-    request.app.store.write(keep)
+    request.write(keep)
     return Reply(204)
 
 
 @route('DELETE', '/me/saved/<number>', limit='change')
 def unsave_message(request, message_id):
     """Let a saved message go, also one that one may not see any more."""
-    request.app.store.write(lambda change: change.execute(
+    request.write(lambda change: change.execute(
         'DELETE FROM saved WHERE user_id = ? AND message_id = ?', (request.user_id, message_id)))
     return Reply(204)
 
@@ -4665,7 +4695,7 @@ def upload_file(request, name: Line(1, 255)):
             created_at=change.now, created_second=request.app.service.seconds())
         return file_value(change.execute('SELECT * FROM files WHERE id = ?', (file_id,)).fetchone())
     with file_kept(path):
-        return Reply(201, {'file': request.app.store.write(keep)})
+        return Reply(201, {'file': request.write(keep)})
 
 
 def file_name(name):
@@ -4784,14 +4814,14 @@ def set_avatar(request):
         if file_type_of(path) not in PICTURES:
             raise Refusal(400, 'not_a_picture', 'Send a PNG, JPEG, GIF or WebP picture.')
     with file_kept(path):
-        request.app.store.write(lambda change: change_avatar(request.app, change, request.user_id, key))
+        request.write(lambda change: change_avatar(request.app, change, request.user_id, key))
     return Reply(204)
 
 
 @route('DELETE', '/me/avatar', limit='change')
 def remove_avatar(request):
     """Take one's picture away."""
-    request.app.store.write(lambda change: change_avatar(request.app, change, request.user_id, None))
+    request.write(lambda change: change_avatar(request.app, change, request.user_id, None))
     return Reply(204)
 
 
@@ -5353,7 +5383,7 @@ def remove_preview(request, message, preview_id):
         row = require_own(change, request, message)
         if change.execute('DELETE FROM previews WHERE id = ? AND message_id = ?', (preview_id, row['id'])).rowcount:
             change.tell('message', row['id'], row['channel_id'])
-    request.app.store.write(remove)
+    request.write(remove)
     return Reply(204)
 
 
@@ -5871,7 +5901,7 @@ def start_call(request, channel_id: Id, device: Device):
         call = running or add_call(request.app, change, channel, request.user_id)
         enter(request, change, call, device)
         return call_reply(request, change, call['id'], 200 if running else 201)
-    return request.app.store.write(start)
+    return request.write(start)
 
 
 @route('POST', '/calls/<call>/join', limit='change')
@@ -5880,7 +5910,7 @@ def join_call(request, call, device: Device):
     def join(change):
         enter(request, change, reload_call(change, request, call), device)
         return call_reply(request, change, call['id'])
-    return request.app.store.write(join)
+    return request.write(join)
 
 
 def stop_taking_part(request, call, state, is_concerned):
@@ -5890,7 +5920,7 @@ def stop_taking_part(request, call, state, is_concerned):
         if before['ended_at'] is None and is_concerned(find_participant(change, call['id'], request.user_id)):
             part(request.app, change, before, request.user_id, state)
         return call_reply(request, change, call['id'])
-    return request.app.store.write(stop)
+    return request.write(stop)
 
 
 @route('POST', '/calls/<call>/leave', limit='change')
@@ -5919,7 +5949,7 @@ def invite_to_call(request, call, users: ListOf(Id, 100)):
             invite_one(request.app, change, before, user_id, user_id not in members)
         tell_call(change, before)
         return call_reply(request, change, call['id'])
-    return request.app.store.write(invite)
+    return request.write(invite)
 
 
 def invite_one(app, change, call, user_id, is_from_elsewhere):
@@ -5944,7 +5974,7 @@ def change_part(request, call, muted: Truth() = None, camera: Truth() = None, sh
             set_participant(change, before, request.user_id, **values)
             tell_call(change, before)
         return call_reply(request, change, call['id'])
-    return request.app.store.write(apply)
+    return request.write(apply)
 
 
 @route('POST', '/calls/<call>/signal', limit='signal', most=MOST_SIGNAL + 1024)
@@ -6029,7 +6059,7 @@ def raise_alert(request, text: Text(1, 1000), drill: Truth() = False):
         alert_id = change.insert('alerts', text=text, drill=int(drill), created_by=request.user_id, created_at=change.now)
         change.tell('alert', alert_id)
         return alert_value(find_alert(change, alert_id))
-    alert = request.app.store.write(store)
+    alert = request.write(store)
     request.note(alert=alert['id'], drill=drill)
     return Reply(201, {'alert': alert})
 
@@ -6054,7 +6084,7 @@ def end_alert(request, alert):
         if find_alert(change, alert['id'])['ended_at'] is None:
             change.update('alerts', alert['id'], ended_at=change.now)
             change.tell('alert', alert['id'])
-    request.app.store.write(end)
+    request.write(end)
     return Reply(204)
 
 
@@ -6065,7 +6095,7 @@ def acknowledge(request, alert):
         if change.execute('INSERT OR IGNORE INTO acknowledged (alert_id, user_id, at) VALUES (?, ?, ?)',
                           (alert['id'], request.user_id, change.now)).rowcount:
             change.tell('acknowledged', alert['id'], user_id=request.user_id)
-    request.app.store.write(store)
+    request.write(store)
     return Reply(204)
 
 
@@ -6177,7 +6207,7 @@ def change_settings(request, **values: SETTING_FIELDS):
             if value is not None:
                 change.insert('settings', name=name, value=json.dumps(value))
         change.afterwards(lambda: app.settings.replace(values))
-    app.store.write(store)
+    request.write(store)
     app.news.pass_on('notice', {'code': 'settings', 'settings': page_settings(app)}, EVERYBODY)
     return get_settings(request)
 
@@ -6223,7 +6253,7 @@ def change_account(request, account, role: OneOf(*PEOPLE_ROLES) = None, active: 
     def apply(change):
         require_rank(change, request, find_profile(change, account['id'])['role'], role)
         return change_profile(request.app, change, account['id'], changes)
-    return Reply(200, {'user': request.app.store.write(apply)})
+    return Reply(200, {'user': request.write(apply)})
 
 
 def change_profile(app, change, user_id, changes):
@@ -6286,7 +6316,7 @@ def sign_out_everywhere(request, account):
     def end(change):
         require_rank(change, request, find_profile(change, account['id'])['role'])
         request.app.sessions.end(change, 'user_id = ?', account['id'])
-    request.app.store.write(end)
+    request.write(end)
     return Reply(204)
 
 
@@ -6296,7 +6326,7 @@ def make_reset_link(request, account):
     def make(change):
         require_rank(change, request, find_profile(change, account['id'])['role'])
         return make_reset(request.app, change, find_profile(change, account['id']), RESET_MINUTES, request.user_id)
-    text = request.app.store.write(make)
+    text = request.write(make)
     return Reply(201, {'url': reset_url(request.origin, text), 'expires_in': RESET_MINUTES * 60})
 
 
@@ -6348,7 +6378,7 @@ def invite(request, uses: Whole(1, 10000) = 1, hours: Whole(1, LONGEST_INVITE) =
         if channel_id is not None:
             require_invitation(request, find_channel(change, request.user_id, request.role, channel_id), [])
         return make_invite(request.app, change, uses, hours, role, channel_id, request.user_id)
-    invite_id, code = request.app.store.write(make)
+    invite_id, code = request.write(make)
     request.note(invite=invite_id, role=role, uses=uses)
     return Reply(201, {'id': invite_id, 'code': code, 'url': invite_url(request.origin, code)})
 
@@ -6370,7 +6400,7 @@ def invite_url(origin, code):
 def revoke_invite(request, invite_id):
     """Take an invitation back."""
     request.note(invite=invite_id)
-    if not request.app.store.write(lambda change: change.execute(
+    if not request.write(lambda change: change.execute(
             'DELETE FROM invites WHERE id = ?', (invite_id,)).rowcount):
         raise not_found()
     return Reply(204)
@@ -6394,7 +6424,7 @@ def make_bot(request, username: Username):
         require_rank(change, request)
         user_id = add_account(request.app, change, username, '', 'bot')
         return get_user(request.app, change, user_id), request.app.tokens.make(change, user_id, username)[1]
-    user, text = request.app.store.write(make)
+    user, text = request.write(make)
     return Reply(201, {'user': user, 'token': text})
 
 
@@ -6407,7 +6437,7 @@ def renew_bot_token(request, account):
             raise not_found()
         request.app.tokens.end(change, 'user_id = ?', account['id'])
         return request.app.tokens.make(change, account['id'], account['username'])[1]
-    return Reply(201, {'token': request.app.store.write(renew)})
+    return Reply(201, {'token': request.write(renew)})
 
 
 # -- hooks: addresses at which programs post to one channel, each as a bot of its own
@@ -6436,7 +6466,7 @@ def make_hook(request, channel_id: Id, name: Line(1, 60)):
         tell_channel(change, channel_id)
         return change.insert('hooks', token_hash=digest(text), user_id=user_id, channel_id=channel_id,
                              created_by=request.user_id, created_at=change.now)
-    hook_id = app.store.write(make)
+    hook_id = request.write(make)
     request.note(hook=hook_id)
     return Reply(201, {'id': hook_id, 'url': '%s/hooks/%s' % (request.origin, text)})
 
@@ -6453,7 +6483,7 @@ def remove_hook(request, hook_id):
             raise not_found()
         change.execute('DELETE FROM hooks WHERE id = ?', (hook_id,))
         activate(request.app, change, find_profile(change, row['user_id']), False)
-    request.app.store.write(remove)
+    request.write(remove)
     return Reply(204)
 
 

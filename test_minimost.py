@@ -8243,6 +8243,36 @@ class Races(PeopleCase):
             lambda: otto.patch('/admin/users/%d' % olga.user['id'], {'role': 'member'}))
         self.assertEqual([one.status for one in answers], [200, 403])
 
+    def test_nothing_is_written_for_one_who_was_shut_out_while_it_waited(self):
+        ann, ben = self.newcomer(), self.newcomer()
+        place = self.expect(201, ben.post('/direct', {'users': [ann.user['id']]}))['channel']['id']
+        program = self.bearer(self.expect(201, ben.post('/me/tokens', {'name': 'script'}))['token'])
+        program.get('/me')
+        before = self.written_by(ben)
+        answers = self.one_after_the_other(
+            lambda: self.change('adam', ben, active=False),
+            lambda: self.person(ben.user['username']).post('/me/tokens', {'name': 'for later'}),
+            lambda: self.person(ben.user['username']).patch('/me', {'bio': 'still here'}),
+            lambda: self.person(ben.user['username']).put('/me/avatar', PNG),
+            lambda: self.person(ben.user['username']).post('/files?name=late', b'late'),
+            lambda: self.send(self.person(ben.user['username']), place, 'one more word'),
+            lambda: self.send(program, place, 'and one'))
+        self.assertEqual([one.status for one in answers], [200] + [401] * 6)
+        self.assertEqual(self.written_by(ben), before)
+        self.assertEqual((os.listdir(self.app.avatar_path('')), os.listdir(self.app.file_path(''))), ([], []))
+
+    def written_by(self, person):
+        return self.rows('SELECT (SELECT count(*) FROM messages WHERE user_id = users.id), avatar, bio FROM users WHERE id = ?',
+                         person.user['id'])
+
+    def test_one_whose_shutting_out_failed_goes_on_as_before(self):
+        def shut_out_and_fail(change):
+            minimost.shut_out(self.app, change, ben.user['id'])
+            raise minimost.not_found()
+        ben = self.newcomer()
+        self.assertRaises(minimost.Refusal, self.app.store.write, shut_out_and_fail)
+        self.expect(200, ben.patch('/me', {'bio': 'still here'}))
+
     @staticmethod
     def patiently(ask):
         """The answer, once the server is not too busy with hashing."""
