@@ -7869,9 +7869,17 @@ class Backups:
                 'backups': self.listed()}
 
     def start(self):
-        """Begin a backup on a thread of its own, unless one is being made."""
-        if self._running.acquire(False):
+        """Begin a backup on a thread of its own, unless one is being made.
+
+        Raises: Refusal 503 when the system has no more threads.
+        """
+        if not self._running.acquire(False):
+            return
+        try:
             threading.Thread(target=self._run, name='backup', daemon=True).start()
+        except RuntimeError:
+            self._running.release()
+            raise try_later(503, 'busy', 'The system has no thread left for a backup. Try again in a minute.', 60)
 
     def start_when_due(self):
         """Copies to a second place are made by the time of service, whatever the clock says."""
@@ -8817,8 +8825,8 @@ class Janitor:
         if self.due is None:
             self.due = second + FIRST_CLEANING
         elif second >= self.due:
-            self.due = second + DAY
             threading.Thread(target=self._clean_by_itself, name='janitor', daemon=True).start()
+            self.due = second + DAY          # not before there was a thread for it
 
     def _clean_by_itself(self):
         """On a thread of its own: the other chores cannot wait until very much is deleted."""

@@ -12478,6 +12478,14 @@ class RegularBackups(ChatCase):
         for name in names[2:]:
             os.rmdir(os.path.join(self.elsewhere, name))
 
+    def test_are_made_again_once_there_is_a_thread_for_them(self):
+        olga, before = self.person('olga'), self.made()
+        with mock.patch.object(threading.Thread, 'start', side_effect=RuntimeError("can't start new thread")):
+            self.expect(503, olga.post('/admin/backup'))
+        self.expect(202, olga.post('/admin/backup'))
+        self.assertEqual(len(self.made()), min(len(before) + 1, minimost.KEPT_BACKUPS))
+        self.assertNotEqual(self.made(), before)
+
     def test_are_made_at_a_button_of_administrators_who_hear_what_is_wrong(self):
         olga, member = self.person('olga'), self.newcomer()
         self.expect(403, member.post('/admin/backup'))
@@ -12934,6 +12942,14 @@ class TheJanitor(JanitorCase):
                 going_on.set()
                 wait_until(lambda: len(self.there(*files)) == left)
             going_on.clear()
+
+    def test_comes_at_the_next_look_where_there_was_no_thread_for_it(self):
+        self.app.janitor.look()
+        self.clock.skipped += minimost.FIRST_CLEANING
+        with mock.patch.object(threading.Thread, 'start', side_effect=RuntimeError("can't start new thread")):
+            self.assertRaises(RuntimeError, self.app.janitor.look)
+        self.app.janitor.look()
+        wait_until(lambda: self.app.janitor.last, 5, 'the cleaning')
 
 
 class Storage(JanitorCase):
