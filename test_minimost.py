@@ -13454,6 +13454,28 @@ return new Promise(resolve => {
     };
 });
 """
+HANG_SENDING = """
+const real = window.fetch;
+window.fetch = (path, init) => {
+    if (window.hangs || !init || init.method !== 'POST' || !/[0-9]\\/messages$/.test(path)) return real(path, init);
+    window.hangs = true;
+    return new Promise((resolve, reject) => init.signal?.addEventListener('abort', reject));
+};
+"""
+GIVEN_UP = """
+const [real, later] = [window.fetch, window.setTimeout];
+const deadlines = [];
+window.fetch = (path, init) => new Promise((resolve, reject) => init.signal?.addEventListener('abort', reject));
+window.setTimeout = (end, wait) => wait === 30000 ? deadlines.push(end) : later(end, wait);
+const isGivenUp = (request, line) => {
+    const asked = request(...line.split(' '));
+    if (!deadlines.length) return false;
+    deadlines.pop()();
+    return asked.catch(error => error.status === 0);
+};
+return import('/static/js/core/api.js').then(({request}) => Promise.all(arguments[0].map(line => isGivenUp(request, line))))
+    .finally(() => Object.assign(window, {fetch: real, setTimeout: later}));
+"""
 FAIL_SNAPSHOT = """
 const real = window.fetch;
 window.fetch = (path, init) => {
@@ -14420,6 +14442,25 @@ class LostLink(PageCase):
         self.page.wait_for('return window.failed')
         self.post(self.bob, 'Welcome back')
         hears(self.page, 'Welcome back')
+
+    def test_what_hangs_on_a_path_that_was_lost_goes_once_the_link_is_back(self):
+        self.page.run(HANG_SENDING)
+        say(self.page, 'Through dead air')
+        say(self.page, 'And after it')
+        self.page.wait_for('return window.hangs')
+        self.page.run("dispatchEvent(new Event('offline'))")
+        self.page.wait_for('#connection-banner')
+        self.try_now()
+        self.shows('Through dead air', 'And after it')
+        self.stores('Through dead air', 'And after it')
+
+    def test_only_what_answers_at_once_is_given_up_after_half_a_minute(self):
+        prompt = ['GET /welcome', 'GET /channels/7/messages?limit=50', 'POST /channels/7/messages', 'PATCH /me', 'PATCH /calls/7/me',
+                  'PUT /messages/7/reactions/%F0%9F%91%8D', 'DELETE /messages/7/reactions/%F0%9F%91%8D']
+        others = ['GET /poll?after=x&wait=25', 'GET /calls/7/signals?wait=10', 'POST /files?name=log', 'PUT /me/avatar', 'GET /export/7',
+                  'GET /search?q=log', 'GET /snapshot', 'POST /login', 'DELETE /me', 'POST /admin/clean', 'POST /admin/backup']
+        self.assertEqual(self.page.run(GIVEN_UP, prompt), [True] * len(prompt))
+        self.assertEqual(self.page.run(GIVEN_UP, others), [False] * len(others))
 
     def test_a_tab_hears_on_though_its_snapshot_failed_while_another_tab_asks_for_news(self):
         first = self.page.tab()

@@ -19,22 +19,37 @@ export class ApiError extends Error {
 
 const ASKING_WHO = ['/login', '/signup', '/password', '/snapshot', '/poll'];
 
-/** Sends one request; the answer's JSON, or null when there is none. Raises ApiError. */
-export async function request(method, path, body, options = {}) {
-  const init = {method, credentials: 'same-origin', cache: 'no-store', ...options};
+/* What answers at once and what others wait behind: a connection that died silently would hold it up for many minutes. */
+const PROMPT = [
+  /^GET \/welcome$/, /^(GET|POST) \/channels\/\d+\/messages$/, /^PATCH \/(me|calls\/\d+\/me)$/, /^(PUT|DELETE) \/messages\/\d+\/reactions\//,
+];
+const DEADLINE = 30000;
+
+/** Sends one request, which an AbortController `ending` may end; the answer's JSON, or null when there is none. Raises ApiError. */
+export async function request(method, path, body, {ending = new AbortController(), ...options} = {}) {
+  const init = {method, credentials: 'same-origin', cache: 'no-store', signal: ending.signal, ...options};
   if (body !== undefined) Object.assign(init, {body: JSON.stringify(body), headers: {'Content-Type': 'application/json'}});
-  const response = await reach(path, init);
+  const response = await reach(path, init, ending);
   const answer = await readAnswer(response);
   if (response.ok) return answer;
   throw refusal(response, answer, path);
 }
 
-async function reach(path, init) {
+/* Until the answer begins: one that has begun is alive, however long it is. */
+async function reach(path, init, ending) {
+  const timer = isPrompt(init.method, path) ? setTimeout(() => ending.abort(), DEADLINE) : 0;
   try {
     return await fetch(path, init);
   } catch (error) {
     throw new ApiError(0);
+  } finally {
+    clearTimeout(timer);
   }
+}
+
+function isPrompt(method, path) {
+  const asked = `${method} ${path.split('?')[0]}`;
+  return PROMPT.some(pattern => pattern.test(asked));
 }
 
 async function readAnswer(response) {

@@ -4,7 +4,7 @@ import {newId} from './dom.js';
 import {listen, state, tell} from './state.js';
 import {broadcast, dropFromOutbox, hear, readOutbox, writeOutbox} from './store.js';
 
-const box = {entries: [], durable: true, running: false, again: false, timer: 0, attempt: 0};
+const box = {entries: [], durable: true, running: false, again: false, timer: 0, attempt: 0, ending: new AbortController()};
 
 /** What waits or failed in one channel, oldest first. */
 export function outboxOf(channelId) {
@@ -44,9 +44,15 @@ export async function discard(entry) {
 /** Reads what an earlier page left, and sends it. */
 export async function startOutbox() {
   hear('outbox', reload);
-  listen('link', () => hasLink() && flush());
+  listen('link', onLink);
   await reload();
   flush();
+}
+
+/* What is under way when the link is lost might hang for minutes; the client_id makes asking again harmless. */
+function onLink({status}) {
+  if (status === 'off') box.ending.abort();
+  if (hasLink()) flush();
 }
 
 async function reload() {
@@ -109,8 +115,9 @@ const hasLink = () => ['on', 'slow'].includes(state.link.status);
 const nextWaiting = () => box.entries.find(entry => entry.status === 'waiting');
 
 async function sendOne(entry) {
+  box.ending = new AbortController();
   try {
-    const {message} = await post(`/channels/${entry.channel_id}/messages`, bodyOf(entry));
+    const {message} = await post(`/channels/${entry.channel_id}/messages`, bodyOf(entry), {ending: box.ending});
     box.attempt = 0;
     tell('message', message);
     tell('delivered', message);
