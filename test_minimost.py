@@ -542,6 +542,13 @@ class Browser:
         down = [{'type': 'pointerDown', 'button': 0}, {'type': 'pause', 'duration': int(hold * 1000)}]
         self._point(kind, moves[:1] + down + moves[1:] + [{'type': 'pointerUp', 'button': 0}])
 
+    def press_during(self, target, act):
+        """Press the mouse button on the middle of an element, and let it go once `act` has come to its end."""
+        x, y = self.centre(target)
+        self._point('mouse', [{'type': 'pointerMove', 'x': x, 'y': y, 'duration': 0}, {'type': 'pointerDown', 'button': 0}])
+        act()
+        self._point('mouse', [{'type': 'pointerUp', 'button': 0}])
+
     def _point(self, kind, steps):
         self._post('/actions', actions=[{'type': 'pointer', 'id': kind, 'parameters': {'pointerType': kind},
                                          'actions': steps}])
@@ -16455,6 +16462,45 @@ class JumpingAbout(FeatureCase):
         self.is_read(unread)
         self.page.keys('Alt+Shift+ArrowDown')
         self.page.see('Everything is read', '#toasts')
+
+    def test_news_while_the_button_is_down_swallow_no_click(self):
+        other, third = self.new_channel(), self.new_channel()
+        row = "a.channel[href='#/channel/%d']"
+
+        def news(count):
+            self.post_for_a_while(other)
+            self.post_for_a_while(third)
+            self.page.see(str(count), row % third + ' .channel-end')
+        self.page.press_during(row % other, lambda: news(1))
+        self.is_open(other)
+        self.page.press_during('#members .avatar', lambda: news(2))
+        self.page.wait_for('#members[aria-expanded=true]')
+        self.switcher('#room')
+        self.bob.patch('/channels/%d' % third, {'name': 'engine-room'})
+        self.page.see('engine-room', '.jump-list')
+        self.page.press_during("[id='jump-channel-%d']" % self.channel, lambda: (
+            self.bob.patch('/channels/%d' % third, {'name': 'boiler-room'}), self.page.see('boiler-room', '.jump-list')))
+        self.is_open(self.channel)
+
+    def post_for_a_while(self, channel):
+        """Have bob write what is read when the test is over."""
+        message = self.post(self.bob, 'Look at this', channel=channel)
+        self.addCleanup(self.ann.post, '/channels/%d/read' % channel, {'message_id': message})
+
+    def test_news_take_the_focus_from_nothing_in_the_sidebar(self):
+        other = self.new_channel()
+        unread = "a.channel[href='#/channel/%d'] .channel-end" % other
+        self.page.wait_for(unread)
+        for number, held in enumerate(('#add-channel', '.fold', "a.channel[href='#/channel/%d']" % other), 1):
+            self.page.run('document.querySelector(arguments[0]).focus()', '#sidebar ' + held)
+            self.post_for_a_while(other)
+            self.page.see(str(number), unread)
+            self.assertTrue(self.page.run('return document.activeElement.matches(arguments[0])', held), held)
+        self.page.run("document.querySelector('.fold').focus()")
+        self.page.keys('Enter')
+        self.page.wait_for('.fold[aria-expanded=false]:focus')
+        self.page.keys('Enter')
+        self.page.wait_for('.fold[aria-expanded=true]:focus')
 
     def test_escape_goes_to_the_latest_message_and_reads_the_channel(self):
         self.lines(60)

@@ -7,6 +7,7 @@ import {keysWords} from '../text/keys-words.js';
 import {words} from '../text/words.js';
 import {actions, byName, destinations, drawPlace, idOf, newAction} from '../views/destinations.js';
 import {closeOnBackdrop, showModal} from '../views/dialog.js';
+import {showRows} from '../views/rows.js';
 import {keyName, showShortcuts} from '../views/shortcuts.js';
 import {attempt} from '../views/toast.js';
 
@@ -107,8 +108,8 @@ function draw() {
   const shown = fittingPlaces(query);
   const groups = [...new Set(shown.map(place => place.group))];
   switcher.shown = groups.flatMap(group => shown.filter(place => place.group === group));
-  list.replaceChildren(...groups.map(group => drawGroup(group, switcher.shown.filter(place => place.group === group), query.text)));
-  if (!shown.length) list.append(make('p', {className: 'muted'}, keysWords.noResults(query.text)));
+  const rows = groups.map(group => groupRow(group, switcher.shown.filter(place => place.group === group), query.text));
+  showRows(list, rows.length ? rows : [lookRow('nothing', make('p', {className: 'muted'}, keysWords.noResults(query.text)))]);
   count.textContent = keysWords.results(shown.length);
   mark();
 }
@@ -145,11 +146,15 @@ function searchAction(text) {
   });
 }
 
-function drawGroup(name, places, query) {
+function groupRow(name, places, query) {
   const id = `jump-group-${name}`;
   const title = make('div', {id, className: 'jump-group'}, keysWords.groups[name]);
-  return make('div', {role: 'group', 'aria-labelledby': id}, title, ...places.map(place => drawPlace(place, query)));
+  const rows = [lookRow(id, title), ...places.map(place => lookRow(place.key, drawPlace(place, query)))];
+  return {key: name, stamp: name, draw: () => make('div', {role: 'group', 'aria-labelledby': id}), dress: group => showRows(group, rows)};
 }
+
+/* What looks the same stays: an option that is drawn anew while a pointer is down on it swallows the click. */
+const lookRow = (key, element) => ({key, stamp: element.cloneNode(true), draw: () => element});
 
 function mark() {
   const {list, field, shown} = switcher;

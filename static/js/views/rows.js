@@ -1,5 +1,5 @@
 /** The rows of the timeline: what stands there, and the least change of the page that shows it. */
-import {fill, findAll, icon, isClaimed, make} from '../core/dom.js';
+import {fill, findAll, icon, isClaimed, make, setSlot, slot} from '../core/dom.js';
 import {outboxOf} from '../core/outbox.js';
 import {channelName, mayInvite, mayManage, state} from '../core/state.js';
 import {dateForm, dayKey, dayName} from '../text/measures.js';
@@ -98,7 +98,8 @@ export function messageOf(article) {
 }
 
 /**
- * Makes the children of `container` show `rows`; elements that still fit stay the same, and one that is being edited is left alone.
+ * Makes the children of `container` show `rows`, each {key, stamp, draw, dress?}: elements that still fit stay the same, and one that is
+ * being edited is left alone; `dress(element)` changes what is not worth a new element.
  * What goes does so first, and what is drawn anew takes the old one's place: an element that is moved loses the focus, and a film in it stops.
  */
 export function showRows(container, rows) {
@@ -109,6 +110,7 @@ export function showRows(container, rows) {
     const element = elementFor(row, old.get(row.key));
     const place = container.children[index] || null;
     if (element !== place) container.insertBefore(element, place);
+    if (row.dress) row.dress(element);
   });
 }
 
@@ -124,7 +126,17 @@ function elementFor(row, old) {
   return element;
 }
 
+/** Fills a slot, unless it looks so already: an element that is replaced while a pointer is down on it swallows the click. */
+export function refillSlot(root, name, value) {
+  const target = slot(root, name);
+  const wanted = make('div', {}, target.cloneNode(false));
+  setSlot(wanted, name, value);
+  if (!wanted.firstChild.isEqualNode(target)) target.replaceChildren(...wanted.firstChild.childNodes);
+}
+
+/* A stamp is one value, a list of them, or what the row looks like. */
 function sameStamp(one, other) {
+  if (one instanceof Node) return one.isEqualNode(other);
   if (!Array.isArray(one) || !Array.isArray(other)) return one === other;
   return one.length === other.length && one.every((part, index) => part === other[index]);
 }

@@ -5,6 +5,7 @@ import {addressOf, channelName, isPair, listen, mayCreateChannels, peerOf, state
 import {keep, kept} from '../core/store.js';
 import {words} from '../text/words.js';
 import {avatar, statusLine, statusMark} from './avatar.js';
+import {refillSlot, showRows} from './rows.js';
 
 const KIND_ICONS = {public: 'hash', private: 'lock'};
 const ofKind = kind => channel => channel.kind === kind && !channel.favourite;
@@ -44,19 +45,17 @@ function draw() {
   drawProfile();
   drawConnection();
   drawPlaces();
-  const held = document.activeElement.closest && document.activeElement.closest('a.channel');
-  setSlot(sidebar, 'channels', SECTIONS.map(drawSection).filter(Boolean));
+  showRows(slot(sidebar, 'channels'), SECTIONS.map(sectionRow).filter(Boolean));
   drawHints();
-  if (held) find(`a.channel[href="${held.getAttribute('href')}"]`)?.focus({preventScroll: true});
   tell('sidebar-drawn');
 }
 
 function drawProfile() {
   const profile = find('#profile');
   const {me} = state;
-  setSlot(profile, 'avatar', avatar({...me, presence: ownPresence()}, 34, {presence: true}));
-  setSlot(profile, 'name', me.display_name || me.username);
-  setSlot(profile, 'title', statusLine(me) || me.title || words.roles[me.role]);
+  refillSlot(profile, 'avatar', avatar({...me, presence: ownPresence()}, 34, {presence: true}));
+  refillSlot(profile, 'name', me.display_name || me.username);
+  refillSlot(profile, 'title', statusLine(me) || me.title || words.roles[me.role]);
   profile.setAttribute('aria-label', words.menuOf(me.display_name || me.username));
 }
 
@@ -91,30 +90,42 @@ function drawPlaces() {
 
 function drawPlace(name, total, {className, say}) {
   find(`#${name}`).classList.toggle('unread', total > 0);
-  setSlot(find('#sidebar'), `${name}-end`, total ? make('span', {className, 'aria-label': say(total)}, count(total)) : null);
+  refillSlot(find('#sidebar'), `${name}-end`, total ? make('span', {className, 'aria-label': say(total)}, count(total)) : null);
 }
 
-function drawSection(section) {
+/* A section that stays is the same element, and so is each row in it: what is drawn anew loses the focus and swallows a click. */
+function sectionRow(section) {
   const channels = [...state.channels.values()].filter(channel => section.holds(channel) && channel.joined && !channel.hidden);
   if (!channels.length && !section.always) return null;
   channels.sort((one, other) => channelName(one).localeCompare(channelName(other)));
   const button = section.add && section.add.may() ? addButton(section.add) : null;
+  return {
+    key: section.name, stamp: Boolean(button), draw: () => drawSection(section, button),
+    dress: element => showChannels(element, section, channels),
+  };
+}
+
+function drawSection({name, title}, button) {
+  const element = fill('channel-section', {title, button});
+  find('.fold', element).addEventListener('click', () => toggleSection(name));
+  return element;
+}
+
+function showChannels(element, section, channels) {
   const folded = kept(`folded:${section.name}`);
   const shown = folded ? channels.filter(staysInView) : channels;
-  const rows = channels.length || folded || !button ? shown.map(drawChannel) : [emptyRow(section, button)];
-  const element = fill('channel-section', {title: section.title, button, rows});
-  const fold = find('.fold', element);
-  fold.setAttribute('aria-expanded', String(!folded));
-  fold.dataset.section = section.name;
-  fold.addEventListener('click', () => toggleSection(section.name));
-  return element;
+  const button = find('[data-claim]', element);
+  find('.fold', element).setAttribute('aria-expanded', String(!folded));
+  showRows(slot(element, 'rows'), channels.length || folded || !button ? shown.map(channelRow) : [emptyRow(section, button)]);
 }
 
 /* Where there is nothing yet, the row says what to do. */
 function emptyRow({empty}, button) {
-  const row = make('button', {type: 'button', className: 'channel'}, icon('plus', 17), make('span', {}, empty));
-  row.addEventListener('click', () => button.click());
-  return row;
+  return {key: 'empty', stamp: empty, draw: () => {
+    const row = make('button', {type: 'button', className: 'channel'}, icon('plus', 17), make('span', {}, empty));
+    row.addEventListener('click', () => button.click());
+    return row;
+  }};
 }
 
 /* A folded section still shows where one is and what is new. */
@@ -123,7 +134,6 @@ const staysInView = channel => channel.id === state.channelId || isUnread(channe
 function toggleSection(name) {
   keep(`folded:${name}`, kept(`folded:${name}`) ? null : true);
   draw();
-  find(`.fold[data-section="${name}"]`).focus();
 }
 
 function addButton({id, label}) {
@@ -134,17 +144,31 @@ function addButton({id, label}) {
 const isMuted = channel => channel.notify === 'none';
 const isUnread = channel => channel.unread > 0 && !isMuted(channel);
 
-function drawChannel(channel) {
-  const name = KIND_ICONS[channel.kind];
-  const row = fill('channel', {icon: name ? icon(name, 17) : peerAvatar(channel), name: channelName(channel), end: endOf(channel)});
-  const status = isPair(channel) && statusMark(peerOf(channel));
+function channelRow(channel) {
+  const status = isPair(channel) ? statusMark(peerOf(channel)) : null;
+  return {
+    key: String(channel.id), stamp: status, draw: () => drawChannel(channel, status),
+    dress: row => dressChannel(row, channel),
+  };
+}
+
+function drawChannel(channel, status) {
+  const row = fill('channel');
   if (status) slot(row, 'name').after(status);
   row.href = addressOf(channel.id);
   row.dataset.id = channel.id;
+  return row;
+}
+
+function dressChannel(row, channel) {
+  const name = KIND_ICONS[channel.kind];
+  refillSlot(row, 'icon', name ? icon(name, 17) : peerAvatar(channel));
+  refillSlot(row, 'name', channelName(channel));
+  refillSlot(row, 'end', endOf(channel));
   row.classList.toggle('unread', isUnread(channel));
   row.classList.toggle('muted', isMuted(channel));
   if (channel.id === state.channelId) row.setAttribute('aria-current', 'page');
-  return row;
+  else row.removeAttribute('aria-current');
 }
 
 const peerAvatar = channel => avatar(peerOf(channel), 20, {presence: true});

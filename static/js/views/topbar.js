@@ -1,8 +1,9 @@
 /** The head of the open channel. */
-import {fill, find, icon, isClaimed, label, setSlot} from '../core/dom.js';
+import {fill, find, icon, isClaimed, label} from '../core/dom.js';
 import {channelName, isPair, listen, memberCount, openChannel, peerOf, state} from '../core/state.js';
 import {words} from '../text/words.js';
 import {avatar, statusLine} from './avatar.js';
+import {refillSlot} from './rows.js';
 import {addShortcut} from './shortcuts.js';
 import {shownMessages} from './timeline.js';
 
@@ -69,7 +70,7 @@ function facesOf(channel) {
 }
 
 function setSlots(bar, slots) {
-  for (const [name, value] of Object.entries(slots)) setSlot(bar, name, value);
+  for (const [name, value] of Object.entries(slots)) refillSlot(bar, name, value);
 }
 
 function unreadElsewhere() {
