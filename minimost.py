@@ -4706,10 +4706,9 @@ def file_name(name):
 
 @contextlib.contextmanager
 def file_kept(path):
-    """Remove a file that does not come to its end, and say so where the disk is at fault; else make its name last."""
+    """Remove a file that does not come to its end, and say so where the disk is at fault."""
     try:
         yield
-        sync_folder(os.path.dirname(path))
     except BaseException as error:
         unlink(path)
         if isinstance(error, OSError):
@@ -4746,12 +4745,13 @@ def spare_bytes(disk):
 
 
 def receive_file(request, path):
-    """Keep the body, with a look at the room on the disk before each piece: TLS brings it in crumbs of 16 KB."""
+    """Keep the body so that it lasts, with a look at the room on the disk before each piece: TLS brings it in crumbs of 16 KB."""
     with open(path, 'xb') as file:
         for left in range(request.length, 0, -PIECE):
             require_space(request.app, left)
             receive_piece(request, file, min(PIECE, left))
         sync_file(file)
+    sync_folder(os.path.dirname(path))
 
 
 def receive_piece(request, file, left):

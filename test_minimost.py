@@ -6122,6 +6122,17 @@ class Files(ChatCase):
         self.assertEqual(b'noise', self.expect(200, self.eve.get(file['url'])))
         self.expect(404, self.ann.get(file['url']))
 
+    def test_stay_once_they_are_told_of_whatever_becomes_of_the_folder(self):
+        def sync_while_nothing_is_told(folder):
+            if self.rows('SELECT 1 FROM files WHERE user_id = ?1 UNION SELECT 1 FROM users WHERE id = ?1 AND avatar IS NOT NULL', person.user['id']):
+                raise OSError('too many open files')
+        for bring in (lambda: person.post('/files?name=log', b'noise'), lambda: person.put('/me/avatar', png_bytes(4, 4))):
+            person = self.newcomer()
+            with mock.patch.object(minimost, 'sync_folder', sync_while_nothing_is_told):
+                answer = bring()
+            self.assertIn(answer.status, (201, 204), answer.data)
+            self.expect(200, person.get(answer.data['file']['url'] if answer.data else person.get('/me').data['user']['avatar']))
+
     def test_come_back_as_they_went(self):
         content = bytes(range(256)) * 5000
         one = self.upload(content, 'Übersicht 1.bin')
