@@ -14157,6 +14157,22 @@ class Sending(PageCase):
         self.load(self.channel)
         self.page.wait_for("return document.querySelector('#message-text').value === 'Half a thou'")
 
+    def test_what_another_tab_sends_takes_no_draft_away(self):
+        here, other = self.page.tab(), self.new_channel()
+        there = self.page.new_tab('%s/#/channel/%d' % (self.running.url, self.channel))
+        self.page.wait_for('#message-text')
+        self.page.switch(here)
+        self.page.type('#message-text', 'A long thought')
+        self.page.switch(there)
+        say(self.page, 'In between')
+        self.stores('In between')
+        self.page.switch(self.page.close_tab()[0])
+        look_at(self.page, other)
+        look_at(self.page, self.channel)
+        self.assertEqual(self.page.property('#message-text', 'value'), 'A long thought')
+        self.page.keys('Enter')
+        self.stores('In between', 'A long thought')
+
     def test_enter_of_an_input_method_does_not_send(self):
         self.page.type('#message-text', 'kanji')
         self.page.run(PRESS_ENTER, {'isComposing': True})

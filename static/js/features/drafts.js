@@ -5,14 +5,26 @@ import {messageBox, setText} from '../views/composer.js';
 
 const nameOf = channelId => `draft:${channelId}`;
 
-listen('composer-opened', channelId => setText(kept(nameOf(channelId)) || ''));
+/* What stands in the box of this tab. */
+const written = {channelId: null, text: ''};
+
+/* Another tab at the channel one leaves may have sent what it had, and emptied the draft of both. */
+listen('composer-opened', channelId => {
+  if (written.text && !kept(nameOf(written.channelId))) store(written.channelId, written.text);
+  setText(kept(nameOf(channelId)) || '');
+});
 
 listen('composer-input', channelId => {
-  if (state.me && channelId) store(channelId, messageBox().value);
+  if (!state.me || !channelId) return;
+  Object.assign(written, {channelId, text: messageBox().value});
+  store(channelId, written.text);
 });
 
 /* What waited for its files may go while another channel is open. */
-listen('sent', channelId => store(channelId, ''));
+listen('sent', channelId => {
+  if (channelId === written.channelId) written.text = '';
+  store(channelId, '');
+});
 
 function store(channelId, text) {
   const had = Boolean(kept(nameOf(channelId)));
