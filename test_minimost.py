@@ -14173,6 +14173,24 @@ class Sending(PageCase):
         self.page.keys('Enter')
         self.stores('In between', 'A long thought')
 
+    def test_an_edit_under_way_waits_until_one_comes_back(self):
+        other = self.new_channel()
+        say(self.page, 'Draught 4')
+        self.shows('Draught 4')
+        self.page.keys('ArrowUp')
+        self.page.type('.edit-form textarea', '.25')
+        look_at(self.page, other)
+        self.page.gone('.edit-form')
+        look_at(self.page, self.channel)
+        self.page.wait_for('.edit-form')
+        self.page.wait_for('#message-text:focus')
+        self.page.keys('ArrowUp', ' ', 'm', 'Enter')
+        self.stores('Draught 4.25 m')
+        self.page.gone('.edit-form')
+        look_at(self.page, other)
+        look_at(self.page, self.channel)
+        self.shows('Draught 4.25 m')
+
     def test_enter_of_an_input_method_does_not_send(self):
         self.page.type('#message-text', 'kanji')
         self.page.run(PRESS_ENTER, {'isComposing': True})
