@@ -9924,6 +9924,7 @@ class App:
         self.calls = Calls(self.news, self.clock)
         self.stun, self.mdns = Stun(settings, self.clock, self.core), Mdns(self.clock, random_bytes)
         self.certificates = Certificates(folder, lambda: self.clock.now() / 1000, random_bytes)
+        self._shows_old_certificate = False
         self.assets = Assets(os.path.join(HERE, 'static'))
         self.news.greetings.append(self._greet)
         if self.assets.version != VERSION:
@@ -10019,7 +10020,18 @@ class App:
             return
         with contextlib.suppress(CertificateTrouble):
             if self.certificates.refresh(own_addresses(), sorted(self.own_names)):
-                self.lot.order(self.certificates.reload, self.context)
+                self._shows_old_certificate = True
+        if self._shows_old_certificate:
+            self.lot.order(self._reload_certificate)
+
+    def _reload_certificate(self):
+        """Called by the lot; what could not be loaded, for want of a descriptor perhaps, is due again at the next look."""
+        self._shows_old_certificate = False
+        try:
+            self.certificates.reload(self.context)
+        except CertificateTrouble as error:
+            self._shows_old_certificate = True
+            say('The new certificate could not be loaded: %s.' % error)
 
     def close(self):
         for note in (self.service.note, self.news.note, self.presence.note):

@@ -3663,6 +3663,20 @@ class TheTlsPort(WireCase):
         wire.send(head('GET /me HTTP/1.1', self.cookie()))
         self.assert_last_answer(wire, 307)
 
+    def test_a_new_certificate_is_shown_as_soon_as_it_can_be_loaded(self):
+        self.addCleanup(setattr, self.app, 'own_names', self.app.own_names)
+        self.app.own_names |= {'a-new-name.local'}
+        full = minimost.CertificateTrouble('Too many open files')
+        with mock.patch.object(self.app.certificates, 'context', side_effect=full) as load:
+            self.app.refresh_certificate()
+            wait_until(lambda: load.called)
+        new = self.app.certificates.fingerprint()
+
+        def is_shown():
+            self.app.refresh_certificate()
+            return minimost.fingerprint_of(self.wire().socket.getpeercert(binary_form=True)) == new
+        wait_until(is_shown, 5, 'the new one')
+
     def test_a_broken_handshake_ends_that_connection_alone(self):
         for data in (b'\x16\x03\x01\x00\x05hello', b'\x16' + bytes(50), b'\x16\x03\x01\xff\xff' + b'x' * 100):
             wire, good = self.wire(tls=False), self.wire()
