@@ -4881,7 +4881,7 @@ def sweep_folders(app):
 FOUND_PAGE = 25
 INDEX_PIECE = 1000               # messages indexed in one commit
 PIECES_FIRST = 20                # indexed before a search, so that it finds what was just said in a hurry
-SCANNED = 20000                  # the newest messages looked through where the index cannot help
+SCANNED = 20000                  # the newest messages, of the channels asked for, looked through where the index cannot help
 INDEX = ("CREATE VIRTUAL TABLE chat.words USING fts5("
          "text, place, content='', prefix='1 2 3', tokenize=\"unicode61 remove_diacritics 1\")")
 OPERATOR = re.compile(r'(?<!\S)(from|in|before|after|has):(\S+)')
@@ -5026,16 +5026,26 @@ def find_among_newest(db, terms, own, condition, values, most):
 
 
 def find_by_looking(db, wanted, places, condition, values, offset):
-    first = (db.execute('SELECT max(id) FROM messages').fetchone()[0] or 0) - SCANNED
-    found = []
-    for row in db.execute("SELECT * FROM messages WHERE id > ? AND kind = 'text' AND deleted = 0" + condition +
-                          ' ORDER BY id DESC', [first] + values):
-        tokens = set(place_tokens(row).split())
-        if all(tokens & set(place) for place in places) and holds_words(searched_text(db, row).casefold(), wanted):
-            found.append(row)
-        if len(found) > offset + FOUND_PAGE:
-            break
-    return found[offset:]
+    if not all(places):
+        return []
+    asked = set.intersection(*[set(place) for place in places if place[0].startswith('c')])
+    others = [place for place in places if not place[0].startswith('c')]
+    newest = itertools.islice(newest_messages(db, [int(token[1:]) for token in asked], condition, values), SCANNED)
+    found = (row for row in newest if is_at(row, others) and holds_words(searched_text(db, row).casefold(), wanted))
+    return list(itertools.islice(found, offset, offset + FOUND_PAGE + 1))
+
+
+def newest_messages(db, channel_ids, condition, values):
+    """The messages of channels from the newest on, each read when it is asked for: no busy channel hides a quiet one."""
+    query = "SELECT * FROM messages WHERE channel_id = ? AND kind = 'text' AND deleted = 0" + condition + ' ORDER BY id DESC'
+    return heapq.merge(*[db.execute(query, [channel_id] + values) for channel_id in channel_ids],
+                       key=lambda row: row['id'], reverse=True)
+
+
+def is_at(row, places):
+    """Whether a message's place is among each of these."""
+    tokens = set(place_tokens(row).split())
+    return all(tokens.intersection(place) for place in places)
 
 
 def holds_words(text, wanted):

@@ -6477,7 +6477,7 @@ class Search(MoreCase):
         file = self.ann.post('/files?name=pump-drawing.txt', b'drawing').data['file']
         self.say(self.ann, 'Drawing of the pump', files=[file['id']])
         self.say(self.bob, 'Pump at http://10.0.0.7/pump')
-        name = self.ann.get('/channels/%d' % self.channel).data['channel']['name']
+        name = self.channel_name(self.ann)
         drawing, link = 'Drawing of the pump', 'Pump at http://10.0.0.7/pump'
         for q, expected in (('pump from:ann', [drawing]), ('from:@bob', [link]), ('pump has:file', [drawing]), ('has:link', [link]),
                             ('in:#%s pump' % name, [link, drawing]), ('in:nowhere pump', []), ('from:nobody pump', []),
@@ -6503,6 +6503,21 @@ class Search(MoreCase):
         self.assertEqual(self.find(self.bob, 'カレー'), ['今日はカレーの日です'])
         self.assertEqual(self.find(self.bob, '🦑'), ['Well done 🦑!'])
 
+    def test_finds_such_words_in_a_quiet_channel_however_much_is_said_in_others(self):
+        busy = self.make_channel(self.ann)
+        name = self.channel_name(self.ann)
+        with mock.patch.object(minimost, 'SCANNED', 3):
+            self.say(self.ann, '今日はカレーの日です')
+            self.post(self.ann, busy, 'カレー')
+            for number in range(4):
+                self.post(self.ann, busy, 'noise')
+            self.assertEqual(self.find(self.ann, 'カレー in:#' + name), ['今日はカレーの日です'])
+            self.assertEqual(self.find(self.bob, 'カレー'), ['今日はカレーの日です'], 'who is not in the other')
+            self.assertEqual(self.ann.get('/search?' + urllib.parse.urlencode({'q': 'カレー'})).data['messages'], [])
+
+    def channel_name(self, person):
+        return person.get('/channels/%d' % self.channel).data['channel']['name']
+
     def test_takes_any_signs_for_words(self):
         self.say(self.ann, 'Signs')
         for q in ('"', '*', 'a*b', 'NEAR(', 'text : x', '{place} : c1', 'OR', 'AND NOT', "'; --", '^x', 'x + y', '(', 'from:', ':'):
@@ -6521,8 +6536,7 @@ class Search(MoreCase):
     def test_gives_its_results_in_pages(self):
         for number in range(30):
             self.say(self.ann, 'Bollard %d' % number)
-        pages = [self.ann.get('/search?q=bollard+in:%s&page=%d' % (
-            self.ann.get('/channels/%d' % self.channel).data['channel']['name'], page)).data for page in (1, 2, 3)]
+        pages = [self.ann.get('/search?q=bollard+in:%s&page=%d' % (self.channel_name(self.ann), page)).data for page in (1, 2, 3)]
         self.assertEqual([(len(page['messages']), page['more']) for page in pages], [(25, True), (5, False), (0, False)])
 
     def test_works_without_an_index(self):
