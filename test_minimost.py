@@ -18828,6 +18828,18 @@ HTMLMediaElement.prototype.play = function () {
     return window.refusing && this.tagName === 'AUDIO' ? Promise.reject(new DOMException('', 'NotAllowedError')) : play.call(this);
 };
 """
+HOLD_DEVICES = """
+const devices = navigator.mediaDevices;
+const opened = [];
+devices.getUserMedia = async wanted => {
+    const stream = await MediaDevices.prototype.getUserMedia.call(devices, wanted);
+    opened.push(...stream.getTracks());
+    await new Promise(resolve => { window.allow = () => { delete devices.getUserMedia; resolve(); }; });
+    return stream;
+};
+window.allow = null;
+window.runs = () => opened.filter(track => track.readyState === 'live').length;
+"""
 
 
 class CallPageCase(BrowserCase):
@@ -19014,6 +19026,38 @@ class CallsInThePage(CallPageCase):
         ann.click('.call-card .video')
         self.see_and_hear(ann, bob)
         self.assertEqual([line['missed'] for line in self.lines()], [True, True])
+
+    def test_a_device_that_is_allowed_after_all_is_over_is_closed_again(self):
+        ann = self.pages['ann']
+        ann.run(HOLD_DEVICES)
+        self.call(ann)
+        self.allow_late(ann, lambda: self.leave(ann))
+        for stop in (lambda: press(ann, '.sound-settings', 'End the test'), lambda: ann.keys('Escape')):
+            open_settings(ann, 'Sound and camera')
+            ann.run(HOLD_DEVICES)
+            ann.click('.test-devices')
+            self.allow_late(ann, stop)
+        ann.gone('dialog.settings')
+
+    def allow_late(self, page, end):
+        """End something before the browser gives the devices for it."""
+        page.wait_for('return Boolean(window.allow)')
+        end()
+        page.run('window.allow()')
+        page.wait_for('return !window.runs()')
+        self.assertEqual(page.run('return Object.values(__calls.own)'), [None] * 4)
+
+    def test_a_key_let_go_before_the_microphone_is_there_leaves_it_muted(self):
+        ann = self.pages['ann']
+        ann.run("localStorage.setItem('device:call-microphone-on', 'false')")
+        self.addCleanup(ann.run, "localStorage.removeItem('device:call-microphone-on')")
+        self.call(ann, camera=False)
+        ann.run(HOLD_DEVICES + "document.activeElement.blur()")
+        ann.keys(' ')
+        ann.wait_for('return Boolean(window.allow)')
+        ann.run('window.allow()')
+        ann.wait_for('return Boolean(__calls.own.microphone)')
+        self.assertEqual(ann.run('return [__calls.own.microphone.enabled, __calls.active.marks.muted]'), [False, True])
 
     @thorough
     def test_whoever_loads_the_page_anew_is_asked_back_and_a_restart_of_the_server_does_no_harm(self):

@@ -4,9 +4,9 @@ import {callWords as words} from '../text/call-words.js';
 
 /**
  * `call` as the server tells it, null when in none; `device`, this page's name in it; `mesh`, its connections; `marks` as the others are
- * to see them; `troubles`, sentences by name.
+ * to see them; `silent`, whether the person wishes not to be heard; `troubles`, sentences by name.
  */
-export const active = {call: null, device: '', mesh: null, joining: false, marks: null, troubles: new Map()};
+export const active = {call: null, device: '', mesh: null, joining: false, marks: null, silent: false, troubles: new Map()};
 
 /** Says that something has changed; who draws listens to `own-call`. */
 export const changed = () => tell('own-call', active.call);

@@ -86,7 +86,7 @@ function end() {
   clearTimeout(alone);
   active.mesh.close();
   closeAll();
-  Object.assign(active, {call: null, mesh: null, marks: null});
+  Object.assign(active, {call: null, mesh: null, marks: null, silent: false});
   changed();
 }
 

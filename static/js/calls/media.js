@@ -6,6 +6,9 @@ import {callWords as words} from '../text/call-words.js';
 /** What runs now, by name; null is off. */
 export const own = {microphone: null, camera: null, screen: null, sound: null};
 
+/* What is to be open, by name: the browser may ask for long, and what comes after it was closed is closed at once. */
+const wanted = new Set();
+
 /** Which device is to be used, as the browser calls it: 'microphone', 'camera' or 'speaker'; '' is the usual one. */
 export const chosenDevice = kind => keptForDevice(`call-${kind}`) || '';
 
@@ -30,26 +33,27 @@ const WANTED = {
 const exactly = kind => chosenDevice(kind) ? {deviceId: {ideal: chosenDevice(kind)}} : {};
 
 /**
- * Opens those of 'microphone' and 'camera' that do not run yet, with one question to the person; silent ones if not `enabled`.
+ * Opens those of 'microphone' and 'camera' that do not run yet, with one question to the person.
  * Gives {name: sentence} of what could not be opened; empty when all went well.
  */
-export async function openDevices(names, {enabled = true} = {}) {
+export async function openDevices(names) {
   const missing = names.filter(name => !own[name]);
   if (!missing.length) return {};
   if (obstacle()) return Object.fromEntries(missing.map(name => [name, obstacle()]));
-  const error = await tryToOpen(missing, enabled);
+  for (const name of missing) wanted.add(name);
+  const error = await tryToOpen(missing);
   if (!error) return {};
   if (missing.length === 1) return {[missing[0]]: explain(missing[0], error)};
   /* One of two may be what fails. */
   const troubles = [];
-  for (const name of missing) troubles.push(await openDevices([name], {enabled}));
+  for (const name of missing) if (wanted.has(name)) troubles.push(await openDevices([name]));
   return Object.assign({}, ...troubles);
 }
 
-async function tryToOpen(names, enabled) {
+async function tryToOpen(names) {
   try {
     const stream = await navigator.mediaDevices.getUserMedia(Object.assign({}, ...names.map(name => WANTED[name]())));
-    for (const track of stream.getTracks()) keepTrack(track.kind === 'audio' ? 'microphone' : 'camera', Object.assign(track, {enabled}));
+    for (const track of stream.getTracks()) keepTrack(track.kind === 'audio' ? 'microphone' : 'camera', track);
     return null;
   } catch (error) {
     if (!(error instanceof DOMException || error instanceof TypeError)) throw error;
@@ -63,22 +67,24 @@ function explain(name, error) {
 }
 
 function keepTrack(name, track) {
-  closeDevice(name);
+  /* Closed meanwhile, or opened by another wish for it that came first. */
+  if (!wanted.has(name) || own[name]) return track.stop();
   own[name] = track;
   /* Said only when a device was pulled out, or stopped in the browser's own bar. */
-  track.addEventListener('ended', () => own[name] === track && onEnded(name, track));
+  track.addEventListener('ended', () => own[name] === track && onEnded(name));
   tell('own-media', name);
 }
 
-function onEnded(name, track) {
+function onEnded(name) {
   own[name] = null;
   tell('own-media', name);
-  tell('own-media-ended', {name, enabled: track.enabled});
+  tell('own-media-ended', name);
 }
 
-/** Closes one, so that its light goes out. */
+/** Closes one, so that its light goes out, or does not come on if it is being opened. */
 export function closeDevice(name) {
   const track = own[name];
+  wanted.delete(name);
   if (!track) return;
   own[name] = null;
   track.stop();
@@ -89,22 +95,24 @@ export function closeAll() {
   for (const name of Object.keys(own)) closeDevice(name);
 }
 
-/* Another device takes the place of one that runs, as loud or as silent as that was. */
+/* Another device takes the place of one that runs. */
 listen('call-device', async name => {
-  const track = own[name];
-  if (!track) return;
+  if (!own[name]) return;
   closeDevice(name);
-  await openDevices([name], {enabled: track.enabled});
+  await openDevices([name]);
 });
+
+const SCREEN = ['screen', 'sound'];
 
 /** Lets the person choose what of the screen is shown, with its sound where the browser gives it; a sentence when that fails, '' otherwise. */
 export async function openScreen() {
   if (obstacle()) return obstacle();
   if (!navigator.mediaDevices.getDisplayMedia) return words.trouble.noScreen;
+  for (const name of SCREEN) wanted.add(name);
   try {
     const stream = await navigator.mediaDevices.getDisplayMedia({video: {frameRate: {max: 15}}, audio: true});
     for (const track of stream.getTracks()) keepTrack(track.kind === 'audio' ? 'sound' : 'screen', track);
-    own.screen.contentHint = 'detail';
+    if (own.screen) own.screen.contentHint = 'detail';
     return '';
   } catch (error) {
     if (!(error instanceof DOMException || error instanceof TypeError)) throw error;
@@ -114,8 +122,7 @@ export async function openScreen() {
 }
 
 export function closeScreen() {
-  closeDevice('screen');
-  closeDevice('sound');
+  for (const name of SCREEN) closeDevice(name);
 }
 
 const DEVICE_KINDS = {microphone: 'audioinput', camera: 'videoinput', speaker: 'audiooutput'};

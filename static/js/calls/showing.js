@@ -53,15 +53,18 @@ async function tellMarks() {
   }
 }
 
-/** Speaks, or is silent; without a microphone one is asked for it. */
+/** Speaks, or is silent; without a microphone one is asked for it, and may have thought better of it before it is there. */
 export async function setMuted(muted) {
   if (!active.call) return;
-  if (!muted) {
-    const {microphone} = await openDevices(['microphone']);
-    setTrouble('microphone', microphone);
-  }
-  if (own.microphone) own.microphone.enabled = !muted;
+  active.silent = muted;
+  if (!muted) setTrouble('microphone', (await openDevices(['microphone'])).microphone);
+  heed();
   if (active.call) mark(shown());
+}
+
+/* Whichever way a microphone came to be open. */
+function heed() {
+  if (own.microphone) own.microphone.enabled = !active.silent;
 }
 
 /** Shows one's camera, or nothing. */
@@ -80,13 +83,14 @@ export const raiseHand = hand => mark({hand});
 
 listen('own-media', name => {
   if (!active.call) return;
+  heed();
   active.mesh.put(name, own[name]);
   mark(shown());
 });
 
-/* Pulled out: another microphone takes over, as silent as the first was; a camera or a screen that ends has ended. */
-listen('own-media-ended', async ({name, enabled}) => {
+/* Pulled out: another microphone takes over; a camera or a screen that ends has ended. */
+listen('own-media-ended', async name => {
   if (!active.call) return;
   if (name === 'screen') closeScreen();
-  if (name === 'microphone') setTrouble(name, (await openDevices([name], {enabled})).microphone);
+  if (name === 'microphone') setTrouble(name, (await openDevices([name])).microphone);
 });
