@@ -18840,6 +18840,18 @@ devices.getUserMedia = async wanted => {
 window.allow = null;
 window.runs = () => opened.filter(track => track.readyState === 'live').length;
 """
+HOLD_ANSWER = """
+const [method, end] = arguments;
+const real = window.fetch;
+window.release = null;
+window.fetch = async (path, init = {}) => {
+    const answer = await real(path, init);
+    if (init.method === method && path.endsWith(end)) await new Promise(resolve => {
+        window.release = () => { window.fetch = real; resolve(); };
+    });
+    return answer;
+};
+"""
 
 
 class CallPageCase(BrowserCase):
@@ -19058,6 +19070,32 @@ class CallsInThePage(CallPageCase):
         ann.run('window.allow()')
         ann.wait_for('return Boolean(__calls.own.microphone)')
         self.assertEqual(ann.run('return [__calls.own.microphone.enabled, __calls.active.marks.muted]'), [False, True])
+
+    def act(self, name, what, device='laptop'):
+        """Let somebody do something without a page in the call of the channel; gives its number."""
+        [call] = [one['id'] for one in self.people[name].get('/snapshot').data['calls'] if one['channel_id'] == self.channel]
+        self.people[name].post('/calls/%d/%s' % (call, what), {'device': device})
+        return call
+
+    def joined(self, name):
+        calls = self.people[name].get('/snapshot').data['calls']
+        return [one['user_id'] for call in calls if call['channel_id'] == self.channel
+                for one in call['participants'] if one['state'] == 'joined']
+
+    def test_whoever_hangs_up_while_the_page_comes_back_stays_away(self):
+        ann = self.pages['ann']
+        self.call(ann, camera=False)
+        call, (own, other) = self.act('bob', 'join'), self.joined('bob')
+        ann.run(HOLD_ANSWER, 'POST', '/join')
+        self.app.store.write(lambda change: minimost.put_out(
+            self.app, change, minimost.taking_part(change, 'call_id = ? AND user_id = ?', call, own)))
+        ann.wait_for('return Boolean(window.release)')
+        self.assertEqual(self.joined('bob'), [own, other])
+        self.leave(ann)
+        ann.run('window.release()')
+        wait_until(lambda: self.joined('bob') == [other])
+        self.assertFalse(ann.run("return document.querySelector('#call-stage')"))
+        self.act('bob', 'leave')
 
     @thorough
     def test_whoever_loads_the_page_anew_is_asked_back_and_a_restart_of_the_server_does_no_harm(self):

@@ -95,19 +95,21 @@ async function onLost(error) {
   const {call} = active;
   if (!call) return;
   if (error.code === 'not_in_call' && state.calls.has(call.id)) return rejoin(call);
-  end();
-  toast(words.lost[error.code] || words.lost.other, {name: 'phone'});
+  over(words.lost[error.code] || words.lost.other);
 }
 
-async function rejoin(call) {
-  active.mesh.close();
+async function rejoin({id}) {
+  const {mesh} = active;
+  const device = newId();
+  mesh.close();
   try {
-    const device = newId();
-    take((await post(`/calls/${call.id}/join`, {device})).call, device);
+    const {call} = await post(`/calls/${id}/join`, {device});
+    /* Whoever hung up meanwhile stays away. */
+    if (active.mesh === mesh) take(call, device);
+    else await tellLeft(call, device);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    end();
-    toast(words.lost[error.code] || words.lost.other, {name: 'phone'});
+    if (active.mesh === mesh) over(words.lost[error.code] || words.lost.other);
   }
 }
 
