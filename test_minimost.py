@@ -19097,6 +19097,27 @@ class CallsInThePage(CallPageCase):
         self.assertFalse(ann.run("return document.querySelector('#call-stage')"))
         self.act('bob', 'leave')
 
+    def test_an_answer_that_news_overtook_brings_nobody_and_takes_nobody(self):
+        ann = self.pages['ann']
+        here = "return __calls.active.call.participants.filter(one => one.state === 'joined').length"
+        self.go(ann, camera=False)
+        ann.run(HOLD_ANSWER, 'POST', '/calls')
+        ann.click('#call')
+        ann.wait_for('return Boolean(window.release)')
+        self.act('bob', 'join')
+        ann.see('2', '.call-mark')
+        ann.run('window.release()')
+        ann.wait_for('#call-stage')
+        self.assertEqual(ann.run(here), 2)
+        ann.run(HOLD_ANSWER, 'PATCH', '/me')
+        ann.keys('Alt+m')
+        ann.wait_for('return Boolean(window.release)')
+        self.act('bob', 'leave')
+        ann.wait_for(here + ' === 1')
+        ann.run('window.before = __calls.active.call; window.release()')
+        ann.wait_for('return __calls.active.call !== window.before')
+        self.assertEqual(ann.run(here), 1)
+
     @thorough
     def test_whoever_loads_the_page_anew_is_asked_back_and_a_restart_of_the_server_does_no_harm(self):
         ann, bob = self.pages.values()

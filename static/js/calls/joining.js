@@ -53,8 +53,12 @@ function fail(text) {
   return false;
 }
 
-function take(call, device) {
-  Object.assign(active, {call, device});
+/* News that knows of this stay is as new as the answer, and may be newer. */
+function take(answered, device) {
+  active.device = device;
+  const told = state.calls.get(answered.id);
+  const call = told && isInIt(told) ? told : answered;
+  active.call = call;
   active.troubles.clear();
   active.mesh = new Mesh(call.id, device, {changed, lost: onLost});
   startShowing();

@@ -36,16 +36,23 @@ async function mark(change) {
 
 function isMarkedOtherwise() {
   const me = ownPart(active.call);
-  return !me || Object.keys(QUIET).some(name => me[name] !== active.marks[name]);
+  return Object.keys(QUIET).some(name => me[name] !== active.marks[name]);
 }
 
 const marksOf = part => Object.fromEntries(Object.keys(QUIET).map(name => [name, Boolean(part && part[name])]));
+
+/* Of the others the news may know more than an answer that it overtook. */
+function markedAs(marks) {
+  const {call} = active;
+  const me = ownPart(call);
+  return {...call, participants: call.participants.map(one => (one === me ? {...me, ...marks} : one))};
+}
 
 async function tellMarks() {
   const {call, marks} = active;
   try {
     const answer = await patch(`/calls/${call.id}/me`, {...marks});
-    if (active.call && active.call.id === call.id) active.call = answer.call;
+    if (active.call && active.call.id === call.id) active.call = markedAs(marksOf(ownPart(answer.call)));
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     if (error.refused) return void (active.marks = marksOf(ownPart(call)));
