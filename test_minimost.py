@@ -18852,6 +18852,7 @@ window.fetch = async (path, init = {}) => {
     return answer;
 };
 """
+FEED = "return import('/static/js/core/feed.js').then(feed => feed.%s)"
 
 
 class CallPageCase(BrowserCase):
@@ -19117,6 +19118,25 @@ class CallsInThePage(CallPageCase):
         ann.run('window.before = __calls.active.call; window.release()')
         ann.wait_for('return __calls.active.call !== window.before')
         self.assertEqual(ann.run(here), 1)
+
+    def test_what_rings_is_in_the_snapshot_and_ends_without_news(self):
+        bob, self.channel = self.pages['bob'], self.direct()
+        bob.run(FEED % 'holdFeed(true)')
+        self.addCleanup(bob.run, FEED % 'holdFeed(false)')
+        self.ring(bob)
+        bob.click('.call-card .decline')
+        bob.gone('.call-card')
+        self.act('ann', 'leave')
+        self.ring(bob)
+        self.act('ann', 'leave')
+        bob.run(FEED % 'loadSnapshot()')
+        bob.gone('.call-card')
+
+    def ring(self, page):
+        """Call from without a page, as one learns that was away."""
+        self.people['ann'].post('/calls', {'channel_id': self.channel, 'device': 'laptop'})
+        page.run(FEED % 'loadSnapshot()')
+        page.wait_for('.call-card')
 
     @thorough
     def test_whoever_loads_the_page_anew_is_asked_back_and_a_restart_of_the_server_does_no_harm(self):

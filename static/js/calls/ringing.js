@@ -3,7 +3,7 @@ import {isQuiet} from '../core/attention.js';
 import {post} from '../core/api.js';
 import {find, icon, make, newId} from '../core/dom.js';
 import {preference} from '../core/preferences.js';
-import {addressOf, goTo, mayWrite, state, userName} from '../core/state.js';
+import {addressOf, goTo, listen, mayWrite, state, userName} from '../core/state.js';
 import {callWords as words} from '../text/call-words.js';
 import {mayRing, ringNow, showCall} from '../views/alerts.js';
 import {avatar} from '../views/avatar.js';
@@ -18,10 +18,15 @@ const cards = new Map();
 /** Rings for a call as long as it rings for this person; `join({camera})` comes to it. */
 export function showRinging(call, join) {
   const part = call.participants.find(one => one.user_id === state.me.id);
-  const rings = call.ended_at === null && part && part.state === 'ringing';
+  const rings = state.calls.has(call.id) && part && part.state === 'ringing';
   if (rings && !cards.has(call.id)) begin(call, join);
-  if (!rings && cards.has(call.id)) end(call, part);
+  if (!rings) end(call.id, part);
 }
+
+/* Of a call that was over before the snapshot nothing more is told. */
+listen('snapshot', () => {
+  for (const id of cards.keys()) if (!state.calls.has(id)) end(id);
+});
 
 function begin(call, join) {
   const element = draw(call, join);
@@ -33,9 +38,10 @@ function begin(call, join) {
   if (!isWriting()) find('.primary', element).focus();
 }
 
-function end(call, part) {
-  const {element, timer, callerId, notification} = cards.get(call.id);
-  cards.delete(call.id);
+function end(id, part) {
+  if (!cards.has(id)) return;
+  const {element, timer, callerId, notification} = cards.get(id);
+  cards.delete(id);
   clearInterval(timer);
   element.remove();
   if (notification) notification.close();
@@ -85,7 +91,10 @@ function answer(drawing, text, look, run) {
   return button;
 }
 
-const decline = call => attempt(() => post(`/calls/${call.id}/decline`, {device: 'card'}));
+async function decline(call) {
+  await attempt(() => post(`/calls/${call.id}/decline`, {device: 'card'}));
+  end(call.id);
+}
 
 function replies(call) {
   const chips = words.quickReplies.map(text => chip(text, () => reply(call, text)));

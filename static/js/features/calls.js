@@ -23,10 +23,11 @@ claim('#call');
 document.addEventListener('click', event => event.target.closest('#call') && openCall(state.channelId));
 for (const topic of ['route', 'channel', 'snapshot', 'call']) listen(topic, draw);
 listen('call', hearRinging);
+listen('snapshot', hearAllRinging);
 listen('own-call', onOwnCall);
 listen('sidebar-drawn', drawMarks);
 draw();
-for (const call of state.calls.values()) hearRinging(call);
+hearAllRinging();
 offerToRejoin();
 
 /* Everything of a call in one piece, once somebody wants one. */
@@ -43,6 +44,9 @@ async function withCalls(act) {
   if (calls) await act(calls);
 }
 
+function hearAllRinging() {
+  for (const call of state.calls.values()) hearRinging(call);
+}
 
 function hearRinging(call) {
   const part = partOf(call);
