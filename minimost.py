@@ -3335,14 +3335,24 @@ def void_papers(change, user_id):
     change.execute('DELETE FROM resets WHERE user_id = ?', (user_id,))
 
 
-def erase_departed(app):
-    """Erase, in pieces, what those made who wanted it gone with their account; then they have left."""
+ERASING_SECONDS = 1              # at a time, where the other chores wait
+
+
+def erase_departed(app, seconds=math.inf):
+    """Erase, for so long, what those made who wanted it gone with their account; when all is, they have left."""
+    end = app.clock.steady() + seconds
     for user_id, wish in departures(app.store.reader()).items():
-        for erase in ERASURES if wish == 'delete' else ():
-            after = 0
-            while after is not None:
-                after = app.store.write(functools.partial(erase, app, user_id=user_id, after=after))
+        if wish == 'delete' and not all(is_erased(app, erase, user_id, end) for erase in ERASURES):
+            return
         app.store.write(lambda change: change.execute('DELETE FROM meta WHERE name = ?', (DEPARTING + str(user_id),)))
+
+
+def is_erased(app, erase, user_id, end):
+    """Erase in pieces until the steady clock says so; returns whether nothing is left."""
+    after = 0
+    while after is not None and app.clock.steady() < end:
+        after = app.store.write(functools.partial(erase, app, user_id=user_id, after=after))
+    return after is None
 
 
 @route('GET', '/me/sessions')
@@ -10250,7 +10260,7 @@ CHORES = (                       # every so many seconds: function(app)
     (5, lambda app: app.presence.sweep(app.store)),
     (5, end_statuses),
     (10, lambda app: catch_up_index(app, 50)),
-    (10, erase_departed),
+    (10, lambda app: erase_departed(app, ERASING_SECONDS)),
     (10, show_life),
     (10, give_memory_back),
     (30, App.refresh_certificate),

@@ -6864,6 +6864,24 @@ class ClosedAccounts(MoreCase):
         self.assertEqual(self.ann.get(file['url']).status, 404)
         self.assertFalse(os.path.exists(self.app.file_path(file['key'])))
 
+    def test_take_very_many_messages_along_without_keeping_the_other_chores(self):
+        name, leaver = self.leaver()
+        user_id, ids = leaver.user['id'], [self.say(leaver, 'Forget me') for _ in range(10)]
+        self.app.store.write(lambda change: minimost.set_meta(change, minimost.DEPARTING + str(user_id), 'delete'))
+
+        def slowly(app, change, user_id, after):
+            time.sleep(0.02)
+            return minimost.erase_some_messages(app, change, user_id, after)
+
+        def do_chores():
+            for chore in [chore for seconds, chore in minimost.CHORES if seconds == 10]:
+                chore(self.app)
+            return user_id not in minimost.departures(self.app.store.reader())
+        with mock.patch.multiple(minimost, ERASING_SECONDS=0.05, ERASED_AT_ONCE=1, ERASURES=[slowly]):
+            self.assertFalse(do_chores(), 'all at once')
+            wait_until(do_chores)
+        self.assertEqual([self.message(one)['deleted'] for one in ids], [True] * 10)
+
     def test_leave_the_name_to_somebody_new_who_gets_nothing_of_the_old(self):
         name, leaver = self.leaver()
         self.say(leaver, 'Secret of the old one')
