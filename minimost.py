@@ -3126,7 +3126,9 @@ STARTS.append(repair_accounts)
 def sign_in_cookies(request, change, user_id):
     """Begin a session in a change, remember the device; returns the headers that set both cookies."""
     app, device = request.app, token(request.app.random_bytes)
-    change.insert('devices', token_hash=digest(device), user_id=user_id, created_at=change.now)
+    last = change.execute('SELECT max(created_at) FROM devices WHERE user_id = ?', (user_id,)).fetchone()[0] or 0
+    change.insert('devices', token_hash=digest(device), user_id=user_id,
+                  created_at=max(change.now, last + 1))          # the newest stays, though the clock was ahead before
     change.execute('DELETE FROM devices WHERE user_id = ? AND token_hash NOT IN (SELECT token_hash FROM devices '
                    'WHERE user_id = ? ORDER BY created_at DESC LIMIT ?)', (user_id, user_id, DEVICES_KEPT))
     session = app.sessions.begin(change, user_id, request.headers.get('user-agent', ''), request.address)

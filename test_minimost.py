@@ -4824,6 +4824,16 @@ class Lockout(ChatCase):
         self.expect(423, self.log_in(person.user['username'], self.client()))
         self.expect(200, self.log_in(person.user['username'], person))
 
+    def test_spares_the_newest_device_though_the_clock_was_ahead_before(self):
+        with mock.patch.object(minimost, 'DEVICES_KEPT', 2):
+            person, now = self.newcomer(), self.app.clock.now()
+            with mock.patch.object(type(self).clock, 'now', lambda: now + 86400000):
+                for _ in range(2):
+                    self.expect(200, self.log_in(person.user['username'], self.client()))
+            self.expect(200, self.log_in(person.user['username'], person))
+        self.fail(person.user['username'])
+        self.expect(200, self.log_in(person.user['username'], person))
+
     def test_comes_on_a_known_device_as_well(self):
         person = self.newcomer()
         self.fail(person.user['username'], person)
