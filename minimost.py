@@ -8541,10 +8541,11 @@ class Mdns:
         present = self._interfaces()
         if present == self._present:
             return
-        self._present = present
+        self._present = None
         self._use([])
-        with contextlib.suppress(OSError):           # no network now: at a later look there may be one
+        with contextlib.suppress(OSError):           # no network or no descriptor now: at a later look there may be one
             self._use(open_links(present, self.port))
+            self._present = present
         self._begin(0)
 
     def _probe(self):

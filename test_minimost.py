@@ -12153,6 +12153,14 @@ class ANameOnTheNetwork(unittest.TestCase):
             self.hear_probe()
             self.hear_announcement()
 
+    def test_is_taken_once_there_is_a_descriptor_for_it(self):
+        present, open_links = [], mock.Mock(wraps=minimost.open_links)
+        with mock.patch.multiple(minimost, LOOK_AGAIN=0.1, PROBE_PAUSE=0.01, ANNOUNCEMENT_PAUSE=0.01, open_links=open_links):
+            self.mdns.start('wets', lambda: list(present), self.told.append)
+            open_links.side_effect = [OSError(24, 'Too many open files'), mock.DEFAULT]
+            present.append(LOOPBACK)
+            self.hear_probe()
+
     @thorough
     def test_waits_for_one_who_asks_for_it_at_the_same_time_and_comes_later_in_order(self):
         self.start()
