@@ -16907,6 +16907,7 @@ class ByKeyAlone(FeatureCase):
         self.page.wait_for('#messages article .text strong u')
 
 
+HOLD_FEED = "return import('/static/js/core/feed.js').then(({holdFeed}) => holdFeed(arguments[0]))"
 RECORD_ALERTS = """
 window.told = [];
 window.pitches = [];
@@ -17001,6 +17002,15 @@ class NotificationsInThePage(FeatureCase):
         wait_until(lambda: all(closed for _, _, closed in self.page.run(TOLD)))
         wait_until(lambda: self.page.run(ICON) == '/static/favicon.svg')
         self.assertEqual(self.told(), ['Come and look', 'This is for @ann'])
+
+    def test_tell_after_an_absence_also_what_was_reacted_to_meanwhile(self):
+        self.page.run(HOLD_FEED, True)
+        first = self.post(self.bob, 'This is for @ann', self.elsewhere)
+        self.post(self.bob, 'And this for all', self.elsewhere)
+        self.assertEqual(react(self.bob, first, THUMB_UP).status, 204)
+        self.page.run(HOLD_FEED, False)
+        self.page.wait_for("a.channel[href='#/channel/%d'] .badge[aria-label^='1']" % self.elsewhere)
+        wait_until(lambda: self.told() == ['2 new messages\nAnd this for all'], message=self.told)
 
     def test_two_tabs_tell_and_sound_once_and_what_one_reads_the_other_closes(self):
         first = self.page.tab()
@@ -17989,6 +17999,22 @@ class WhatWaitsInThePage(FeatureCase):
             assert_once_within(self, 1, seconds)
         self.assertEqual(self.ann.get('/channels/%d' % muted).data['channel']['unread'], 0)
         self.page.see('All is read', '#panel')
+
+    def test_a_long_absence_is_counted_once_and_wholly(self):
+        third = self.new_channel()
+        self.page.wait_for('.channel[data-id="%d"]' % third)
+        with mock.patch.object(minimost, 'MOST_BEHIND', 0):          # so that all is told as it is now
+            self.page.run(HOLD_FEED, True)
+            self.post(self.bob, 'Before', self.other)
+            self.ann.patch('/channels/%d/me' % self.other, {'favourite': True})
+            self.post(self.bob, 'After', self.other)
+            self.bob.patch('/channels/%d' % third, {'topic': 'Draught'})
+            self.post(self.bob, 'One', third)
+            self.post(self.bob, 'Two', third)
+            self.page.run(HOLD_FEED, False)
+            self.counts('4', '')
+        self.post(self.bob, 'The last', self.other)
+        self.counts('5', '')
 
     def test_a_card_leads_to_the_message_and_reading_empties_its_group(self):
         self.post(self.bob, 'Come and see', self.other)

@@ -134,7 +134,17 @@ async function deliver(answer) {
   if (answer.reset) feed.stale = true;
   if (feed.stale) return feed.leading ? null : loadSnapshot().catch(ignoreLink);
   state.cursor = answer.cursor;
-  for (const event of answer.events) apply(event);
+  for (const event of inOrder(answer.events)) apply(event);
+}
+
+/* A message is told as it last changed, maybe behind newer ones: put where it was written, or it would pass for known. */
+function inOrder(events) {
+  const ordered = [];
+  for (const event of events) {
+    const at = event.kind === 'message' ? ordered.findIndex(({kind, value}) => kind === 'message' && value.id > event.value.id) : -1;
+    ordered.splice(at < 0 ? ordered.length : at, 0, event);
+  }
+  return ordered;
 }
 
 /* A tab that cannot take the snapshot now stays stale and tries again with the next news. */

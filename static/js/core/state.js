@@ -96,15 +96,23 @@ function applyPresence({user_id: id, state: presence, until = null, last_seen: l
 
 function applyChannel(channel) {
   if (channel.gone) return state.channels.delete(channel.id);
-  state.channels.set(channel.id, {...PERSONAL, ...state.channels.get(channel.id), ...channel});
+  const known = state.channels.get(channel.id);
+  state.channels.set(channel.id, {...PERSONAL, ...known, ...channel, ...(known ? keptOf(known, channel) : null)});
+}
+
+/* The feed tells a channel as it is now, before the messages that followed; they are still to be counted. */
+function keptOf({last_message_id: lastMessageId}, channel) {
+  return channel.joined === undefined ? {last_message_id: lastMessageId} : null;
 }
 
 const PERSONAL = {joined: false, read_to: 0, unread: 0, mentions: 0, notify: 'all', hidden: false, favourite: false};
 
+/* The feed counts as of now, with messages that are still to be told; whoever asks for a count learns up to which it goes. */
 function applyMine({channel_id: id, ...personal}) {
   const known = state.channels.get(id);
   if (!known || !known.joined) tell('joined', id);
   if (known) state.channels.set(id, {...known, joined: true, ...personal});
+  if (known && personal.unread && !personal.last_message_id) tell('recount', id);
 }
 
 /* Only those that go on are kept. */

@@ -88,19 +88,20 @@ listen('recount', channelId => {
 
 async function recount(channelId) {
   recounting.delete(channelId);
+  const {last_message_id: before} = state.channels.get(channelId) || {};
   try {
-    takeCounts((await get(`/channels/${channelId}`)).channel);
+    takeCounts((await get(`/channels/${channelId}`)).channel, before);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
   }
 }
 
 /* An answer that news or reading has overtaken is none. */
-function takeCounts({id, read_to, unread, mentions, last_message_id: last}) {
+function takeCounts({id, read_to, unread, mentions, last_message_id}, before) {
   const known = state.channels.get(id);
   if (!known || known.read_to > read_to) return;
-  if (known.last_message_id > last) return tell('recount', id);
-  apply({kind: 'mine', value: {channel_id: id, read_to, unread, mentions}});
+  if (known.last_message_id > Math.max(last_message_id, before)) return tell('recount', id);
+  apply({kind: 'mine', value: {channel_id: id, read_to, unread, mentions, last_message_id}});
 }
 
 listen('news', message => {
