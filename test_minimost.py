@@ -17940,6 +17940,17 @@ GROUPS = """
 return [...document.querySelectorAll('#panel .card-group')].map(group => [group.querySelector('h3 a').innerText,
     ...[...group.querySelectorAll('.card-text')].map(text => text.innerText)]);
 """
+HOLD_ANSWERS = """
+const real = window.fetch;
+window.answers = [];
+window.fetch = (path, init) => real(path, init).then(answer => /[0-9]\\/(me|read)$/.test(path)
+    ? new Promise(resolve => answers.push(() => resolve(answer))) : answer);
+"""
+FAVOUR = """
+import('/static/js/views/channel.js').then(({changeMembership}) => changeMembership({id: arguments[0]}, {favourite: true}))
+    .then(() => { window.favoured = true; });
+"""
+UNREAD_IN = "return import('/static/js/core/state.js').then(({state}) => state.channels.get(arguments[0]).unread)"
 PLACE = "return document.querySelector('#' + arguments[0] + ' .channel-end').innerText"
 
 
@@ -18015,6 +18026,27 @@ class WhatWaitsInThePage(FeatureCase):
             self.counts('4', '')
         self.post(self.bob, 'The last', self.other)
         self.counts('5', '')
+
+    def test_an_answer_takes_nothing_back_that_was_told_before_it_came(self):
+        self.post(self.bob, 'First', self.other)
+        self.counts('1', '')
+        self.page.click('#unread')
+        self.groups([self.name(self.other), 'First'])
+        self.page.run(HOLD_ANSWERS)
+        self.page.run(FAVOUR, self.other)
+        self.page.wait_for('return answers.length')
+        self.post(self.bob, 'Second', self.other)
+        self.groups([self.name(self.other), 'First', 'Second'])
+        self.page.run('answers.pop()()')
+        self.page.wait_for('return window.favoured')
+        self.assertEqual(self.page.run(UNREAD_IN, self.other), 2)
+        self.page.click('#panel .card-group .icon-button')
+        self.page.wait_for('return answers.length')
+        self.post(self.bob, 'Third', self.other)
+        self.groups([self.name(self.other), 'Third'])
+        self.page.run('answers.pop()()')
+        self.page.see('is marked read', '#toasts')
+        self.assertEqual(self.page.run(UNREAD_IN, self.other), 1)
 
     def test_a_card_leads_to_the_message_and_reading_empties_its_group(self):
         self.post(self.bob, 'Come and see', self.other)

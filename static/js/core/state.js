@@ -100,9 +100,15 @@ function applyChannel(channel) {
   state.channels.set(channel.id, {...PERSONAL, ...known, ...channel, ...(known ? keptOf(known, channel) : null)});
 }
 
-/* The feed tells a channel as it is now, before the messages that followed; they are still to be counted. */
-function keptOf({last_message_id: lastMessageId}, channel) {
-  return channel.joined === undefined ? {last_message_id: lastMessageId} : null;
+/*
+ * The feed tells a channel as it is now, before the messages that followed; they are still to be counted.
+ * An answer to oneself may be older than what was heard or read meanwhile.
+ */
+function keptOf({read_to, unread, mentions, last_message_id}, channel) {
+  if (channel.joined === undefined) return {last_message_id};
+  const overtaken = last_message_id > channel.last_message_id;
+  if (overtaken) tell('recount', channel.id);
+  return overtaken || read_to > channel.read_to ? {read_to, unread, mentions, last_message_id} : null;
 }
 
 const PERSONAL = {joined: false, read_to: 0, unread: 0, mentions: 0, notify: 'all', hidden: false, favourite: false};

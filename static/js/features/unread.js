@@ -136,10 +136,16 @@ async function markRead(channels, text, ask) {
     return true;
   });
   if (!done) return;
-  for (const channel of channels) {
+  for (const channel of channels.filter(isAsItWas)) {
     apply({kind: 'mine', value: {channel_id: channel.id, read_to: channel.last_message_id, unread: 0, mentions: 0}});
   }
   toast(text, {name: 'checks', action: {label: words.undo, run: () => attempt(() => putBack(channels))}});
+}
+
+/* What came while the server was asked is not read. */
+function isAsItWas({id, last_message_id: last}) {
+  const channel = state.channels.get(id);
+  return Boolean(channel) && channel.last_message_id === last;
 }
 
 function putBack(channels) {
