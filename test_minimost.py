@@ -13558,6 +13558,24 @@ const isGivenUp = (request, line) => {
 return import('/static/js/core/api.js').then(({request}) => Promise.all(arguments[0].map(line => isGivenUp(request, line))))
     .finally(() => Object.assign(window, {fetch: real, setTimeout: later}));
 """
+PAGES_AND_NEWS = """
+const real = window.fetch;
+const pages = [];
+window.fetch = () => new Promise((resolve, reject) => pages.push({resolve, reject}));
+const answer = messages => pages.pop().resolve(new Response(JSON.stringify({messages, more_before: true, more_after: false})));
+const fail = () => pages.pop().reject(new TypeError('network'));
+return import('/static/js/core/window.js').then(async ({MessageWindow}) => {
+    const shown = new MessageWindow(1);
+    const heard = text => shown.take({id: 7, text}, true);
+    const ask = (way, settle) => { const asked = way(); settle(); return asked; };
+    const before = () => shown.extend('before', change => change());
+    await ask(() => shown.openLatest(), () => answer([{id: 7, text: 'as it began'}]));
+    await ask(before, () => { heard('as it was'); fail(); }).catch(() => null);
+    heard('as it is');
+    await ask(before, () => answer([]));
+    return shown.messages[0].text;
+}).finally(() => { window.fetch = real; });
+"""
 FAIL_SNAPSHOT = """
 const real = window.fetch;
 window.fetch = (path, init) => {
@@ -14130,6 +14148,9 @@ class Sending(PageCase):
         self.shows('Only once')
         say(self.page, 'And then')
         self.stores('Only once', 'And then')
+
+    def test_what_changed_after_a_page_that_failed_keeps_its_change(self):
+        self.assertEqual(self.page.run(PAGES_AND_NEWS), 'as it is')
 
     def test_an_answer_that_was_lost_posts_once(self):
         self.page.run("""

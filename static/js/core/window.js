@@ -48,6 +48,8 @@ export class MessageWindow {
   }
 
   async fetchPage(query) {
+    /* What an earlier page that failed or came too late left behind may have changed again since. */
+    if (!this.asking) this.early = [];
     this.asking += 1;
     try {
       return await get(`/channels/${this.channelId}/messages?limit=${PAGE}${query && `&${query}`}`);
