@@ -13527,6 +13527,14 @@ window.fetch = (path, init) => real(path, init).then(async answer =>
     /^.poll/.test(path) && (await answer.clone().text()).includes(word)
         ? new Promise(resolve => news.push(() => resolve(answer))) : answer);
 """
+HOLD_STORING = """
+const real = Object.getOwnPropertyDescriptor(IDBTransaction.prototype, 'oncomplete');
+window.stored = [];
+Object.defineProperty(IDBTransaction.prototype, 'oncomplete', {configurable: true, set(run) {
+    real.set.call(this, () => stored.push(run));
+}});
+window.goOn = () => Object.defineProperty(IDBTransaction.prototype, 'oncomplete', real);
+"""
 IN_THE_OUTBOX = """
 return new Promise(resolve => {
     const asking = indexedDB.open('minimost', 1);
@@ -14137,6 +14145,23 @@ class Sending(PageCase):
         self.shows('First', 'Third')
         self.page.run('news.pop()()')
         self.shows('First', 'Second', 'Third')
+
+    def test_what_is_written_while_the_outbox_is_read_stays_on_the_screen(self):
+        self.page.run(HOLD_SENDING)
+        self.page.run(HOLD_STORING)
+        say(self.page, 'Written before')
+        self.page.wait_for('return stored.length')
+        self.page.run('stored.shift()()')
+        self.page.wait_for('return stored.length')       # read, for other tabs may have left something
+        say(self.page, 'Written meanwhile')
+        self.page.wait_for('return stored.length === 2')
+        for _ in range(2):
+            self.page.run('goOn(); stored.shift()()')
+        self.page.wait_for('return held.length')
+        pending = "return [...document.querySelectorAll('article.pending .text')].map(text => text.innerText.trim())"
+        self.assertEqual(self.page.run(pending), ['Written before', 'Written meanwhile'])
+        self.page.run('release()')
+        self.stores('Written before', 'Written meanwhile')
 
     def test_enter_twice_while_sending_is_slow_posts_once(self):
         self.page.run(HOLD_SENDING)

@@ -4,7 +4,7 @@ import {newId} from './dom.js';
 import {listen, state, tell} from './state.js';
 import {broadcast, dropFromOutbox, hear, readOutbox, writeOutbox} from './store.js';
 
-const box = {entries: [], durable: true, running: false, again: false, timer: 0, attempt: 0, ending: new AbortController()};
+const box = {entries: [], durable: true, running: false, again: false, timer: 0, attempt: 0, ending: new AbortController(), changing: []};
 
 /** What waits or failed in one channel, oldest first. */
 export function outboxOf(channelId) {
@@ -58,20 +58,28 @@ function onLink({status}) {
 async function reload() {
   if (!state.me || !box.durable) return;
   try {
-    box.entries = await readOutbox();
+    const stored = await readOutbox();
+    box.entries = [...stored.filter(entry => !isChanging(entry)), ...box.entries.filter(isChanging)]
+      .sort((one, other) => one.order - other.order);
   } catch (error) {
     box.durable = false;
   }
   tell('outbox', null);
 }
 
-async function store(entry) {
+/* Until the database has a change, what was read from it meanwhile is older than what is known here. */
+const isChanging = ({order}) => box.changing.includes(order);
+
+async function store(entry, write = writeOutbox) {
   if (!box.durable) return;
+  box.changing.push(entry.order);
   try {
-    await writeOutbox(entry);
+    await write(entry);
     broadcast('outbox');
   } catch (error) {
     box.durable = false;
+  } finally {
+    box.changing.splice(box.changing.indexOf(entry.order), 1);
   }
 }
 
@@ -84,9 +92,7 @@ async function replace(entry, changed) {
 async function drop(entry) {
   box.entries = box.entries.filter(other => other.order !== entry.order);
   tell('outbox', entry.channel_id);
-  if (!box.durable) return;
-  await dropFromOutbox(entry);
-  broadcast('outbox');
+  await store(entry, dropFromOutbox);
 }
 
 /** Sends what waits. One tab at a time where locks exist; elsewhere the client_id makes a double send harmless. */
