@@ -19120,6 +19120,7 @@ class CallsInThePage(CallPageCase):
 
     def check_marks(self, ann, bob):
         muted = '.call-tile.camera:not(.own) .tile-mark.micoff'
+        bob.run("window.pressed = [...document.querySelectorAll('#call > *, .call-head-button > *')]")
         ann.keys('Alt+m')
         bob.wait_for(muted)
         ann.run("document.activeElement.blur()")
@@ -19130,6 +19131,7 @@ class CallsInThePage(CallPageCase):
         bob.wait_for(muted)
         ann.keys('Alt+m', 'Alt+h')
         bob.wait_for('.call-tile.hand:not(.own)')
+        self.assertTrue(bob.run('return window.pressed.length > 5 && window.pressed.every(one => one.isConnected)'), 'a press would be lost')
         ann.keys('Alt+v')
         bob.wait_for('.call-tile.camera:not(.own, .has-picture)')
         ann.keys('Alt+v')

@@ -1,5 +1,5 @@
 /** The stage of a call: its head, the tiles, the controls; beside the chat, over it, or small in a corner. */
-import {find, icon, label, make} from '../core/dom.js';
+import {find, icon, label, make, refill} from '../core/dom.js';
 import {listen, state} from '../core/state.js';
 import {callWords as words} from '../text/call-words.js';
 import {active, placeOf} from './active.js';
@@ -126,7 +126,7 @@ function drawHead() {
 function drawButton(name, drawing, text, caption) {
   const button = find(`.call-head-button.${name}`, stage.element);
   const shape = name === 'size' && stage.small ? 'expand' : drawing;
-  button.replaceChildren(icon(shape, 18), ...(caption ? [make('span', {}, caption)] : []));
+  refill(button, icon(shape, 18), ...(caption ? [make('span', {}, caption)] : []));
   label(button, text);
 }
 

@@ -128,6 +128,13 @@ export function setSlot(root, name, value) {
   target.replaceChildren(...(Array.isArray(value) ? value : [value]));
 }
 
+/** Puts nodes into an element unless it looks so already: what is replaced while a pointer is down on it swallows the click. */
+export function refill(element, ...nodes) {
+  const wanted = element.cloneNode(false);
+  wanted.append(...nodes);
+  if (!wanted.isEqualNode(element)) element.replaceChildren(...wanted.childNodes);
+}
+
 export function firstInView(scroller) {
   const edge = scroller.getBoundingClientRect().top;
   return findAll('article', scroller).find(article => article.getBoundingClientRect().bottom > edge);

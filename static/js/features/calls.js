@@ -1,5 +1,5 @@
 /** Calls, as far as nobody is in one: the button, the marks in the sidebar, the bar, the lines of history; all else comes with the first call. */
-import {claim, find, icon, label, make, setSlot, slot} from '../core/dom.js';
+import {claim, find, icon, label, make, refill, setSlot, slot} from '../core/dom.js';
 import {listen, openChannel, state, userName} from '../core/state.js';
 import {keepForTab, keptForTab} from '../core/store.js';
 import {ringWords as words} from '../text/ring-words.js';
@@ -88,7 +88,7 @@ function drawButton() {
   const count = call ? joinedIn(call).length : 0;
   const [text, about] = sayButton(call, count);
   button.classList.toggle('live', Boolean(call));
-  button.replaceChildren(icon('phone', 18), make('span', {}, text));
+  refill(button, icon('phone', 18), make('span', {}, text));
   label(button, about);
 }
 

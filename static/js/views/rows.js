@@ -1,5 +1,5 @@
 /** The rows of the timeline: what stands there, and the least change of the page that shows it. */
-import {fill, findAll, icon, isClaimed, make, setSlot, slot} from '../core/dom.js';
+import {fill, findAll, icon, isClaimed, make, refill, setSlot, slot} from '../core/dom.js';
 import {outboxOf} from '../core/outbox.js';
 import {channelName, mayInvite, mayManage, state} from '../core/state.js';
 import {dateForm, dayKey, dayName} from '../text/measures.js';
@@ -126,12 +126,11 @@ function elementFor(row, old) {
   return element;
 }
 
-/** Fills a slot, unless it looks so already: an element that is replaced while a pointer is down on it swallows the click. */
+/** Fills a slot, unless it looks so already. */
 export function refillSlot(root, name, value) {
-  const target = slot(root, name);
-  const wanted = make('div', {}, target.cloneNode(false));
+  const wanted = make('div', {}, slot(root, name).cloneNode(false));
   setSlot(wanted, name, value);
-  if (!wanted.firstChild.isEqualNode(target)) target.replaceChildren(...wanted.firstChild.childNodes);
+  refill(slot(root, name), ...slot(wanted, name).childNodes);
 }
 
 /* A stamp is one value, a list of them, or what the row looks like. */
