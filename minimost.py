@@ -10666,16 +10666,16 @@ def commands_table():
 # its work, whom it finds by data/control.json; where none runs, it takes the folder itself.
 
 CONTROLS = {}                    # verb: Control
-CONTROL_SECONDS, STOPPING_SECONDS = 60, 30
+CONTROL_SECONDS, CLEANING_SECONDS, STOPPING_SECONDS = 60, 7200, 30
 SYSTEM_NAME = 'minimost'
 
-Control = collections.namedtuple('Control', 'fields run')
+Control = collections.namedtuple('Control', 'fields run seconds')
 
 
-def control(verb):
-    """Declare what a command can have done: function(app, **fields), which returns the text to print."""
+def control(verb, seconds=CONTROL_SECONDS):
+    """Declare what a command can have done, in so many seconds: function(app, **fields), which returns the text to print."""
     def register(run):
-        CONTROLS[verb] = Control(declared_fields(run, 1), run)
+        CONTROLS[verb] = Control(declared_fields(run, 1), run, seconds)
         return run
     return register
 
@@ -10716,15 +10716,26 @@ def ask_server(folder, verb, values):
     try:
         found = read_json_object(os.path.join(folder, 'control.json'))
         connection = connect_to(urllib.parse.urlsplit(found['url']))
-        connection.request('POST', '/control/' + verb, encode({'values': values}), {
-            'Content-Type': 'application/json', 'Authorization': 'Bearer ' + found['token']})
-        reply = connection.getresponse()
-        answer = json.loads(reply.read().decode('utf-8'))
+        connection.connect()
+        status, answer = ask_by(connection, found['token'], verb, values)
     except (OSError, ValueError, KeyError, http.client.HTTPException):
         return None
-    if reply.status != 200:
+    if status != 200:
         raise Trouble(answer['error'])
     return answer['said']
+
+
+def ask_by(connection, bearer, verb, values):
+    """The status and the value of the server's answer; one that takes too long does not mean that there is no server."""
+    seconds = CONTROLS[verb].seconds
+    connection.sock.settimeout(seconds)
+    connection.request('POST', '/control/' + verb, encode({'values': values}), {
+        'Content-Type': 'application/json', 'Authorization': 'Bearer ' + bearer})
+    try:
+        reply = connection.getresponse()
+        return reply.status, json.loads(reply.read().decode('utf-8'))
+    except socket.timeout:
+        raise Trouble('The server has been asked, and has not said within %d seconds that it is done. It may be still at it.' % seconds)
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -10917,7 +10928,7 @@ def send(options):
 
 # -- making room, stopping
 
-@control('clean')
+@control('clean', CLEANING_SECONDS)
 def clean_by_hand(app, dry_run: Truth(), sure: Truth()):
     done = app.janitor.clean(dry_run=dry_run, sure=sure)
     note_cleaning(app, done)

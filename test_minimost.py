@@ -8800,6 +8800,16 @@ class TheOperator(unittest.TestCase):
         running.stop()
         self.assertFalse(os.path.exists(path))
 
+    def test_does_not_take_a_server_that_is_long_at_it_for_none(self):
+        serve_folder(self, self.data)
+        is_told, users = threading.Event(), minimost.CONTROLS['users-list']
+        self.addCleanup(is_told.set)
+        with mock.patch.dict(minimost.CONTROLS, {'users-list': users._replace(run=lambda app: is_told.wait(20) and 'done', seconds=0.2)}):
+            status, said, errors = self.run_command('users')
+        self.assertEqual((status, said), (1, ''))
+        self.assertIn('may be still at it', errors)
+        self.assertGreater(minimost.CONTROLS['clean'].seconds, 3600, 'where much is to be deleted')
+
     def test_is_let_in_only_by_the_word_and_from_this_machine(self):
         running = serve_folder(self, self.data, trusted_proxies=['127.0.0.1'])
         word = minimost.read_json_object(os.path.join(self.data, 'control.json'))['token']
