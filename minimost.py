@@ -9342,8 +9342,11 @@ class Lot:
     def _ring(self):
         if not self._rung:
             self._rung = True
-            with contextlib.suppress(BlockingIOError, OSError):
-                self._bell.send(b'!')
+            try:
+                with contextlib.suppress(BlockingIOError):       # it is ringing loudly
+                    self._bell.send(b'!')
+            except OSError:                  # no memory for a byte: heard with the next, or after a moment
+                self._rung = False
 
     # -- the loop
 
@@ -9356,7 +9359,7 @@ class Lot:
                 report()
 
     def _turn(self):
-        ready = self._selector.select(SWEEP_SECONDS if self._held else None)
+        ready = self._selector.select(SWEEP_SECONDS)
         for key, events in ready:
             if key.data is None:
                 with contextlib.suppress(BlockingIOError):

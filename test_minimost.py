@@ -6939,6 +6939,19 @@ class Robustness(ChatCase):
         self.assertEqual(texts, ['Once'])
         self.assertEqual(len([one for one in ann.get('/channels/1/messages').data['messages'] if one['text'] == 'Once']), 1)
 
+    def test_what_the_bell_could_not_ring_for_is_done_with_the_next_or_after_a_moment(self):
+        for moment, orders in ((0.1, 1), (60, 2)):
+            lot, done = minimost.App(new_folder(self), minimost.Settings({})).lot, threading.Semaphore(0)
+            with mock.patch.object(minimost, 'SWEEP_SECONDS', moment):
+                lot.start()
+                self.addCleanup(lot.stop)
+                with mock.patch.object(lot, '_bell', mock.Mock(send=mock.Mock(side_effect=OSError(105, 'No buffer space')))):
+                    lot.order(done.release)
+                for _ in range(orders - 1):
+                    lot.order(done.release)
+                for _ in range(orders):
+                    self.assertTrue(done.acquire(timeout=5), 'never done')
+
     def test_names_of_fields_that_are_no_text_are_refused_in_words(self):
         answer = self.client().post('/login', b'{"\\ud800": 1}', Content_Type='application/json')
         self.assertEqual((answer.status, answer.data['code']), (400, 'bad_json'))
