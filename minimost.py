@@ -4054,13 +4054,20 @@ def find_mentions(db, text, channel_id, may_call_all):
     """Who is named in a text, outside of code and addresses: ids of members, "everyone", "here"."""
     names = {name.lower() for name in MENTION.findall(CODE.sub(' ', text)) if name}
     called = [name for name in ('everyone', 'here') if may_call_all and name in {one.rstrip('-_') for one in names}]
-    names = sorted(names)[:100]
-    keys = sorted({*names, *(name.rstrip('-_') for name in names)})
-    rows = db.execute('SELECT id, username_key FROM accounts JOIN members ON members.user_id = accounts.id '
-                      'WHERE channel_id = ? AND username_key IN (%s)' % ', '.join('?' * len(keys)), [channel_id] + keys)
-    ids = {row['username_key']: row['id'] for row in rows}
+    ids = members_by_name(db, channel_id, sorted({*names, *(name.rstrip('-_') for name in names)}))
     named = {ids.get(name) or ids.get(name.rstrip('-_')) for name in names}      # a dash may end the sentence, not the name
     return sorted(named - {None}) + called
+
+
+def members_by_name(db, channel_id, names):
+    """Those of a channel's members who bear one of these names: {name: id}."""
+    ids = {}
+    for place in range(0, len(names), ASKED_AT_ONCE):
+        keys = names[place:place + ASKED_AT_ONCE]
+        rows = db.execute('SELECT id, username_key FROM accounts JOIN members ON members.user_id = accounts.id '
+                          'WHERE channel_id = ? AND username_key IN (%s)' % ', '.join('?' * len(keys)), [channel_id] + keys)
+        ids.update((row['username_key'], row['id']) for row in rows)
+    return ids
 
 
 def store_mentions(change, message_id, channel_id, mentions):

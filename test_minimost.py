@@ -6009,6 +6009,13 @@ class Mentions(ChatCase):
         channel_id = self.make_channel(ann, bob)
         self.assertEqual([bob.user['id']], self.post(ann, channel_id, '@bob @eve @nobody')['mentions'])
 
+    def test_forget_nobody_however_many_are_named(self):
+        ann, bob, zoe = self.people('ann', 'bob', 'zoe')
+        strangers = ' '.join('@m%d-' % number for number in range(minimost.ASKED_AT_ONCE))
+        text = '@ann %s @bob- @zoe' % strangers
+        self.assertEqual(sorted([ann.user['id'], bob.user['id'], zoe.user['id']]),
+                         self.post(ann, self.make_channel(ann, bob, zoe), text)['mentions'])
+
     def test_of_everyone_are_for_members_and_up(self):
         ann, guest, adam = self.people('ann', 'gus', 'adam')
         channel_id = self.make_channel(ann, guest, adam)
