@@ -18103,6 +18103,18 @@ class WhatWaitsInThePage(FeatureCase):
         self.post(self.bob, 'The last', self.other)
         self.counts('5', '')
 
+    def test_an_absence_is_counted_wholly_that_takes_several_answers_to_tell(self):
+        third = self.new_channel()
+        self.page.wait_for('.channel[data-id="%d"]' % third)
+        self.page.run(HOLD_FEED, True)
+        first = self.post(self.bob, 'For @ann', self.other)
+        self.post(self.bob, 'For all', self.other)
+        between = self.history([(self.ann.user, 'Line', now())] * minimost.MOST_EVENTS, channel=third)
+        self.app.store.write(lambda change: [change.tell('message', message, third) for message in between])
+        self.assertEqual(react(self.bob, first, THUMB_UP).status, 204)
+        self.page.run(HOLD_FEED, False)
+        self.counts('2', '1')
+
     def test_an_answer_takes_nothing_back_that_was_told_before_it_came(self):
         self.post(self.bob, 'First', self.other)
         self.counts('1', '')

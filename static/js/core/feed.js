@@ -6,6 +6,8 @@ import {broadcast, hear, noteSignedIn} from './store.js';
 const WAIT_SECONDS = 25;
 /* A link that died silently gives no error: an answer this late (ms) is none. */
 const PATIENCE = (WAIT_SECONDS + 5) * 1000;
+/* So many events are in one answer at most. */
+const MOST_EVENTS = 500;
 
 const feed = {
   attempt: 0, polling: null, wake: null, resume: null, early: null, leading: false, lost: false, stale: false, held: false,
@@ -135,6 +137,13 @@ async function deliver(answer) {
   if (feed.stale) return feed.leading ? null : loadSnapshot().catch(ignoreLink);
   state.cursor = answer.cursor;
   for (const event of inOrder(answer.events)) apply(event);
+  if (answer.events.length >= MOST_EVENTS) recount(answer.events);
+}
+
+/* A full answer is a part of more: messages left out here come in a later one, behind newer ones of their channels. */
+function recount(events) {
+  const channelIds = events.filter(({kind}) => kind === 'message').map(({value}) => value.channel_id);
+  for (const channelId of new Set(channelIds)) tell('recount', channelId);
 }
 
 /* A message is told as it last changed, maybe behind newer ones: put where it was written, or it would pass for known. */
