@@ -13550,6 +13550,14 @@ const {send} = XMLHttpRequest.prototype;
 window.uploads = [];
 XMLHttpRequest.prototype.send = function (...all) { uploads.push(() => send.apply(this, all)); };
 """
+HOLD_DELETIONS = """
+const real = window.fetch;
+window.fetch = (path, init) => init && init.method === 'DELETE' && !init.keepalive ? new Promise(() => {}) : real(path, init);
+"""
+SHORT_NOTES = """
+const wait = window.setTimeout;
+window.setTimeout = (act, time, ...values) => wait(act, time === 5000 ? 0 : time, ...values);
+"""
 HOLD_NEWS = """
 const real = window.fetch, word = arguments[0];
 window.news = [];
@@ -15112,15 +15120,29 @@ class Access(PageCase):
         self.assertEqual(self.page.run(spoken), ['bob: Words of another'])
 
     def test_an_undo_for_what_is_deleted(self):
+        self.post(self.bob, 'A question')
         self.post(self.ann, 'To be or not')
-        self.shows('To be or not')
+        self.shows('A question', 'To be or not')
         self.page.hover('article:last-child .text')
         self.page.click('.message-toolbar [aria-haspopup]')
         menu_item(self.page, 'Delete')
-        self.shows()
+        self.shows('A question')
+        look_at(self.page, 1)
+        look_at(self.page, self.channel)
+        self.shows('A question')
         press(self.page, '#toasts .toast', 'Undo')
-        self.shows('To be or not')
-        self.assertEqual(self.stored(), ['To be or not'])
+        self.shows('A question', 'To be or not')
+        self.assertEqual(self.stored(), ['A question', 'To be or not'])
+
+    def test_what_is_deleted_does_not_come_back_while_the_news_are_held_up(self):
+        self.page.run(HOLD_NEWS + SHORT_NOTES, '"deleted":true')
+        self.post(self.ann, 'Not to be')
+        self.shows('Not to be')
+        self.page.hover('article:last-child .text')
+        self.page.click('.message-toolbar [aria-haspopup]')
+        menu_item(self.page, 'Delete')
+        self.shows('This message was deleted.')
+        self.stores()
 
     def test_what_is_deleted_is_gone_when_the_page_is_left(self):
         self.post(self.ann, 'Not to be')
@@ -16933,6 +16955,18 @@ class ByKeyAlone(FeatureCase):
         self.page.keys('Escape')
         self.page.gone('.selection-bar')
         self.assertEqual(self.selected(), [])
+
+    def test_several_that_were_deleted_are_gone_when_the_page_is_left(self):
+        mine = [self.write('Mine %d' % number, self.ann) for number in range(3)]
+        self.page.run(HOLD_DELETIONS)
+        self.leave_box()
+        self.page.keys(*'jvk')
+        wait_until(lambda: self.selected() == mine[1:])
+        self.page.keys('d')
+        press(self.page, 'dialog[open]', 'Delete')
+        self.page.gone('.selection-bar')
+        self.page.open('about:blank')
+        self.stores('Mine 0')
 
     def is_pinned(self, message):
         return bool(self.bob.get('/messages/%d' % message).data['message']['pinned'])

@@ -1,7 +1,7 @@
 /** What one can do with a message: a toolbar under the pointer, a menu, a sheet after a long press, and keys on a focused row. */
 import {remove} from '../core/api.js';
 import {copyText, find, findAll, icon, isTouch, make} from '../core/dom.js';
-import {addressOf, mayDelete} from '../core/state.js';
+import {addressOf, listen, mayDelete, tell} from '../core/state.js';
 import {keysWords} from '../text/keys-words.js';
 import {words} from '../text/words.js';
 import {addMessageAction, messageActions} from '../views/message.js';
@@ -46,11 +46,19 @@ function deleteSoon(message) {
   });
 }
 
+/* What is left in its place shows at once: the news of it may be long in coming. */
 async function deleteNow(message) {
-  await attempt(() => remove(`/messages/${message.id}`));
+  const done = await attempt(() => remove(`/messages/${message.id}`).then(() => true));
   deleting.delete(message.id);
+  if (done) tell('message', {...message, text: '', files: [], previews: [], reactions: {}, mentions: [], pinned: false, deleted: true});
   setHidden(message.id, false);
 }
+
+/* Several are asked about before; nothing brings them back. */
+listen('delete-messages', async messages => {
+  for (const message of messages) deleting.set(message.id, message);
+  for (const message of messages) await deleteNow(message);
+});
 
 addEventListener('pagehide', () => {
   for (const id of deleting.keys()) fetch(`/messages/${id}`, {method: 'DELETE', keepalive: true, credentials: 'same-origin'});

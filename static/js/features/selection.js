@@ -1,7 +1,6 @@
 /** Choosing several messages, as in vi's visual mode or from a message's menu, and doing one thing with all of them. */
-import {remove} from '../core/api.js';
 import {copyText, find, icon, make} from '../core/dom.js';
-import {addressOf, listen, state, userName} from '../core/state.js';
+import {addressOf, listen, state, tell, userName} from '../core/state.js';
 import {keysWords as words} from '../text/keys-words.js';
 import {fullTime} from '../text/measures.js';
 import {cursorRow, messageRows, placeCursor} from '../views/cursor.js';
@@ -10,7 +9,7 @@ import {addMessageAction, messageActions, onMessageDrawn} from '../views/message
 import {messageOf} from '../views/rows.js';
 import {addShortcut, shownKeys} from '../views/shortcuts.js';
 import {articleOf, shownMessages} from '../views/timeline.js';
-import {attempt, toast} from '../views/toast.js';
+import {toast} from '../views/toast.js';
 
 /* From the message where it began to the one it was drawn to, by id; what comes later lies outside. */
 const range = {channelId: null, anchor: 0, head: 0};
@@ -134,5 +133,5 @@ async function deleteAll() {
   if (messages.length > 1 && !await ask(words.deleteQuestion(messages.length), words.deleteExplained, words.deleteSelected, {danger: true})) return;
   stop();
   if (messages.length === 1) return runOn('delete', messages);
-  for (const message of messages) await attempt(() => remove(`/messages/${message.id}`));
+  tell('delete-messages', messages);
 }

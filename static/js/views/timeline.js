@@ -58,7 +58,7 @@ export function showEmpty(title, text, action = null) {
 function startView(channelId) {
   const channel = state.channels.get(channelId);
   Object.assign(view, {
-    window: new MessageWindow(channelId), hidden: new Set(), news: 0, following: true, endTop: 0,
+    window: new MessageWindow(channelId), news: 0, following: true, endTop: 0,
     dividerAfter: channel.unread ? channel.read_to : null,
   });
   rows().replaceChildren(make('p', {className: 'loading'}, words.loading));
