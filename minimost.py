@@ -5439,9 +5439,8 @@ class Presence:
 
     def of(self, user_id):
         """Returns: the state, and when the user was last here (ms) or None."""
-        if user_id not in self._states:
-            return 'offline', self._seen.get(user_id)
-        return self._states[user_id][0], self.clock.now()
+        state = self._states.get(user_id)
+        return (state[0], self.clock.now()) if state else ('offline', self._seen.get(user_id))
 
     def end_of(self, user_id):
         """When the state of now ends (ms), or None."""
@@ -5475,7 +5474,8 @@ class Presence:
 
     def tell_changes(self):
         """Tell who came, went or changed since the last time: once a second, however often they did."""
-        changed, self._changed = self._changed, set()
+        changed = list(self._changed)
+        self._changed.difference_update(changed)     # the set stays, for others add to it meanwhile; how they are is read only now
         states = {user_id: (self.of(user_id)[0], self.end_of(user_id)) for user_id in changed}
         others = {user_id: state for user_id, state in states.items() if self._told.get(user_id, ('offline', None)) != state}
         self._told.update(others)
@@ -5498,7 +5498,7 @@ class Presence:
         for user_id, (state, until) in list(self._states.items()):
             if steady - self._polled.get(user_id, 0) > GONE_AFTER:
                 self._seen[user_id] = now
-                del self._states[user_id]
+                self._states.pop(user_id, None)
                 self._changed.add(user_id)
                 store.write_soon(functools.partial(self._note, user_id))
             elif until is not None and until <= now:

@@ -5214,6 +5214,18 @@ class Profile(ChatCase):
         self.assertEqual(before['user']['display_name'], ann.get('/me').data['user']['display_name'])
 
 
+class SweptMeanwhile(dict):
+    """States that another thread's sweep removes after each look at them."""
+
+    def __contains__(self, user_id):
+        return self.pop(user_id, None) is not None
+
+    def items(self):
+        found = list(super().items())
+        self.clear()
+        return found
+
+
 class PresenceByTheApi(ChatCase):
 
     def test_says_how_one_is(self):
@@ -5257,6 +5269,22 @@ class PresenceByTheApi(ChatCase):
     def presence_of(self, person, asker):
         users = {one['id']: one for one in asker.get('/users').data['users']}
         return users[person.user['id']]['presence'], users[person.user['id']]['presence_until']
+
+    def test_bears_another_thread_between_any_two_steps(self):
+        presence, store = minimost.Presence(mock.Mock(greetings=[]), minimost.Clock()), mock.Mock()
+        presence.set(1, 'active')
+        changed, others, of = presence._changed, iter((2, 3)), presence.of
+        with mock.patch.object(presence, 'of', lambda user_id: changed.update(itertools.islice(others, 1)) or of(user_id)):
+            presence.tell_changes()
+        presence.set(2, 'active')
+        presence.tell_changes()
+        told = [value['user_id'] for call in presence.news.pass_all_on.call_args_list for value in call[0][1]]
+        self.assertEqual(told, [1, 2])
+        presence._states = SweptMeanwhile({1: ('idle', None)})
+        self.assertIn(presence.of(1)[0], ('idle', 'offline'))
+        presence._states = SweptMeanwhile({1: ('idle', None)})
+        presence.sweep(store)
+        self.assertEqual(presence.of(1)[0], 'offline')
 
     def test_one_who_was_here_at_a_stop_was_last_seen_then(self):
         here, ann = self.people('here-at-stop', 'ann')
