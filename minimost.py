@@ -5500,17 +5500,17 @@ class Presence:
                 self._seen[user_id] = now
                 self._states.pop(user_id, None)
                 self._changed.add(user_id)
-                store.write_soon(functools.partial(self._note, user_id))
+                store.write_soon(functools.partial(self._note, user_id, now))
             elif until is not None and until <= now:
                 self.set(user_id, 'active')
 
-    def _note(self, user_id, change):
-        change.execute('INSERT OR REPLACE INTO seen (user_id, at) VALUES (?, ?)', (user_id, change.now))
+    def _note(self, user_id, at, change):
+        change.execute('INSERT OR REPLACE INTO seen (user_id, at) VALUES (?, ?)', (user_id, at))
 
     def note(self, change):
         """Write down that those who are here now were here now."""
         for user_id in list(self._states):
-            self._note(user_id, change)
+            self._note(user_id, change.now, change)
 
     def _greet(self, reader):
         """All presence, for a page that knew another boot of the server, of those who are gone as well."""

@@ -5286,6 +5286,18 @@ class PresenceByTheApi(ChatCase):
         presence.sweep(store)
         self.assertEqual(presence.of(1)[0], 'offline')
 
+    def test_one_whose_page_has_gone_was_last_seen_then_however_late_that_is_written(self):
+        gone, store, going_on = self.newcomer().user['id'], self.app.store, threading.Event()
+        self.app.presence.set(gone, 'active')
+        store.write_soon(lambda change: going_on.wait(5))
+        with mock.patch.object(minimost, 'GONE_AFTER', -1):
+            self.app.presence.sweep(store)
+        state, seen = self.app.presence.of(gone)
+        wait_until(lambda: self.app.clock.now() > seen, every=0.001)
+        going_on.set()
+        written = store.write(lambda change: change.execute('SELECT at FROM seen WHERE user_id = ?', (gone,)).fetchone()['at'])
+        self.assertEqual((state, written), ('offline', seen))
+
     def test_one_who_was_here_at_a_stop_was_last_seen_then(self):
         here, ann = self.people('here-at-stop', 'ann')
         before = int(time.time() * 1000)
