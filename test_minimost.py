@@ -14252,6 +14252,7 @@ class Sending(PageCase):
         say(self.page, 'And then')
         self.stores('Only once', 'And then')
 
+    @thorough
     def test_what_changed_after_a_page_that_failed_keeps_its_change(self):
         self.assertEqual(self.page.run(PAGES_AND_NEWS), 'as it is')
 
@@ -14702,6 +14703,7 @@ class LostLink(PageCase):
         self.assertEqual(self.page.run(GIVEN_UP, prompt), [True] * len(prompt))
         self.assertEqual(self.page.run(GIVEN_UP, others), [False] * len(others))
 
+    @thorough
     def test_a_tab_hears_on_though_its_snapshot_failed_while_another_tab_asks_for_news(self):
         first = self.page.tab()
         second = self.page.new_tab('%s/#/channel/%d' % (self.running.url, self.channel))
@@ -18177,6 +18179,7 @@ class WhatWaitsInThePage(FeatureCase):
         self.post(self.bob, 'The last', self.other)
         self.counts('5', '')
 
+    @thorough
     def test_an_absence_is_counted_wholly_that_takes_several_answers_to_tell(self):
         third = self.new_channel()
         self.page.wait_for('.channel[data-id="%d"]' % third)
@@ -18189,6 +18192,7 @@ class WhatWaitsInThePage(FeatureCase):
         self.page.run(HOLD_FEED, False)
         self.counts('2', '1')
 
+    @thorough
     def test_an_answer_takes_nothing_back_that_was_told_before_it_came(self):
         self.post(self.bob, 'First', self.other)
         self.counts('1', '')
