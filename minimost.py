@@ -1726,14 +1726,17 @@ class News:
         return encode({'cursor': self.cursor(self.last, self.passing_last), 'events': [], 'reset': True})
 
     def answer_from_table(self, db, listener):
-        """The poll's answer for one who was away for longer than memory reaches; only of what is published."""
+        """The poll's answer for one who was away for longer than memory reaches; only of what is published.
+
+        What is the first in the table is read after the rows: none that were deleted meanwhile are passed over.
+        """
         cursor, user_id, last = listener.cursor, listener.session.user_id, self.last
-        first = db.execute('SELECT min(id) AS id FROM events').fetchone()['id']
         passing, number = self._passing_since(cursor, user_id)
+        rows = db.execute('SELECT * FROM events WHERE id > ? AND id <= ? ORDER BY id LIMIT ?',
+                          (cursor.event, last, max(0, MOST_EVENTS - len(passing)))).fetchall()
+        first = db.execute('SELECT min(id) AS id FROM events').fetchone()['id']
         if first is None or first > cursor.event + 1 or len(passing) >= MOST_EVENTS:
             return self.reset_answer()
-        rows = db.execute('SELECT * FROM events WHERE id > ? AND id <= ? ORDER BY id LIMIT ?',
-                          (cursor.event, last, MOST_EVENTS - len(passing))).fetchall()
         events = [Event(row['id'], row['kind'], row['ref'], row['channel_id'], row['user_id']) for row in rows]
         told = last_tellings([event for event in events if user_id in self.audience(db, event)])
         for event in told:

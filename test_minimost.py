@@ -7478,6 +7478,27 @@ class Cursors(LiveCase):
         ear.poll()
         self.assertEqual([0, 1, 2, 3, 4], [value['data']['number'] for value in ear.values('message')])
 
+    def test_older_than_the_table_reset_though_it_was_cut_during_the_answer(self):
+        ann, store = self.person('ann'), self.app.store
+        channel_id, cursor = self.make_channel(ann), ann.get('/snapshot').data['cursor']
+        self.lines(channel_id, 30)
+
+        class Meanwhile:
+            """A reading connection, before whose second answer old events are deleted."""
+
+            asked = 0
+
+            def execute(self, *query):
+                self.asked += 1
+                if self.asked == 2:
+                    store.write(minimost.prune_events)
+                return store.reader().execute(*query)
+        listener = minimost.Listener(mock.Mock(user_id=ann.user['id']), self.app.news.read_cursor(store.reader(), cursor), 0)
+        with mock.patch.object(minimost, 'EVENTS_KEPT', 20):
+            answer = json.loads(self.app.news.answer_from_table(Meanwhile(), listener).decode())
+        numbers = [event['value']['data']['number'] for event in answer['events'] if event['kind'] == 'message']
+        self.assertTrue('reset' in answer or numbers == list(range(30)), numbers)
+
     def test_of_a_table_with_nothing_left_go_on_if_they_are_the_newest(self):
         self.lines(self.make_channel(self.person('ann')), 3)
         old = self.ear('ann')
