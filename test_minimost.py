@@ -14041,6 +14041,21 @@ class MessageList(PageCase):
         self.page.gone('#jump-to-latest')
         hears(self.page, 'Arrival 9')
 
+    def test_what_changes_below_old_history_is_no_news(self):
+        ids = self.lines(200)
+        self.load(self.channel, ids[5])
+        self.bob.put('/messages/%d/pin' % ids[-1])
+        self.bob.patch('/messages/%d' % ids[-2], {'text': 'In other words'})
+        self.bob.delete('/messages/%d' % ids[-3])
+        self.post(self.bob, 'Really new')
+        spoken = "return [...document.querySelectorAll('#announcer > *')].map(one => one.textContent)"
+        wait_until(lambda: 'bob: Really new' in self.page.run(spoken))
+        self.assertEqual(self.page.run(spoken), ['bob: Really new'])
+        self.page.see('1 new', '#jump-to-latest')
+        self.page.click('#jump-to-latest')
+        below = "return document.querySelector('.new-divider').nextElementSibling.querySelector('.text').innerText"
+        self.assertEqual(self.page.wait_for(below), 'Really new')
+
     def test_the_end_stays_the_end(self):
         self.lines(60)
         self.load(self.channel)

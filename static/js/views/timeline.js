@@ -9,8 +9,8 @@ import {markRow, messageOf, rowsOf, showRows} from './rows.js';
 
 const [PAGING_EDGE, END_SLACK, PILL_DISTANCE] = [800, 40, 400];
 
-/* The one view there is: its window, the New divider, messages hidden until an undo runs out, news below. */
-const view = {window: null, dividerAfter: null, hidden: new Set(), news: 0, following: true, endTop: 0, jumping: false};
+/* The one view there is: its window, the New divider, messages hidden until an undo runs out, the newest of others, news below. */
+const view = {window: null, dividerAfter: null, hidden: new Set(), latest: 0, news: 0, following: true, endTop: 0, jumping: false};
 
 const scroller = () => find('#timeline');
 const rows = () => find('#messages');
@@ -59,7 +59,7 @@ function startView(channelId) {
   const channel = state.channels.get(channelId);
   Object.assign(view, {
     window: new MessageWindow(channelId), news: 0, following: true, endTop: 0,
-    dividerAfter: channel.unread ? channel.read_to : null,
+    dividerAfter: channel.unread ? channel.read_to : null, latest: channel.last_message_id || 0,
   });
   rows().replaceChildren(make('p', {className: 'loading'}, words.loading));
 }
@@ -151,12 +151,13 @@ function page() {
 
 async function extend(end) {
   const {window} = view;
-  try {
-    await window.extend(end, change => view.window === window && keepScroll(scroller(), () => { change(); draw(); }));
-  } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
-  }
+  await tried(window.extend(end, change => view.window === window && keepScroll(scroller(), () => { change(); draw(); })));
 }
+
+/* What the server cannot be asked for now is asked for again with the next occasion. */
+const tried = asking => asking.catch(error => {
+  if (!(error instanceof ApiError)) throw error;
+});
 
 function updatePill() {
   const pill = find('#jump-to-latest');
@@ -186,10 +187,13 @@ export async function jumpToLatest() {
 function onMessage(message) {
   const {window} = view;
   if (!window || message.channel_id !== window.channelId) return;
-  const newestBefore = window.newestId;
+  const newestBefore = Math.max(view.latest, window.newestId);
+  /* What is told again, because it changed, may lie after the window as well. */
+  const isNew = message.id > view.latest && message.user_id !== state.me.id && !message.deleted;
+  if (isNew) view.latest = message.id;
   const what = window.take(message, view.following);
   if (what === 'elsewhere') return;
-  if (what !== 'changed' && message.user_id !== state.me.id) onNews(message, newestBefore);
+  if (isNew && what !== 'changed') onNews(message, newestBefore);
   redraw();
   tell('timeline-moved');
 }
@@ -212,11 +216,7 @@ async function refresh() {
   const {window} = view;
   if (!window || !window.loaded) return;
   const place = view.following || view.jumping ? null : firstVisible();
-  try {
-    await (place && place.id ? window.openAround(place.id) : window.openLatest());
-  } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
-  }
+  await tried(place && place.id ? window.openAround(place.id) : window.openLatest());
   if (view.window === window) redraw();
 }
 
