@@ -9109,7 +9109,8 @@ HANDSHAKE_SECONDS = HEAD_SECONDS = 10
 IDLE_SECONDS, PROXY_IDLE_SECONDS = 30, 75
 WINDOW_SECONDS, WINDOW_BYTES = 10, 10240     # how slowly a body may come
 STALLED_SECONDS = 30             # without progress in sending
-DRAIN_SECONDS, DRAIN_BYTES = 2, MOST_JSON * 4
+DRAIN_SECONDS, LONGEST_DRAIN = 2, 30         # after the last reply: without a byte from the peer, and in all
+DRAIN_BYTES = MOST_JSON * 4      # besides a body that was announced: what is pipelined, and what TLS adds
 SWEEP_SECONDS = 0.25
 RECORD = 16384                   # a TLS record (RFC 8446 section 5.1): tried again whole after a full socket buffer
 
@@ -9118,12 +9119,12 @@ class Connection:
     """One peer's connection and all that is known of it."""
 
     __slots__ = ('socket', 'peer', 'is_tls', 'state', 'deadline', 'buffer', 'out', 'closing', 'head', 'known',
-                 'request', 'window', 'listener', 'signed_in', 'since', 'drained')
+                 'request', 'window', 'listener', 'signed_in', 'since', 'unread')
 
     def __init__(self, sock, peer, deadline):
         self.socket, self.peer, self.deadline = sock, peer, deadline
         self.is_tls, self.state, self.closing, self.signed_in, self.since = False, 'new', False, False, deadline
-        self.buffer, self.out, self.drained = bytearray(), collections.deque(), 0
+        self.buffer, self.out, self.unread = bytearray(), collections.deque(), 0
         self.head, self.known, self.request, self.window, self.listener = None, (None, None), None, 0, None
 
     def fill(self, most=MOST_HEAD + MOST_JSON):
@@ -9279,6 +9280,7 @@ def put_reply(connection, request, reply):
     asked = any(name == 'Connection' for name, value in reply.headers)
     ends = asked or request is None or not request.keeps_alive or request.left > 0 or request.app.is_stopping
     connection.closing = connection.closing or ends
+    connection.unread = request.left if request else connection.head.length if connection.head else 0
     connection.put(reply.wire(request is not None and request.method == 'HEAD', ends and not asked))
 
 
@@ -9441,7 +9443,7 @@ class Lot:
 
     def close_idlest(self):
         """Make room: the connection that has waited longest goes, of strangers first; returns whether there was one."""
-        idle = [one for one in self._held if one.state in ('new', 'handshake', 'head')]
+        idle = [one for one in self._held if one.state in ('new', 'handshake', 'head', 'drain')]
         if idle:
             self._drop(min(idle, key=lambda one: (one.signed_in, one.since)))
         return bool(idle)
@@ -9533,15 +9535,18 @@ class Lot:
             return self._watch(connection, selectors.EVENT_WRITE)
         if not connection.closing:
             return self._rest(connection)
-        connection.state, connection.deadline = 'drain', self.app.clock.steady() + DRAIN_SECONDS
+        connection.state, connection.head, connection.since = 'drain', None, self.app.clock.steady()
+        connection.deadline = connection.since + DRAIN_SECONDS
+        connection.unread += connection.unread // 16 + DRAIN_BYTES
         end_sending(connection)
         self._watch(connection)
 
     def _drain(self, connection):
-        """Read away what still comes, so that the peer gets to read the last reply."""
-        piece = connection.socket.recv(65536)
-        connection.drained += len(piece)
-        if not piece or connection.drained > DRAIN_BYTES:
+        """Throw away what still comes, as it comes: a peer reads the last reply after it has sent all that it announced."""
+        piece = socket.socket.recv(connection.socket, 65536)         # below TLS, which would not read on after its end
+        connection.unread -= len(piece)
+        connection.deadline = min(self.app.clock.steady() + DRAIN_SECONDS, connection.since + LONGEST_DRAIN)
+        if not piece or connection.unread < 0:
             self._drop(connection)
 
     # -- polls

@@ -3179,6 +3179,23 @@ class Deadlines:
         self.clock.move(11)
         self.assert_last_answer(wire, 408)
 
+    def test_a_refused_body_is_read_away_while_it_comes_and_not_for_long(self):
+        def waits_for(seconds):
+            return lambda one: one.state == 'drain' and abs(one.deadline - self.clock.steady() - seconds) < 0.01
+        wire, silent = self.wire(), self.wire()
+        for one in (silent, wire):
+            one.send(head('POST /files?name=a HTTP/1.1', 'X-MiniMost: 1', 'Content-Length: 9000000'))
+            self.assert_last_answer(one, 401)
+        for second in range(0, 30, 2):
+            socket.socket.send(wire.socket, b'x')
+            self.await_held(waits_for(2))
+            self.clock.move(2 - 0.001)
+            self.all_rest(1 if second else 2)
+        socket.socket.send(wire.socket, b'x')
+        self.await_held(waits_for(0.015))
+        self.clock.move(1)
+        self.nobody_is_there()
+
     def test_a_slow_upload_is_refused_and_leaves_nothing(self):
         wire, before = self.wire(), set(self.uploads())
         wire.send(head('POST /files?name=slow HTTP/1.1', 'X-MiniMost: 1', 'Content-Length: 50000', self.cookie()) + b'x')
@@ -3292,6 +3309,16 @@ class Bodies:
             wire.send(b'x' * 150000, piece=7777)
             self.assert_last_answer(wire, 401)
             wire.close()
+
+    def test_the_refusal_of_a_large_body_reaches_who_reads_only_after_it_was_sent(self):
+        cookie, size = self.cookie(), 30000000
+        for line, cookies, status in (('POST /files?name=a', (), 401), ('PUT /me/avatar', (cookie,), 413), ('POST /login', (), 413)):
+            with self.subTest(line):
+                wire = self.wire()
+                wire.send(head(line + ' HTTP/1.1', 'X-MiniMost: 1', 'Content-Length: %d' % size, *cookies))
+                wire.socket.sendall(bytes(size))             # without an error
+                self.assert_last_answer(wire, status)
+                wire.close()
 
     def test_an_upload_without_a_name_or_without_bytes_is_refused(self):
         wire = self.wire()
