@@ -9515,9 +9515,10 @@ class Lot:
         connection.state, connection.request, connection.since = 'head', None, self.app.clock.steady()
         connection.deadline = connection.since + (
             HEAD_SECONDS if begun else PROXY_IDLE_SECONDS if is_proxy(self.app, connection.peer) else IDLE_SECONDS)
-        if begun or connection.is_tls and connection.socket.pending():
+        is_pending = connection.is_tls and connection.socket.pending()
+        if begun or is_pending:
             self._let_go(connection)             # by way of the orders: what is pipelined must neither nest nor keep the lot
-            return self.order(self._attempt, self._read, connection)
+            return self.order(self._attempt, self._read if is_pending else self._proceed, connection)
         self._watch(connection)
 
     # -- sending

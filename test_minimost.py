@@ -3271,6 +3271,13 @@ class Bodies:
                     self.assertEqual(stored.read(), data)
                 self.assertEqual(file['size'], len(data))
 
+    def test_what_follows_an_upload_is_answered_though_nothing_more_comes(self):
+        wire = self.wire()
+        wire.send(self.upload(b'data') + HEALTH * 2)
+        half_close(wire)
+        self.assertEqual([wire.response().status for _ in range(3)], [201, 200, 200])
+        self.assertTrue(wire.hung_up())
+
     def test_a_file_that_is_a_request_is_a_file(self):
         wire = self.wire()
         wire.send(self.upload(SMUGGLED * 3) + HEALTH)
