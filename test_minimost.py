@@ -13645,6 +13645,11 @@ const {send} = XMLHttpRequest.prototype;
 window.uploads = [];
 XMLHttpRequest.prototype.send = function (...all) { uploads.push(() => send.apply(this, all)); };
 """
+CUT_LINK = """
+const real = window.fetch;
+window.fetch = () => Promise.reject(new TypeError('no link'));
+window.joinLink = () => { window.fetch = real; };
+"""
 HOLD_DELETIONS = """
 const real = window.fetch;
 window.fetch = (path, init) => init && init.method === 'DELETE' && !init.keepalive ? new Promise(() => {}) : real(path, init);
@@ -14704,6 +14709,23 @@ class LostLink(PageCase):
         self.assertEqual(sorted(self.stored()), ['Missed', 'Written meanwhile'])
         self.assertTrue(self.page.run('return window.same'))
         self.page.gone('#version-banner')
+
+    def test_what_is_sent_from_old_history_waits_in_view_and_then_stands_at_the_end(self):
+        ids = self.lines(200)
+        self.load(self.channel, ids[5])
+        self.page.run(CUT_LINK)
+        say(self.page, 'From old times')
+        self.pending('waiting')
+        self.page.wait_for('#connection-banner')
+        until(self.page, '''
+            const box = document.querySelector('#timeline').getBoundingClientRect();
+            const {top, bottom} = document.querySelector('article.pending').getBoundingClientRect();
+            return top >= box.top && bottom <= box.bottom''', 'what waits is in view')
+        self.page.run('window.joinLink()')
+        self.try_now()
+        hears(self.page, 'From old times')
+        self.assertEqual(texts(self.page)[-2:], ['Line 199', 'From old times'])
+        at_end(self.page)
 
     def test_a_new_version_is_offered_and_drafts_are_kept(self):
         self.page.type('#message-text', 'Half a thou')

@@ -26,7 +26,7 @@ export function rowsOf(view) {
 
 function shownMessages({window, hidden}) {
   const there = window.messages.filter(message => !hidden.has(message.id)).map(message => ({message, entry: null}));
-  if (window.moreAfter || !window.loaded) return there;
+  if (!window.loaded) return there;
   const waiting = outboxOf(window.channelId).filter(entry => !window.hasClientId(entry.user_id, entry.client_id));
   return [...there, ...waiting.map(entry => ({message: asMessage(entry), entry}))];
 }

@@ -9,8 +9,8 @@ import {markRow, messageOf, rowsOf, showRows} from './rows.js';
 
 const [PAGING_EDGE, END_SLACK, PILL_DISTANCE] = [800, 40, 400];
 
-/* The one view there is: its window, the New divider, messages hidden until an undo runs out, the newest of others, news below. */
-const view = {window: null, dividerAfter: null, hidden: new Set(), latest: 0, news: 0, following: true, endTop: 0, jumping: false};
+/* The one view: its window, the New divider, messages hidden until an undo runs out, the newest of others, news below, an end asked for in vain. */
+const view = {window: null, dividerAfter: null, hidden: new Set(), latest: 0, news: 0, following: true, endTop: 0, jumping: false, missed: false};
 
 const scroller = () => find('#timeline');
 const rows = () => find('#messages');
@@ -58,7 +58,7 @@ export function showEmpty(title, text, action = null) {
 function startView(channelId) {
   const channel = state.channels.get(channelId);
   Object.assign(view, {
-    window: new MessageWindow(channelId), news: 0, following: true, endTop: 0,
+    window: new MessageWindow(channelId), news: 0, following: true, endTop: 0, missed: false,
     dividerAfter: channel.unread ? channel.read_to : null, latest: channel.last_message_id || 0,
   });
   rows().replaceChildren(make('p', {className: 'loading'}, words.loading));
@@ -121,7 +121,8 @@ const atEnd = () => !view.window.moreAfter && distanceToEnd(scroller()) < END_SL
 
 function noteFollowing() {
   if (!view.window) return;
-  view.following = atEnd();
+  view.missed = view.missed && distanceToEnd(scroller()) < END_SLACK;
+  view.following = atEnd() || view.missed;
   if (view.following) {
     view.news = 0;
     if (history.state && history.state.place) history.replaceState(null, '');
@@ -140,7 +141,8 @@ const stayAtEnd = () => view.window && isFollowing() && toEnd();
 function onScroll() {
   if (!view.window || !view.window.loaded) return;
   noteFollowing();
-  page();
+  /* On the way to the end nothing joins on to what is left behind. */
+  if (!view.jumping) (view.missed ? jumpToLatest : page)();
   tell('timeline-moved');
 }
 
@@ -168,16 +170,14 @@ function updatePill() {
   setSlot(pill, 'text', view.news ? words.newBelow(view.news) : words.jumpToLatest);
 }
 
-/** Goes to the newest message. */
+/** Goes to the newest message; where the server cannot be asked, as far as it goes, and on with the next news. */
 export async function jumpToLatest() {
   const {window} = view;
-  view.jumping = true;
-  try {
-    if (window.moreAfter) await window.openLatest();
-  } finally {
-    view.jumping = false;
-  }
+  Object.assign(view, {jumping: true, missed: false});
+  if (window.moreAfter) await tried(window.openLatest());
+  view.jumping = false;
   if (view.window !== window) return;
+  view.missed = window.moreAfter;
   draw();
   toEnd();
   noteFollowing();
@@ -194,6 +194,7 @@ function onMessage(message) {
   const what = window.take(message, view.following);
   if (what === 'elsewhere') return;
   if (isNew && what !== 'changed') onNews(message, newestBefore);
+  if (view.missed) jumpToLatest();
   redraw();
   tell('timeline-moved');
 }
@@ -206,10 +207,9 @@ function onNews(message, newestBefore) {
 
 function onSent(channelId) {
   if (!view.window || channelId !== view.window.channelId) return;
-  view.dividerAfter = null;
-  view.following = true;
+  Object.assign(view, {dividerAfter: null, following: true});
+  redraw();
   if (view.window.moreAfter) jumpToLatest();
-  else redraw();
 }
 
 async function refresh() {
