@@ -16449,6 +16449,14 @@ class PinsInThePage(FeatureCase):
         self.page.wait_for('#pins[hidden]')
 
 
+HOLD_SAVING = """
+const real = window.fetch;
+window.held = [];
+window.fetch = (path, init) => init && init.method === 'PUT' ? new Promise(resolve => held.push(() => resolve(real(path, init)))) : real(path, init);
+window.release = () => held.splice(0).forEach(save => save());
+"""
+
+
 class SavedInThePage(FeatureCase):
 
     def test_messages_are_found_again_and_let_go(self):
@@ -16461,6 +16469,41 @@ class SavedInThePage(FeatureCase):
         self.choose(message, 'Remove from saved')
         self.page.see('Nothing saved yet', '#panel')
         self.assertEqual(self.ann.get('/me/saved').data['messages'], [])
+
+    def test_what_another_tab_or_device_saved_is_there_without_a_reload(self):
+        here, there = self.write('Saved in the other tab'), self.write('Saved on the phone')
+        for message in (here, there):
+            self.addCleanup(self.ann.delete, '/me/saved/%d' % message)
+        first, second = self.page.tab(), self.page.new_tab('%s/#/channel/%d' % (self.running.url, self.channel))
+        try:
+            all_there(self.page)
+            self.page.run("document.querySelector('#saved').click()")
+            self.page.see('Nothing saved yet', '#panel')
+            self.page.switch(first)
+            self.choose(here, 'Save for later')
+            self.page.switch(second)
+            wait_until(lambda: self.page.run(CARDS) == ['Saved in the other tab'])
+        finally:
+            self.page.switch(second)
+            self.page.close_tab()
+            self.page.switch(first)
+        self.ann.delete('/me/saved/%d' % here)
+        self.ann.put('/me/saved/%d' % there)
+        self.page.click('#saved')
+        wait_until(lambda: self.page.run(CARDS) == ['Saved on the phone'])
+
+    def test_two_that_are_saved_at_once_are_both_there(self):
+        one, two = self.write('The first'), self.write('The second')
+        for message in (one, two):
+            self.addCleanup(self.ann.delete, '/me/saved/%d' % message)
+        self.page.click('#saved')
+        self.page.see('Nothing saved yet', '#panel')
+        self.page.run(HOLD_SAVING)
+        for message in (one, two):
+            self.choose(message, 'Save for later')
+            self.page.gone('.menu')
+        self.page.run('window.release()')
+        wait_until(lambda: sorted(self.page.run(CARDS)) == ['The first', 'The second'])
 
 
 class Receipts(FeatureCase):

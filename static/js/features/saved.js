@@ -1,6 +1,7 @@
 /** What one keeps for oneself: saved from the menu of a message, found again in the panel. */
 import {ApiError, get, put, remove} from '../core/api.js';
 import {listen} from '../core/state.js';
+import {broadcast, hear} from '../core/store.js';
 import {laterWords} from '../text/later-words.js';
 import {words} from '../text/words.js';
 import {cardList, messageCard, noCards} from '../views/cards.js';
@@ -18,27 +19,30 @@ const maySave = message => Boolean(message.id && message.kind === 'text' && !mes
 addMessageAction({name: 'save', icon: 'bookmark', label: laterWords.save, order: 20, may: message => maySave(message) && !isSaved(message), run: save});
 addMessageAction({name: 'unsave', icon: 'bookmark', label: laterWords.unsave, order: 20, may: message => maySave(message) && isSaved(message), run: unsave});
 
-tieButton('#saved', NAME, show);
+tieButton('#saved', NAME, () => { show(); load(); });
 listen('snapshot', load);
+hear('saved', load);
 listen('message', onMessage);
 load();
 
 async function save(message) {
-  const done = await change(() => put(`/me/saved/${message.id}`), [message, ...others(message)]);
+  const done = await change(() => put(`/me/saved/${message.id}`), () => [message, ...others(message)]);
   if (done) toast(laterWords.savedNow, {name: 'bookmark'});
 }
 
 async function unsave(message) {
-  const done = await change(() => remove(`/me/saved/${message.id}`), others(message));
+  const done = await change(() => remove(`/me/saved/${message.id}`), () => others(message));
   if (done) toast(laterWords.unsavedNow, {name: 'bookmark', action: {label: words.undo, run: () => save(message)}});
 }
 
 const others = message => saved.messages.filter(other => other.id !== message.id);
 
-function change(act, messages) {
+/* `after` gives what is saved then: another change may have come about meanwhile. The other tabs hear of it; other devices ask when they show it. */
+function change(act, after) {
   return attempt(async () => {
     await act();
-    take(messages);
+    take(after());
+    broadcast('saved');
     return true;
   });
 }
