@@ -13744,9 +13744,7 @@ PRESS_ENTER = """
 const box = document.querySelector('#message-text');
 box.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', bubbles: true, cancelable: true, ...arguments[0]}));
 """
-SETTLE = """
-const scroller = document.querySelector('#timeline');
-const look = () => [scroller.scrollTop, scroller.scrollHeight, document.querySelectorAll('article').length].join();
+COUNT_PAGES = """
 if (!('paging' in window)) {
     const real = window.fetch;
     window.paging = 0;
@@ -13756,6 +13754,10 @@ if (!('paging' in window)) {
         return real(path, init).finally(() => { window.paging -= 1; });
     };
 }
+"""
+SETTLE = """
+const scroller = document.querySelector('#timeline');
+const look = () => [scroller.scrollTop, scroller.scrollHeight, document.querySelectorAll('article').length].join();
 return new Promise(resolve => {
     let before = '', same = 0;
     const timer = setInterval(() => {
@@ -13823,8 +13825,7 @@ def at_end(page):
 
 def scroll_to(page, top):
     """Scroll to `top`, negative from the end, and wait until nothing moves or loads any more."""
-    page.run(SETTLE)
-    page.run("const box = document.querySelector('#timeline');"
+    page.run(COUNT_PAGES + "const box = document.querySelector('#timeline');"
              "box.scrollTop = arguments[0] < 0 ? box.scrollHeight + arguments[0] : arguments[0]", top)
     page.run(SETTLE)
 
