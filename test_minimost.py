@@ -14711,6 +14711,7 @@ class LostLink(PageCase):
         self.assertTrue(self.page.run('return window.same'))
         self.page.gone('#version-banner')
 
+    @thorough
     def test_what_is_sent_from_old_history_waits_in_view_and_then_stands_at_the_end(self):
         ids = self.lines(200)
         self.load(self.channel, ids[5])
@@ -16471,6 +16472,7 @@ class SavedInThePage(FeatureCase):
         self.page.see('Nothing saved yet', '#panel')
         self.assertEqual(self.ann.get('/me/saved').data['messages'], [])
 
+    @thorough
     def test_what_another_tab_or_device_saved_is_there_without_a_reload(self):
         here, there = self.write('Saved in the other tab'), self.write('Saved on the phone')
         for message in (here, there):
@@ -16493,6 +16495,7 @@ class SavedInThePage(FeatureCase):
         self.page.click('#saved')
         wait_until(lambda: self.page.run(CARDS) == ['Saved on the phone'])
 
+    @thorough
     def test_two_that_are_saved_at_once_are_both_there(self):
         one, two = self.write('The first'), self.write('The second')
         for message in (one, two):
