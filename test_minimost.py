@@ -11853,6 +11853,7 @@ class Chromium(CertificateFolder):
         self.assertNotIn('greetings', refused)
         self.assertIn('ERR_CERT_AUTHORITY_INVALID', refused)
 
+    @thorough
     def test_it_refuses_a_name_outside_the_constraints(self):
         self.use_the_present()
         for name, accepted in (('chat.lan', True), ('example.com', False)):
@@ -12270,6 +12271,7 @@ class ANameOnTheNetwork(unittest.TestCase):
         self.assertRegex('\n'.join(app.settings.problems), 'mdns_name is the name of this machine')
         self.assertNotIn('wets.local', minimost.shown_hosts(app))
 
+    @thorough
     def test_is_taken_once_there_is_a_network(self):
         present = []
         with mock.patch.object(minimost, 'LOOK_AGAIN', 0.1):
@@ -13722,6 +13724,25 @@ return import('/static/js/core/window.js').then(async ({MessageWindow}) => {
     return shown.messages[0].text;
 }).finally(() => { window.fetch = real; });
 """
+JUMP_AND_PAGE = """
+const real = window.fetch;
+const pages = [];
+window.fetch = () => new Promise(resolve => pages.push(resolve));
+const answer = (...ids) => pages.shift()(new Response(JSON.stringify({messages: ids.map(id => ({id})), more_before: true, more_after: true})));
+return import('/static/js/core/window.js').then(async ({MessageWindow}) => {
+    const shown = new MessageWindow(1);
+    const opened = shown.openLatest();
+    answer(90, 91);
+    await opened;
+    const jump = shown.openAround(7);
+    const more = shown.extend('before', change => change());
+    answer(7, 8);
+    await jump;
+    answer(88, 89);
+    await more;
+    return shown.messages.map(({id}) => id);
+}).finally(() => { window.fetch = real; });
+"""
 FAIL_SNAPSHOT = """
 const real = window.fetch;
 window.fetch = (path, init) => {
@@ -13974,6 +13995,7 @@ class MessageList(PageCase):
             "one.classList.contains('grouped'))")
         self.assertEqual(self.page.run(grouped), [False, True, False, False, True])
 
+    @thorough
     def test_tells_each_time_to_the_pointer_and_to_the_keyboard(self):
         start = self.noon_before()
         self.history([(self.bob.user, 'first', start), (self.bob.user, 'second', start + MINUTE)])
@@ -14043,6 +14065,7 @@ class MessageList(PageCase):
         say(self.page, 'I am here')
         self.page.gone('.new-divider')
 
+    @thorough
     def test_new_goes_when_one_leaves_the_channel(self):
         self.lines(2)
         self.load(1)
@@ -14181,6 +14204,7 @@ class MessageList(PageCase):
         self.page.wait_for('#file-input')
         self.assertTrue(self.page.run("return Boolean(document.querySelector('article.marked'))"))
 
+    @thorough
     def test_a_quote_of_a_deleted_message_says_so(self):
         original = self.post(self.bob, 'A secret')
         self.post(self.bob, 'As I said', reply_to=original)
@@ -14227,6 +14251,7 @@ class MessageList(PageCase):
         until(self.page, box.replace('width, height]', 'width, height][0]'), 'the picture has come')
         self.assertEqual(self.page.run(box), [True, 360, 225])
 
+    @thorough
     def test_a_missing_picture_is_said_and_keeps_its_box(self):
         file = self.bob.post('/files?name=gauge.png', minimost.draw_picture('gauge', 1, 640, 400)).data['file']
         self.post(self.bob, 'Look', files=[file['id']])
@@ -14331,6 +14356,10 @@ class Sending(PageCase):
     @thorough
     def test_what_changed_after_a_page_that_failed_keeps_its_change(self):
         self.assertEqual(self.page.run(PAGES_AND_NEWS), 'as it is')
+
+    @thorough
+    def test_a_page_asked_for_before_a_jump_is_not_joined_on_to_where_it_led(self):
+        self.assertEqual(self.page.run(JUMP_AND_PAGE), [7, 8])
 
     def test_an_answer_that_was_lost_posts_once(self):
         self.page.run("""
@@ -15290,6 +15319,7 @@ class Access(PageCase):
         self.page.open('about:blank')
         self.stores()
 
+    @thorough
     def test_archiving_asks_by_name(self):
         own = self.ann.post('/channels', {'name': 'ballast', 'kind': 'public'}).data['channel']['id']
         self.load(own)
@@ -15524,7 +15554,7 @@ class Phone(PageCase):
     def test_a_long_press_opens_the_sheet(self):
         message = self.post(self.bob, 'Press me')
         x, y = self.page.centre('article[data-id="%d"]' % message)
-        self.page.gesture((x, y), hold=2)
+        self.page.gesture((x, y), hold=1.2)
         self.page.wait_for('dialog.bottom-sheet[open]')
         self.assertEqual(self.page.run(TARGETS), [])
         menu_item(self.page, 'Reply')
@@ -16398,6 +16428,7 @@ class SearchInThePage(FeatureCase):
         self.page.click('.filter')
         wait_until(lambda: len(self.page.run(CARDS)) == 2)
 
+    @thorough
     def test_says_so_when_nothing_is_found_and_when_a_filter_is_wrong(self):
         self.search('qwertzuiop')
         self.page.see('Nothing found for “qwertzuiop”', '#panel')
@@ -16619,6 +16650,7 @@ class SettingsInThePage(FeatureCase):
         self.page.run('window.heldSnapshot()')
         self.page.wait_for('#sidebar')
 
+    @thorough
     def test_animated_images_stand_still_until_one_points_at_them(self):
         picture = moving_picture(60, 40, 0, 127)
         file = self.bob.post('/files?name=beacon.gif', picture, Content_Type='image/gif').data['file']
@@ -17390,6 +17422,7 @@ class NotificationsInThePage(FeatureCase):
         press(self.page, '.notification-state', 'Turn on')
         self.page.see('Notifications are on', '.notification-state')
 
+    @thorough
     def test_a_worker_shows_them_where_nothing_else_may_and_leads_to_the_message(self):
         self.page.permit('notifications')
         self.page.run(RECORD_WORKER)
@@ -17609,6 +17642,7 @@ class MediaInThePage(FeatureCase):
                                "return [before, sound.offsetHeight]")
         self.assertEqual(height[0], height[1])
 
+    @thorough
     def test_films_go_on_when_their_message_is_drawn_anew(self):
         film = base64.b64decode(self.page.run_async(FILM))
         sound = self.share(('one.wav', wav(5)))
@@ -17738,6 +17772,7 @@ class PreviewsInThePage(FeatureCase):
         cls.web.shutdown()
         cls.web.server_close()
 
+    @thorough
     def test_are_shown_as_text_and_taken_off_by_the_author(self):
         link = 'http://127.0.0.1:%d/wiki' % self.web.port
         say(self.page, 'See %s' % link)
@@ -17798,7 +17833,7 @@ class OnThePhone(FeatureCase):
 
     def test_a_long_press_offers_a_row_of_six(self):
         message = self.write('Press me long')
-        self.page.gesture(self.page.centre("article[data-id='%d'] .text" % message), hold=2)
+        self.page.gesture(self.page.centre("article[data-id='%d'] .text" % message), hold=1.2)
         self.page.wait_for("return document.querySelectorAll('.reaction-row button').length === 6 && !document.getAnimations().length")
         self.page.click('.reaction-row button')
         self.page.wait_for("article[data-id='%d'] .reaction[aria-pressed=true]" % message)
@@ -17847,6 +17882,7 @@ class OnThePhone(FeatureCase):
         self.page.wait_for("return !document.body.classList.contains('drawer-open')")
         self.assertFalse(self.page.run("return Boolean(history.state && history.state.drawer)"))
 
+    @thorough
     def test_what_is_opened_over_the_channel_takes_one_step_back(self):
         other = self.new_channel()
         self.page.wait_for('.channel-lists a.channel[data-id="%d"]' % other)
@@ -18438,6 +18474,7 @@ class PassingOn(FeatureCase):
         self.page.wait_for("return location.hash === '#/channel/%d/message/%d'" % (self.channel, message))
         self.page.wait_for("article[data-id='%d']:is(.marked, :focus)" % message)
 
+    @thorough
     def test_a_message_of_a_public_channel_goes_to_a_person_not_yet_written_to(self):
         eve = self.account('eve')
         public = self.new_channel(kind='public')
@@ -18481,6 +18518,7 @@ class ChannelsInThePage(FeatureCase):
         self.page.keys('Enter')
         self.page.gone('dialog[open]')
 
+    @thorough
     def test_name_topic_and_end_change_from_the_menu_with_a_line_each(self):
         self.in_menu('Rename')
         self.fill_form('name', 'ballast-%d' % self.channel)
@@ -19187,6 +19225,7 @@ class WithoutAFeature(BrowserCase):
                         "return document.querySelector('.message-toolbar')")
         self.assertEqual(self.ann.run("return document.querySelectorAll('.message-toolbar .glyph').length"), 0)
 
+    @thorough
     def test_with_no_feature_at_all_two_people_still_talk(self):
         self.bob, self.ann = self.person('bob'), self.resident('ann')
         self.page_without(*sorted(name[:-3] for name in os.listdir(os.path.join(STATIC, 'js', 'features'))

@@ -43,7 +43,8 @@ export class MessageWindow {
     const turn = this.turn += 1;
     const page = await this.fetchPage(query);
     if (turn !== this.turn) return;
-    Object.assign(this, {messages: page.messages, moreBefore: page.more_before, moreAfter: page.more_after, loaded: true});
+    /* The turn ends here: a page asked for meanwhile joins on to what is no longer shown. */
+    Object.assign(this, {messages: page.messages, moreBefore: page.more_before, moreAfter: page.more_after, loaded: true, turn: turn + 1});
     this.catchUp();
   }
 
