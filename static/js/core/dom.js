@@ -128,6 +128,13 @@ export function setSlot(root, name, value) {
   target.replaceChildren(...(Array.isArray(value) ? value : [value]));
 }
 
+/** Fills a slot, unless it looks so already. */
+export function refillSlot(root, name, value) {
+  const wanted = make('div', {}, slot(root, name).cloneNode(false));
+  setSlot(wanted, name, value);
+  refill(slot(root, name), ...slot(wanted, name).childNodes);
+}
+
 /** Puts nodes into an element unless it looks so already: what is replaced while a pointer is down on it swallows the click. */
 export function refill(element, ...nodes) {
   const wanted = element.cloneNode(false);

@@ -1,5 +1,5 @@
 /** The rows of the timeline: what stands there, and the least change of the page that shows it. */
-import {fill, findAll, icon, isClaimed, make, refill, setSlot, slot} from '../core/dom.js';
+import {fill, findAll, icon, isClaimed, make} from '../core/dom.js';
 import {outboxOf} from '../core/outbox.js';
 import {channelName, mayInvite, mayManage, state} from '../core/state.js';
 import {dateForm, dayKey, dayName} from '../text/measures.js';
@@ -124,13 +124,6 @@ function elementFor(row, old) {
   if (old.contains(document.activeElement)) queueMicrotask(() => element.focus({preventScroll: true}));
   old.replaceWith(element);
   return element;
-}
-
-/** Fills a slot, unless it looks so already. */
-export function refillSlot(root, name, value) {
-  const wanted = make('div', {}, slot(root, name).cloneNode(false));
-  setSlot(wanted, name, value);
-  refill(slot(root, name), ...slot(wanted, name).childNodes);
 }
 
 /* A stamp is one value, a list of them, or what the row looks like. */

@@ -1,11 +1,11 @@
 /** The channels, the connection, and oneself. */
-import {fill, find, findAll, icon, isClaimed, make, setSlot, slot} from '../core/dom.js';
+import {fill, find, findAll, icon, isClaimed, make, refillSlot, setSlot, slot} from '../core/dom.js';
 import {outboxOf, outboxSize} from '../core/outbox.js';
 import {addressOf, channelName, isPair, listen, mayCreateChannels, peerOf, state, tell} from '../core/state.js';
 import {keep, kept} from '../core/store.js';
 import {words} from '../text/words.js';
 import {avatar, statusLine, statusMark} from './avatar.js';
-import {refillSlot, showRows} from './rows.js';
+import {showRows} from './rows.js';
 
 const KIND_ICONS = {public: 'hash', private: 'lock'};
 const ofKind = kind => channel => channel.kind === kind && !channel.favourite;

@@ -1,9 +1,8 @@
 /** The head of the open channel. */
-import {fill, find, icon, isClaimed, label} from '../core/dom.js';
+import {fill, find, icon, isClaimed, label, refillSlot} from '../core/dom.js';
 import {channelName, isPair, listen, memberCount, openChannel, peerOf, state} from '../core/state.js';
 import {words} from '../text/words.js';
 import {avatar, statusLine} from './avatar.js';
-import {refillSlot} from './rows.js';
 import {addShortcut} from './shortcuts.js';
 import {shownMessages} from './timeline.js';
 
