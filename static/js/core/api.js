@@ -17,6 +17,11 @@ export class ApiError extends Error {
   }
 }
 
+/** Catches what the server could not be asked for now, and is asked for again with the next occasion. */
+export function ignoreLink(error) {
+  if (!(error instanceof ApiError)) throw error;
+}
+
 const ASKING_WHO = ['/login', '/signup', '/password', '/snapshot', '/poll'];
 
 /* What answers at once and what others wait behind: a connection that died silently would hold it up for many minutes. */

@@ -1,5 +1,5 @@
 /** One poll per browser: a lock, or else turns, elect the tab that asks; the others hear it from that tab. */
-import {ApiError, backOff, get} from './api.js';
+import {ApiError, backOff, get, ignoreLink} from './api.js';
 import {apply, listen, noteServer, state, takeSnapshot, tell} from './state.js';
 import {broadcast, hear, noteSignedIn} from './store.js';
 
@@ -134,6 +134,7 @@ async function poll(wait) {
 
 async function deliver(answer) {
   if (answer.reset) feed.stale = true;
+  /* A tab that cannot take the snapshot now stays stale and tries again with the next news. */
   if (feed.stale) return feed.leading ? null : loadSnapshot().catch(ignoreLink);
   state.cursor = answer.cursor;
   for (const event of inOrder(answer.events)) apply(event);
@@ -154,11 +155,6 @@ function inOrder(events) {
     ordered.splice(at < 0 ? ordered.length : at, 0, event);
   }
   return ordered;
-}
-
-/* A tab that cannot take the snapshot now stays stale and tries again with the next news. */
-function ignoreLink(error) {
-  if (!(error instanceof ApiError)) throw error;
 }
 
 async function linkIsBack() {

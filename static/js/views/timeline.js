@@ -1,5 +1,5 @@
 /** The messages of the open channel: opening, following, paging, jumping. */
-import {ApiError} from '../core/api.js';
+import {ApiError, ignoreLink} from '../core/api.js';
 import {distanceToEnd, find, firstInView, isLookedAt, keepScroll, make, setSlot} from '../core/dom.js';
 import {listen, openChannel, state, tell} from '../core/state.js';
 import {MessageWindow} from '../core/window.js';
@@ -153,13 +153,8 @@ function page() {
 
 async function extend(end) {
   const {window} = view;
-  await tried(window.extend(end, change => view.window === window && keepScroll(scroller(), () => { change(); draw(); })));
+  await window.extend(end, change => view.window === window && keepScroll(scroller(), () => { change(); draw(); })).catch(ignoreLink);
 }
-
-/* What the server cannot be asked for now is asked for again with the next occasion. */
-const tried = asking => asking.catch(error => {
-  if (!(error instanceof ApiError)) throw error;
-});
 
 function updatePill() {
   const pill = find('#jump-to-latest');
@@ -174,7 +169,7 @@ function updatePill() {
 export async function jumpToLatest() {
   const {window} = view;
   Object.assign(view, {jumping: true, missed: false});
-  if (window.moreAfter) await tried(window.openLatest());
+  if (window.moreAfter) await window.openLatest().catch(ignoreLink);
   view.jumping = false;
   if (view.window !== window) return;
   view.missed = window.moreAfter;
@@ -216,7 +211,7 @@ async function refresh() {
   const {window} = view;
   if (!window || !window.loaded) return;
   const place = view.following || view.jumping ? null : firstVisible();
-  await tried(place && place.id ? window.openAround(place.id) : window.openLatest());
+  await (place && place.id ? window.openAround(place.id) : window.openLatest()).catch(ignoreLink);
   if (view.window === window) redraw();
 }
 
